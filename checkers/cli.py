@@ -1,0 +1,50 @@
+"""The command `hwmark`: subcommands, exit statuses, and one line for any unusable input."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from hwmark.checkers.verdict import EXIT_BAD_INPUT, EXIT_UNKNOWN
+from hwmark.spec.errors import SpecError
+from hwmark.traces.errors import BadInputError
+
+COMMANDS = {
+    "history": "judge recorded histories of real clusters",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, every subcommand configured by its own module."""
+    top = argparse.ArgumentParser(
+        prog="hwmark",
+        description="Verify Kafka's replication and exactly-once protocols.",
+        epilog="Exit status: 0 it holds, 1 it is violated, 2 unusable input, 3 unknown (a limit was reached).",
+    )
+    subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, what in COMMANDS.items():
+        command = importlib.import_module(f"hwmark.checkers.commands.{name}")
+        subparser = subparsers.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        command.configure(subparser)
+        subparser.set_defaults(run=command.run)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except (BadInputError, SpecError) as error:
+        print(f"hwmark: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("hwmark: stopped", file=sys.stderr)
+        return EXIT_UNKNOWN
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""WHAT HAPPENED: histories and traces as data, their files and their pictures."""
