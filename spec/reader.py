@@ -1,0 +1,627 @@
+"""Reads a specification function's source into typed terms, and refuses what is not part of the language.
+
+The language is the part of Python that all three interpretations know: assignment, augmented assignment, `if`,
+`for .. in range(..)`, `return`, comparison, integer arithmetic, `and`/`or`/`not`, `any`/`all`/`sum` over a range, the helpers
+of `lang`, building a struct, and calls of other specification functions. Whatever else stands in a body is a SpecError with
+the model, the function, the file and the line.
+"""
+
+from __future__ import annotations
+
+import ast
+import enum
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from hwmark.spec import lang, terms
+from hwmark.spec.errors import SpecError
+from hwmark.spec.lang import Size, Struct, size_at
+from hwmark.spec.layout import Record, Scalar, Sequence, Table, Type, record, resolve
+from hwmark.spec.terms import Expr, Place, Source, Statement
+
+WIDE = (-(2**31), 2**31 - 1)
+"""The interval of a number about which nothing better is known."""
+
+PASSES_MAX = 4
+"""Readings of a function after which a local name's interval that still grows is taken as `WIDE`."""
+
+SpecFunction = Callable[..., Any]
+Interval = tuple[int, int]
+
+
+class Program:
+    """The functions of one model at fixed bounds, read on demand.
+
+    `lookup(name, function)` says what a global name means in a function's body, variants included.
+    """
+
+    def __init__(self, model: str, bounds: Mapping[str, int], lookup: Callable[[str, SpecFunction], Any]) -> None:
+        self.model, self.bounds, self.lookup = model, bounds, lookup
+        self.functions: dict[str, terms.Function] = {}
+        self._specs: dict[str, SpecFunction] = {}
+        self._reading: list[str] = []
+
+    def function(self, function: SpecFunction) -> terms.Function:
+        """The terms of a function; equal names mean the same function within one model."""
+        name = function.__name__
+        if self._specs.setdefault(name, function) is not function:
+            raise SpecError(f"{self.model}: two different functions are called {name}")
+        if name not in self.functions:
+            if name in self._reading:
+                raise SpecError(f"{self.model}: {' -> '.join([*self._reading, name])}: a specification cannot recurse")
+            self._reading.append(name)
+            try:
+                self.functions[name] = Reader(self, function).read()
+            finally:
+                self._reading.pop()
+        return self.functions[name]
+
+
+class Reader:
+    """Reads one function."""
+
+    def __init__(self, program: Program, function: SpecFunction) -> None:
+        self.program, self.spec = program, function
+        self.file = inspect.getsourcefile(function) or "<unknown>"
+        try:
+            lines, self.first_line = inspect.getsourcelines(function)
+        except (OSError, TypeError) as error:
+            raise SpecError(f"{program.model}: the source of {function.__name__} cannot be read: {error}") from None
+        tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
+        if not isinstance(tree, ast.FunctionDef):
+            raise SpecError(
+                f"{program.model}: {self.file}:{self.first_line}: a specification function is written with def"
+            )
+        self.tree = tree
+        self.places: dict[str, Type] = {}
+        self.scalars: dict[str, Interval] = {}
+        self.place_lines: dict[str, int] = {}
+        self.returns: Interval | None = None
+        self.writes = False
+        self.widen = False
+
+    # ----------------------------------------------------------------------------------------- refusals
+
+    def refuse(self, node: ast.AST, why: str) -> NoReturn:
+        """Raise the SpecError that names model, function, file and line."""
+        raise SpecError(f"{self.program.model}: {self.file}:{self.line(node)}: in {self.spec.__name__}: {why}")
+
+    def line(self, node: ast.AST) -> int:
+        """The line of a node in its file."""
+        return self.first_line + getattr(node, "lineno", 1) - 1
+
+    # ------------------------------------------------------------------------------------- whole function
+
+    def read(self) -> terms.Function:
+        """Read the function until the intervals of its local names stand still."""
+        if self.spec.__closure__:
+            self.refuse(self.tree, f"it closes over {', '.join(self.spec.__code__.co_freevars)}")
+        parameters = self.parameters()
+        for reading in range(PASSES_MAX + 1):
+            before = dict(self.scalars)
+            self.widen = reading == PASSES_MAX
+            body = self.block(self.tree.body)
+            if self.scalars == before:
+                break
+        if not isinstance(body[-1] if body else None, terms.Return):
+            if self.returns is not None and self.may_end(body):
+                self.refuse(self.tree, "it returns a value, but can also end without one")
+            body = (*body, terms.Return(None)) if self.returns is None else body
+        return terms.Function(
+            self.spec.__name__, self.file, self.first_line, parameters, body, self.returns, self.writes
+        )
+
+    def parameters(self) -> tuple[terms.Parameter, ...]:
+        """The declared parameters at the model's bounds."""
+        signature = self.tree.args
+        if signature.vararg or signature.kwarg or signature.kwonlyargs or signature.defaults or signature.posonlyargs:
+            self.refuse(self.tree, "parameters are plain names without defaults")
+        try:
+            hints = typing.get_type_hints(self.spec, include_extras=True)
+        except NameError as error:
+            self.refuse(self.tree, f"its annotations cannot be read: {error}")
+        found = []
+        for argument in signature.args:
+            if argument.arg not in hints:
+                self.refuse(argument, f"the parameter {argument.arg} has no type")
+            where = f"{self.program.model}: {self.file}:{self.line(argument)}: parameter {argument.arg}"
+            kind = resolve_parameter(hints[argument.arg], self.program.bounds, where)
+            found.append(terms.Parameter(argument.arg, kind))
+            if isinstance(kind, Scalar):
+                self.scalars[argument.arg] = (kind.low, kind.high)
+            else:
+                self.places[argument.arg] = kind
+        return tuple(found)
+
+    def may_end(self, body: tuple[Statement, ...]) -> bool:
+        """Whether control can reach the end of these statements."""
+        match body[-1] if body else None:
+            case terms.Return():
+                return False
+            case terms.If(_, then, other):
+                return self.may_end(then) or self.may_end(other)
+        return True
+
+    # ---------------------------------------------------------------------------------------- statements
+
+    def block(self, nodes: list[ast.stmt]) -> tuple[Statement, ...]:
+        """Statements in order, docstrings and `pass` left out."""
+        read = [self.statement(node) for node in nodes if not _says_nothing(node)]
+        return tuple(statement for statement in read)
+
+    def statement(self, node: ast.stmt) -> Statement:
+        """One statement."""
+        match node:
+            case ast.Assign(targets=[target], value=value):
+                return self.assign(target, value)
+            case ast.AnnAssign(target=ast.Name() as target, value=ast.expr() as value):
+                return self.assign(target, value)
+            case ast.AugAssign(target=target, op=op, value=value):
+                return self.assign(target, ast.copy_location(ast.BinOp(_as_load(target), op, value), node))
+            case ast.If(test=test, body=then, orelse=other):
+                return terms.If(self.scalar(test), self.block(then), self.block(other))
+            case ast.For(target=ast.Name(id=name), iter=iterated, body=body, orelse=[]):
+                return self.loop(node, name, iterated, body)
+            case ast.Return(value=value):
+                return self.leave(value)
+            case ast.Expr(value=ast.Call() as call):
+                return self.effect(call)
+        self.refuse(node, f"{_word(node)} is not part of the specification language")
+
+    def leave(self, value: ast.expr | None) -> terms.Return:
+        """`return`, with or without a scalar."""
+        if value is None:
+            return terms.Return(None)
+        expr = self.scalar(value)
+        self.returns = _hull(self.returns, (expr.low, expr.high))
+        return terms.Return(expr)
+
+    def loop(self, node: ast.For, name: str, iterated: ast.expr, body: list[ast.stmt]) -> terms.For:
+        """`for name in range(...)`."""
+        start, stop, step = self.range_of(iterated)
+        if name in self.places:
+            self.refuse(node, f"{name} already stands for a place")
+        turns = (start.low, stop.high - 1) if step == 1 else (stop.low + 1, start.high)
+        self.note(name, (min(turns), max(turns)))
+        return terms.For(name, start, stop, step, self.block(body))
+
+    def range_of(self, node: ast.expr) -> tuple[Expr, Expr, typing.Literal[1, -1]]:
+        """The start, stop and step of a `range(...)`."""
+        match node:
+            case ast.Call(func=ast.Name(id="range"), args=[stop], keywords=[]):
+                return terms.Const(0), self.scalar(stop), 1
+            case ast.Call(func=ast.Name(id="range"), args=[start, stop], keywords=[]):
+                return self.scalar(start), self.scalar(stop), 1
+            case ast.Call(func=ast.Name(id="range"), args=[start, stop, step], keywords=[]):
+                match self.scalar(step):
+                    case terms.Const(1):
+                        return self.scalar(start), self.scalar(stop), 1
+                    case terms.Const(-1):
+                        return self.scalar(start), self.scalar(stop), -1
+        self.refuse(node, "a loop runs over range(stop), range(start, stop) or range(start, stop, -1)")
+
+    def assign(self, target: ast.expr, value: ast.expr) -> Statement:
+        """`name = ...`, `place = ...`."""
+        if isinstance(target, ast.Name):
+            return self.assign_name(target, value)
+        place = self.place(target)
+        self.writes = True
+        if isinstance(place.type, Scalar):
+            return terms.Store(place, place.type, self.scalar(value), self.line(target))
+        return terms.Copy(place, self.source(value, place.type))
+
+    def assign_name(self, target: ast.Name, value: ast.expr) -> Statement:
+        """A scalar is assigned; a place is bound, once; `copy(...)` and a struct built make a local record."""
+        name = target.id
+        if name in self.scalars:
+            return self.set_local(target, value)
+        match value:
+            case ast.Call(func=ast.Name(id=called), args=[original], keywords=[]) if self.means(called, lang.copy):
+                source: Source = self.place(original)
+                return self.new(target, source, source.type)
+            case ast.Call(func=ast.Name(id=called)) if self.struct(called):
+                built = self.build(value)
+                return self.new(target, built, built.type)
+        if not self.is_place(value):
+            return self.set_local(target, value)
+        place = self.place(value)
+        if isinstance(place.type, Scalar):
+            return self.set_local(target, value)
+        self.name_place(target, place.type)
+        return terms.Bind(name, place)
+
+    def new(self, target: ast.Name, source: Source, kind: Type) -> terms.New:
+        """A local record."""
+        self.name_place(target, kind)
+        return terms.New(target.id, kind, source)
+
+    def name_place(self, target: ast.Name, kind: Type) -> None:
+        """Let a name stand for a place; one name, one place."""
+        known = self.places.get(target.id)
+        if known is not None and (known != kind or target.lineno != self.place_lines.get(target.id)):
+            self.refuse(target, f"{target.id} already stands for another place; use another name")
+        self.places[target.id] = kind
+        self.place_lines[target.id] = target.lineno
+
+    def set_local(self, target: ast.Name, value: ast.expr) -> terms.SetLocal:
+        """A scalar local name; its interval grows with every assignment."""
+        if target.id in self.places:
+            self.refuse(target, f"{target.id} stands for a place, and cannot become a number")
+        expr = self.scalar(value)
+        self.note(target.id, (expr.low, expr.high))
+        return terms.SetLocal(target.id, expr)
+
+    def note(self, name: str, interval: Interval) -> None:
+        """Widen what is known about a local name."""
+        hull = _hull(self.scalars.get(name), interval)
+        self.scalars[name] = WIDE if self.widen and hull != self.scalars.get(name) else hull
+
+    def effect(self, call: ast.Call) -> Statement:
+        """A call for its effects: a helper that writes, or another specification function."""
+        helper = self.meaning(call.func)
+        line = self.line(call)
+        if helper in (lang.append, lang.truncate, lang.send, lang.discard):
+            if len(call.args) != 2 or call.keywords:
+                self.refuse(call, f"{helper.__name__} takes two arguments")
+            self.writes = True
+            place, kind = self.sequence(call.args[0])
+            if helper in (lang.send, lang.discard) and kind.kind == "seq":
+                self.refuse(call, f"{helper.__name__} is for bags and sets of messages")
+            if helper in (lang.append, lang.truncate) and kind.kind != "seq":
+                self.refuse(call, f"{helper.__name__} is for sequences")
+            if helper is lang.append:
+                return terms.Append(place, kind, self.value(call.args[1], kind.element), line)
+            if helper is lang.truncate:
+                return terms.Truncate(place, kind, self.scalar(call.args[1]), line)
+            if helper is lang.send:
+                return terms.Send(place, kind, self.source(call.args[1], kind.element), line)
+            return terms.Discard(place, kind, self.scalar(call.args[1]), line)
+        return terms.Do(self.call(call))
+
+    # -------------------------------------------------------------------------------------------- places
+
+    def is_place(self, node: ast.expr) -> bool:
+        """Whether an expression is a path from a name that stands for a place."""
+        while isinstance(node, ast.Attribute | ast.Subscript):
+            node = node.value
+        return isinstance(node, ast.Name) and node.id in self.places
+
+    def place(self, node: ast.expr) -> Place:
+        """A path: a name, `.field`, `[index]`."""
+        match node:
+            case ast.Name(id=name) if name in self.places:
+                return terms.Root(name, self.places[name])
+            case ast.Attribute(value=base, attr=attribute):
+                of = self.place(base)
+                if not isinstance(of.type, Record):
+                    self.refuse(node, f"a {type(of.type).__name__.lower()} has no field {attribute}")
+                try:
+                    return terms.Member(of, of.type[attribute])
+                except KeyError:
+                    self.refuse(node, f"{of.type.name} has no field {attribute}")
+            case ast.Subscript(value=base, slice=index):
+                of = self.place(base)
+                if not isinstance(of.type, Table | Sequence):
+                    self.refuse(node, f"{ast.unparse(base)} is neither an array nor a sequence")
+                return terms.Item(of, self.scalar(index), of.type.element, self.line(node))
+        self.refuse(node, f"{ast.unparse(node)} is not a place in the state")
+
+    def sequence(self, node: ast.expr) -> tuple[Place, Sequence]:
+        """A place that is a sequence, a bag or a set of messages."""
+        place = self.place(node)
+        if not isinstance(place.type, Sequence):
+            self.refuse(node, f"{ast.unparse(node)} is not a sequence, a bag or a set of messages")
+        return place, place.type
+
+    def source(self, node: ast.expr, kind: Type) -> Source:
+        """A record or container of the wanted type: a place, or a struct built here."""
+        match node:
+            case ast.Call(func=ast.Name(id=called)) if self.struct(called):
+                source: Source = self.build(node)
+            case ast.Call(func=ast.Name(id=called), args=[original]) if self.means(called, lang.copy):
+                source = self.place(original)
+            case _:
+                source = self.place(node)
+        if source.type != kind:
+            self.refuse(node, f"{ast.unparse(node)} is not of the type wanted here")
+        return source
+
+    def value(self, node: ast.expr, kind: Type) -> Expr | Source:
+        """A value of the wanted type, scalar or not."""
+        return self.scalar(node) if isinstance(kind, Scalar) else self.source(node, kind)
+
+    def build(self, node: ast.Call) -> terms.Fresh:
+        """`Record(id=..., epoch=...)`."""
+        assert isinstance(node.func, ast.Name)
+        struct = self.struct(node.func.id)
+        assert struct is not None
+        kind = record(struct, self.program.bounds)
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        if node.args or set(given) != {field.name for field in kind.fields}:
+            names = ", ".join(field.name for field in kind.fields)
+            self.refuse(node, f"{kind.name} is built from exactly the fields {names}, by name")
+        values = tuple(self.value(given[field.name], field.type) for field in kind.fields)
+        return terms.Fresh(kind, values, self.line(node))
+
+    # --------------------------------------------------------------------------------------------- names
+
+    def meaning(self, node: ast.expr) -> Any:
+        """What a global name or `Enumeration.MEMBER` means; None for anything else."""
+        match node:
+            case ast.Name(id=name):
+                return self.program.lookup(name, self.spec)
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name not in self.places:
+                holder = self.program.lookup(name, self.spec)
+                if isinstance(holder, types.ModuleType) or (
+                    inspect.isclass(holder) and issubclass(holder, enum.IntEnum)
+                ):
+                    return getattr(holder, attribute, None)
+        return None
+
+    def means(self, name: str, helper: Any) -> bool:
+        """Whether a global name means this helper."""
+        return self.program.lookup(name, self.spec) is helper
+
+    def struct(self, name: str) -> type[Struct] | None:
+        """The struct that a global name means, if it does."""
+        found = self.program.lookup(name, self.spec)
+        return found if inspect.isclass(found) and issubclass(found, Struct) else None
+
+    # --------------------------------------------------------------------------------------- expressions
+
+    def scalar(self, node: ast.expr) -> Expr:
+        """A scalar expression."""
+        match node:
+            case ast.Constant(value=bool() | int() as value):
+                return terms.Const(int(value))
+            case ast.Name(id=name) if name in self.scalars:
+                return terms.Local(name, *self.scalars[name])
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return terms.Not(self.scalar(operand))
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return self.arithmetic(node, "-", terms.Const(0), self.scalar(operand))
+            case ast.BoolOp(op=op, values=values):
+                return terms.Junction(
+                    "and" if isinstance(op, ast.And) else "or", tuple(self.scalar(each) for each in values)
+                )
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
+                return self.arithmetic(node, OPERATORS[type(op)], self.scalar(left), self.scalar(right))
+            case ast.Compare():
+                return self.comparison(node)
+            case ast.IfExp(test=test, body=then, orelse=other):
+                return _choose(self.scalar(test), self.scalar(then), self.scalar(other))
+            case ast.Call():
+                return self.call_value(node)
+            case ast.Name() | ast.Attribute() | ast.Subscript():
+                return self.load(node)
+        self.refuse(node, f"{ast.unparse(node)!r} is not part of the specification language")
+
+    def load(self, node: ast.expr) -> Expr:
+        """The scalar at a place, or a global constant."""
+        if not self.is_place(node):
+            constant = self.meaning(node)
+            if isinstance(constant, int):
+                return terms.Const(
+                    size_at(constant, self.program.bounds) if isinstance(constant, Size) else int(constant)
+                )
+            self.refuse(node, f"{ast.unparse(node)} is neither a local name, a place nor an integer constant")
+        place = self.place(node)
+        if not isinstance(place.type, Scalar):
+            self.refuse(node, f"{ast.unparse(node)} is not a scalar")
+        return terms.Load(place, place.type)
+
+    def comparison(self, node: ast.Compare) -> Expr:
+        """One comparison or a chain of them; `==` and `!=` also compare records."""
+        parts: list[Expr] = []
+        left = node.left
+        for op, right in zip(node.ops, node.comparators, strict=True):
+            if type(op) not in COMPARISONS:
+                self.refuse(node, f"{ast.unparse(node)}: only ==, !=, <, <=, > and >= compare here")
+            parts.append(self.compare(node, left, COMPARISONS[type(op)], right))
+            left = right
+        return parts[0] if len(parts) == 1 else terms.Junction("and", tuple(parts))
+
+    def compare(self, node: ast.Compare, left: ast.expr, operator: terms.Comparison, right: ast.expr) -> Expr:
+        """One comparison."""
+        if self.is_place(left):
+            place = self.place(left)
+            if not isinstance(place.type, Scalar):
+                if operator not in ("==", "!="):
+                    self.refuse(node, "records are compared with == and != only")
+                same = terms.Same(place, self.source(right, place.type))
+                return same if operator == "==" else terms.Not(same)
+        return terms.Compare(operator, self.scalar(left), self.scalar(right))
+
+    def arithmetic(self, node: ast.expr, operator: terms.Operator, left: Expr, right: Expr) -> Expr:
+        """Arithmetic, with the interval of its result."""
+        if operator in ("//", "%") and not (isinstance(right, terms.Const) and right.value > 0 and left.low >= 0):
+            self.refuse(node, f"{operator} takes a number that is never negative and a positive constant")
+        if isinstance(left, terms.Const) and isinstance(right, terms.Const):
+            return terms.Const(_fold(operator, left.value, right.value))
+        low, high = _interval(operator, left, right)
+        return terms.Binary(operator, left, right, max(low, -(2**62)), min(high, 2**62))
+
+    def call_value(self, node: ast.Call) -> Expr:
+        """A call that has a value: a helper, `len`, `min`, `max`, `any`, `all`, `sum`, or another function."""
+        match node:
+            case ast.Call(func=ast.Name(id="any" | "all" | "sum" as operator), args=[ast.GeneratorExp() as each]):
+                return self.over(operator, each)
+            case ast.Call(func=ast.Name(id="len"), args=[of], keywords=[]):
+                return terms.Length(*self.sequence(of))
+            case ast.Call(func=ast.Name(id="min" | "max" as operator), args=[first, *others], keywords=[]) if others:
+                expr = self.scalar(first)
+                for other in others:
+                    expr = self.arithmetic(node, operator, expr, self.scalar(other))
+                return expr
+            case ast.Call(func=ast.Name(id="bool" | "int"), args=[only], keywords=[]):
+                return terms.Not(terms.Not(self.scalar(only))) if node.func.id == "bool" else self.scalar(only)
+        helper = self.meaning(node.func)
+        if helper is lang.has_message and len(node.args) == 2:
+            place, kind = self.sequence(node.args[0])
+            return terms.Has(place, kind, self.source(node.args[1], kind.element))
+        if helper in SET_HELPERS:
+            return self.set_helper(node, helper)
+        expr = self.call(node)
+        if self.program.functions[expr.function].returns is None:
+            self.refuse(node, f"{expr.function} returns nothing")
+        return expr
+
+    def set_helper(self, node: ast.Call, helper: Any) -> Expr:
+        """A helper on sets."""
+        arity = helper.__code__.co_argcount
+        if len(node.args) != arity or node.keywords:
+            self.refuse(node, f"{helper.__name__} takes {arity} argument{'s' * (arity > 1)}")
+        arguments = [self.scalar(argument) for argument in node.args]
+        if any(argument.low < 0 for argument in arguments[: SET_HELPERS[helper]]):
+            self.refuse(node, f"{helper.__name__} takes a set, and this may be a negative number")
+        return self.set_term(node, helper, arguments)
+
+    def set_term(self, node: ast.Call, helper: Any, arguments: list[Expr]) -> Expr:
+        """The term of a helper on sets."""
+        left, right = arguments[0], arguments[-1]
+        if helper is lang.contains:
+            return terms.Contains(left, right)
+        if helper is lang.only:
+            return self.bit(node, left)
+        if helper is lang.insert:
+            return self.arithmetic(node, "|", left, self.bit(node, right))
+        if helper is lang.remove:
+            return self.arithmetic(node, "&~", left, self.bit(node, right))
+        if helper is lang.size:
+            return terms.Count(left, 0, left.high.bit_length())
+        if helper is lang.is_subset:
+            return terms.Compare("==", self.arithmetic(node, "&~", left, right), terms.Const(0))
+        if helper is lang.everything:
+            if not isinstance(left, terms.Const):
+                self.refuse(node, "everything takes a constant")
+            return terms.Const((1 << left.value) - 1)
+        return self.arithmetic(
+            node, {lang.union: "|", lang.intersection: "&", lang.difference: "&~"}[helper], left, right
+        )
+
+    def bit(self, node: ast.Call, element: Expr) -> Expr:
+        """The set of one element."""
+        if isinstance(element, terms.Const) and element.value >= 0:
+            return terms.Const(1 << element.value)
+        if element.high > 62:
+            self.refuse(node, "a set's element is at most 62, and this may be larger")
+        return terms.Bit(element, self.line(node), 1, 1 << max(element.high, 0))
+
+    def over(self, operator: Any, node: ast.GeneratorExp) -> Expr:
+        """`any(... for name in range(...) if ...)`, `all`, `sum`."""
+        match node.generators:
+            case [ast.comprehension(target=ast.Name(id=name), iter=iterated, ifs=tests, is_async=0)]:
+                start, stop, step = self.range_of(iterated)
+            case _:
+                self.refuse(node, f"{operator} runs over one name in one range")
+        if step != 1 or name in self.places:
+            self.refuse(node, f"{operator} runs over a number that counts up")
+        outer = self.scalars.get(name)
+        self.scalars[name] = (start.low, max(start.low, stop.high - 1))
+        parts = tuple(self.scalar(test) for test in tests)
+        test: Expr = terms.Const(1) if not parts else terms.Junction("and", parts) if len(parts) > 1 else parts[0]
+        body = self.scalar(node.elt)
+        if outer is None:
+            del self.scalars[name]
+        else:
+            self.scalars[name] = outer
+        turns = max(0, stop.high - start.low)
+        low, high = (0, 1) if operator != "sum" else (min(0, body.low * turns), max(0, body.high * turns))
+        return terms.Over(operator, name, start, stop, test, body, low, high)
+
+    def call(self, node: ast.Call) -> terms.Call:
+        """A call of another specification function, which is read if it was not yet."""
+        function = self.meaning(node.func)
+        if not isinstance(function, types.FunctionType) or function.__module__ == lang.__name__:
+            self.refuse(node, f"{ast.unparse(node.func)} is not a specification function or a helper known here")
+        called = self.program.function(function)
+        if node.keywords or len(node.args) != len(called.parameters):
+            self.refuse(node, f"{called.name} takes {len(called.parameters)} arguments, by position")
+        arguments = tuple(
+            self.value(argument, parameter.type)
+            for argument, parameter in zip(node.args, called.parameters, strict=True)
+        )
+        self.writes = self.writes or called.writes
+        return terms.Call(called.name, arguments, self.line(node), *(called.returns or (0, 0)))
+
+
+SET_HELPERS: dict[Any, int] = {
+    lang.contains: 1, lang.insert: 1, lang.remove: 1, lang.only: 0, lang.everything: 0, lang.union: 2,
+    lang.intersection: 2, lang.difference: 2, lang.is_subset: 2, lang.size: 1,
+}  # fmt: skip
+"""The helpers on sets, and how many of their first arguments are sets."""
+
+OPERATORS: dict[type[ast.operator], terms.Operator] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%",
+}  # fmt: skip
+
+COMPARISONS: dict[type[ast.cmpop], terms.Comparison] = {
+    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
+}  # fmt: skip
+
+
+def resolve_parameter(annotation: Any, bounds: Mapping[str, int], where: str) -> Type:
+    """A parameter's type; a plain `int` is a number of any size, for functions that actions call."""
+    return Scalar(*WIDE) if annotation is int else resolve(annotation, bounds, where)
+
+
+def _says_nothing(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+def _as_load(target: ast.expr) -> ast.expr:
+    loaded = ast.parse(ast.unparse(target), mode="eval").body
+    for node in ast.walk(loaded):
+        ast.copy_location(node, target)
+    return loaded
+
+
+def _word(node: ast.stmt) -> str:
+    return {ast.AsyncFunctionDef: "async def", ast.FunctionDef: "def", ast.ClassDef: "class"}.get(
+        type(node), ast.unparse(node).split("\n")[0]
+    )
+
+
+def _hull(known: Interval | None, interval: Interval) -> Interval:
+    return interval if known is None else (min(known[0], interval[0]), max(known[1], interval[1]))
+
+
+def _choose(test: Expr, then: Expr, other: Expr) -> Expr:
+    return terms.Choose(test, then, other, min(then.low, other.low), max(then.high, other.high))
+
+
+def _fold(operator: terms.Operator, left: int, right: int) -> int:
+    apply: dict[terms.Operator, Callable[[int, int], int]] = {
+        "+": int.__add__, "-": int.__sub__, "*": int.__mul__, "//": int.__floordiv__, "%": int.__mod__, "&": int.__and__,
+        "|": int.__or__, "&~": lambda a, b: a & ~b, "min": min, "max": max,
+    }  # fmt: skip
+    return apply[operator](left, right)
+
+
+def _interval(operator: terms.Operator, left: Expr, right: Expr) -> Interval:
+    match operator:
+        case "+":
+            return left.low + right.low, left.high + right.high
+        case "-":
+            return left.low - right.high, left.high - right.low
+        case "*":
+            corners = [a * b for a in (left.low, left.high) for b in (right.low, right.high)]
+            return min(corners), max(corners)
+        case "//":
+            return left.low // right.high, left.high // right.high
+        case "%":
+            return 0, min(left.high, right.high - 1)
+        case "&":
+            return 0, min(left.high, right.high)
+        case "|":
+            return 0, (1 << max(left.high.bit_length(), right.high.bit_length())) - 1
+        case "&~":
+            return 0, left.high
+        case "min":
+            return min(left.low, right.low), min(left.high, right.high)
+        case "max":
+            return max(left.low, right.low), max(left.high, right.high)
