@@ -1,0 +1,170 @@
+"""What a history proves about each message, as columns: who sent it, who read it, and where in the log it was seen.
+
+A message is a pair (key, value), unique by the recorder's promise; a key is a topic partition. Two views of a
+partition's log are kept apart. The *log* holds every place at which a message was ever seen, the closing
+`read_uncommitted` read included: raw evidence that two records competed for an offset. The *version order*, the log
+that clients could see, leaves that read out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from hwmark.traces.history import NO_OFFSET, Closing, History, Key, Outcome, Value
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+NOWHERE = -1
+
+
+@dataclass(frozen=True)
+class Places:
+    """Distinct places (key, offset, message), sorted so; `index` counts a key's distinct offsets from 0."""
+
+    key: Rows
+    offset: Rows
+    message: Rows
+    index: Rows
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+class Evidence:
+    """The derived structures of a history, computed when first asked for.
+
+    Micro-operations are rows of `history.micro`; messages are numbered from 0 in order of key and value position.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        micro, operations = history.micro, history.operations
+        pairs = micro.key.astype(np.int64) * max(1, len(history.values)) + micro.value
+        codes, message = np.unique(pairs, return_inverse=True)
+        self.message: Rows = message.reshape(-1)
+        self.message_key: Rows = codes // max(1, len(history.values))
+        self.message_value: Rows = codes % max(1, len(history.values))
+        self.is_send: Mask = micro.is_send == 1
+        self.closing: NDArray[np.int8] = operations.closing[micro.operation]
+        self.outcome: NDArray[np.int8] = operations.outcome[micro.operation]
+        self.is_raw_read: Mask = ~self.is_send & (self.closing == Closing.READ_UNCOMMITTED)
+        self.is_ok_read: Mask = ~self.is_send & ~self.is_raw_read & (self.outcome == Outcome.OK)
+
+    def __len__(self) -> int:
+        return len(self.message_key)
+
+    def _messages(self, of: Mask) -> Mask:
+        """Which messages occur in the given micro-operations."""
+        found = np.zeros(len(self), dtype=bool)
+        found[self.message[of]] = True
+        return found
+
+    @cached_property
+    def read(self) -> Mask:
+        """Messages that some acknowledged poll or transaction read."""
+        return self._messages(self.is_ok_read)
+
+    @cached_property
+    def acknowledged(self) -> Mask:
+        """Messages whose send, or whose transaction's commit, was acknowledged."""
+        return self._messages(self.is_send & (self.outcome == Outcome.OK))
+
+    @cached_property
+    def failed(self) -> Mask:
+        """Messages that some failed operation sent."""
+        return self._messages(self.is_send & (self.outcome == Outcome.FAIL))
+
+    @cached_property
+    def writer(self) -> Rows:
+        """Each message's operation: the last to complete of its senders; one left open only if nobody else sent it."""
+        sends = np.flatnonzero(self.is_send)
+        completed = self.history.operations.completed_at[self.history.micro.operation[sends]] >= 0
+        writer = np.full(len(self), NOWHERE, dtype=np.int64)
+        for rows in (sends[~completed], sends[completed]):
+            writer[self.message[rows]] = self.history.micro.operation[rows]
+        return writer
+
+    @cached_property
+    def committed(self) -> Mask:
+        """Operations that committed: acknowledged, or of unknown outcome with a message that was read (atomicity)."""
+        outcome = self.history.operations.outcome
+        proof = self.is_send & self.read[self.message]
+        proven = np.zeros(len(outcome), dtype=bool)
+        proven[self.history.micro.operation[proof]] = True
+        committed: Mask = (outcome == Outcome.OK) | ((outcome == Outcome.INFO) & proven)
+        return committed
+
+    @cached_property
+    def _is_seen_by_clients(self) -> Mask:
+        """Micro-operations that prove a place of the log: any read, and the sends of committed operations."""
+        offset, operation = self.history.micro.offset, self.history.micro.operation
+        seen: Mask = (offset != NO_OFFSET) & ~self.is_raw_read & (~self.is_send | self.committed[operation])
+        return seen
+
+    @cached_property
+    def version_order(self) -> Places:
+        """The log as clients could see it."""
+        return self._places(self._is_seen_by_clients)
+
+    @cached_property
+    def log(self) -> Places:
+        """The log as anything ever saw it."""
+        return self._places(self._is_seen_by_clients | (self.is_raw_read & (self.history.micro.offset != NO_OFFSET)))
+
+    def _places(self, of: Mask) -> Places:
+        """Sort the places of the given micro-operations and number the offsets of each key."""
+        rows = np.flatnonzero(of)
+        message, offset = self.message[rows], self.history.micro.offset[rows]
+        order = np.lexsort((message, offset, self.message_key[message]))
+        message, offset = message[order], offset[order]
+        key = self.message_key[message]
+        new_key, new_offset = changes(key), changes(key, offset)
+        distinct = new_offset | changes(message)
+        index = np.cumsum(new_offset) - 1
+        index -= np.maximum.accumulate(np.where(new_key, index, 0)) if len(index) else 0
+        return Places(key[distinct], offset[distinct], message[distinct], index[distinct])
+
+    @cached_property
+    def first_index(self) -> Rows:
+        """Each message's first position in its key's version order, NOWHERE if its offset is unknown."""
+        order = self.version_order
+        first = np.full(len(self), NOWHERE, dtype=np.int64)
+        first[order.message[::-1]] = order.index[::-1]
+        return first
+
+    @cached_property
+    def last_index(self) -> Rows:
+        """Each message's last position in its key's version order, NOWHERE if its offset is unknown."""
+        last = np.full(len(self), NOWHERE, dtype=np.int64)
+        last[self.version_order.message] = self.version_order.index
+        return last
+
+    @cached_property
+    def offset(self) -> Rows:
+        """Each message's offset: the one its writer was told, else the last at which it was seen, else NO_OFFSET."""
+        micro = self.history.micro
+        known = np.flatnonzero((micro.offset != NO_OFFSET) & (~self.is_send | (self.outcome != Outcome.FAIL)))
+        offset = np.full(len(self), NO_OFFSET, dtype=np.int64)
+        for rows in (known[~self.is_send[known]], known[self.is_send[known]]):
+            offset[self.message[rows]] = micro.offset[rows]
+        return offset
+
+    def key_of(self, message: int) -> Key:
+        """The key of a message, as recorded."""
+        return self.history.keys[int(self.message_key[message])]
+
+    def value_of(self, message: int) -> Value:
+        """The value of a message, as recorded."""
+        return self.history.values[int(self.message_value[message])]
+
+
+def changes(*columns: Rows) -> Mask:
+    """Where a row differs from the row before in any of the columns; the first row always does."""
+    changed = np.zeros(len(columns[0]), dtype=bool)
+    changed[:1] = True
+    for column in columns:
+        changed[1:] |= column[1:] != column[:-1]
+    return changed

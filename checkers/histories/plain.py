@@ -1,0 +1,163 @@
+"""The slow twin of the history checker: the definitions written out over dictionaries, one record at a time.
+
+It takes records as parsed JSON and shares nothing with the columnar checker. Anomalies are reported as the sets of
+facts that both must agree on; which operation stands as an example reader is free and left out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+Record = dict[str, Any]
+Message = tuple[str, Any]
+Facts = dict[str, list[tuple[Any, ...]]]
+
+
+def check_plain(records: Iterable[Record]) -> Facts:
+    """The anomalies of a history, each type as a sorted list of facts."""
+    ops = _operations(records)
+    looked_for = {
+        "missing-from-final-read": _missing(ops),
+        "lost-write": _lost(ops),
+        "unseen": _unseen(ops),
+        "inconsistent-offsets": _inconsistent(ops),
+        "duplicate": _duplicates(ops),
+        "G1a": _aborted_reads(ops),
+    }
+    return {name: sorted(facts, key=repr) for name, facts in looked_for.items() if facts}
+
+
+def _operations(records: Iterable[Record]) -> list[Record]:
+    """Completions in order, then invocations left open as info; each with the marks of its invocation."""
+    opened: dict[int, Record] = {}
+    completed: list[Record] = []
+    for number, record in enumerate(records):
+        if not isinstance(record["process"], int):
+            continue
+        op: Record = {"index": number} | record
+        if op["type"] == "invoke":
+            opened[op["process"]] = op
+            continue
+        invocation = opened.pop(op["process"])
+        if op.get("value") is None and op["type"] != "ok":
+            op["value"] = invocation["value"]
+        completed.append({"final": invocation.get("final"), "invoked": invocation["index"]} | op)
+    return completed + [{"invoked": o["index"], **o, "type": "info", "open": True} for o in opened.values()]
+
+
+def _sends(op: Record) -> list[tuple[Message, int | None]]:
+    """The messages that an operation sent, with their offsets."""
+    if op["f"] not in ("send", "txn"):
+        return []
+    found = []
+    for micro in op["value"]:
+        if micro[0] == "send":
+            offset, value = micro[2] if isinstance(micro[2], list) else (None, micro[2])
+            found.append(((str(micro[1]), value), None if offset == -1 else offset))
+    return found
+
+
+def _reads(op: Record) -> list[tuple[Message, int | None]]:
+    """The messages that an operation read, with their offsets."""
+    if op["f"] not in ("poll", "txn"):
+        return []
+    polls = [micro[1] for micro in op["value"] if micro[0] == "poll" and len(micro) == 2]
+    return [((k, v), None if o == -1 else o) for poll in polls for k, messages in poll.items() for o, v in messages]
+
+
+def _is_raw(op: Record) -> bool:
+    return op.get("final") == "read_uncommitted"
+
+
+def _ok_read(ops: list[Record]) -> set[Message]:
+    return {m for op in ops if op["type"] == "ok" and not _is_raw(op) for m, _ in _reads(op)}
+
+
+def _acknowledged(ops: list[Record]) -> set[Message]:
+    return {m for op in ops if op["type"] == "ok" for m, _ in _sends(op)}
+
+
+def _writers(ops: list[Record]) -> dict[Message, Record]:
+    """The last operation to complete that sent each message; one left open only if nothing else did."""
+    ordered = [op for op in ops if op.get("open")] + [op for op in ops if not op.get("open")]
+    return {m: op for op in ordered for m, _ in _sends(op)}
+
+
+def _is_committed(op: Record, ok_read: set[Message]) -> bool:
+    return op["type"] == "ok" or (op["type"] == "info" and any(m in ok_read for m, _ in _sends(op)))
+
+
+def _log(ops: list[Record], raw: bool) -> dict[str, dict[int, set[Any]]]:
+    """Per key: offset to the values seen there, with the closing raw read or without."""
+    ok_read = _ok_read(ops)
+    log: dict[str, dict[int, set[Any]]] = defaultdict(lambda: defaultdict(set))
+    for op in ops:
+        seen = [] if _is_raw(op) and not raw else _reads(op)
+        for (key, value), offset in seen + (_sends(op) if _is_committed(op, ok_read) else []):
+            if offset is not None:
+                log[key][offset].add(value)
+    return log
+
+
+def _inconsistent(ops: list[Record]) -> list[tuple[Any, ...]]:
+    order = {key: sorted(offsets) for key, offsets in _log(ops, raw=False).items()}
+    return [
+        (key, offset, order[key].index(offset) if offset in order.get(key, ()) else None, frozenset(values))
+        for key, offsets in _log(ops, raw=True).items()
+        for offset, values in offsets.items()
+        if len(values) > 1
+    ]
+
+
+def _duplicates(ops: list[Record]) -> list[tuple[Any, ...]]:
+    places: dict[Message, set[int]] = defaultdict(set)
+    for key, offsets in _log(ops, raw=True).items():
+        for offset, values in offsets.items():
+            for value in values:
+                places[key, value].add(offset)
+    return [(*message, len(offsets), tuple(sorted(offsets))) for message, offsets in places.items() if len(offsets) > 1]
+
+
+def _aborted_reads(ops: list[Record]) -> list[tuple[Any, ...]]:
+    failed = {m for op in ops if op["type"] == "fail" for m, _ in _sends(op)}
+    readers = [op for op in ops if op["type"] == "ok" and not _is_raw(op)]
+    writer = _writers(ops)
+    return [(*m, writer[m]["index"], op["index"]) for op in readers for m, _ in _reads(op) if m in failed]
+
+
+def _lost(ops: list[Record]) -> list[tuple[Any, ...]]:
+    ok_read, writer = _ok_read(ops), _writers(ops)
+    lost = []
+    for key, offsets in _log(ops, raw=False).items():
+        order = [offsets[o] for o in sorted(offsets)]
+        first, last = _appearances(order), _appearances(order[::-1])
+        bound = max((first[v] for k, v in ok_read if k == key and v in first), default=-1)
+        for value, from_the_end in last.items():
+            if len(order) - 1 - from_the_end > bound or (key, value) in ok_read:
+                continue
+            if _is_committed(writer[key, value], ok_read):
+                lost.append((key, value, first[value], bound, writer[key, value]["index"]))
+    return lost
+
+
+def _appearances(order: list[set[Any]]) -> dict[Any, int]:
+    """The first position of each value."""
+    first: dict[Any, int] = {}
+    for index, values in enumerate(order):
+        for value in values:
+            first.setdefault(value, index)
+    return first
+
+
+def _missing(ops: list[Record]) -> list[tuple[Any, ...]]:
+    closing = [op for op in ops if op.get("final") == "read_committed" and op["f"] in ("poll", "txn")]
+    if not closing or max(closing, key=lambda op: op["invoked"])["type"] != "ok":
+        return []
+    found = {m for op in closing if op["type"] == "ok" for m, _ in _reads(op)}
+    return [(*m, _writers(ops)[m]["index"]) for m in _acknowledged(ops) - found]
+
+
+def _unseen(ops: list[Record]) -> list[tuple[Any, ...]]:
+    return list(_acknowledged(ops) - _ok_read(ops))

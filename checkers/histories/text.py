@@ -1,0 +1,279 @@
+"""A judged history in words for the people who run the cluster."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from typing import Any
+
+from hwmark.checkers.histories.report import (
+    CHECKED,
+    DUPLICATE,
+    G1A,
+    INCONSISTENT_OFFSETS,
+    LOST_WRITE,
+    MISSING,
+    NOT_IMPLEMENTED,
+    UNSEEN,
+    Anomaly,
+    HistoryReport,
+)
+from hwmark.traces.history import Fault, History
+
+_SAME = "the {count:,} values that the closing read misses"
+LISTED_MAX = 200
+EXAMPLES_MAX = 8
+
+
+def describe(history: History, report: HistoryReport) -> str:
+    """The whole report as text: verdict, what was recorded, every anomaly by partition, what was not looked for."""
+    lines = [_headline(report), "", *_recorded(history, report)]
+    for name in CHECKED:
+        if name in report.anomalies:
+            lines += ["", *_anomaly(name, report)]
+    return "\n".join([*lines, "", *_coverage(report)])
+
+
+def describe_anomalies(report: HistoryReport) -> str:
+    """Only the anomalies, each with its sentence and its partitions."""
+    return "\n".join(line for name in CHECKED if name in report.anomalies for line in _anomaly(name, report))
+
+
+def _headline(report: HistoryReport) -> str:
+    """The verdict in one line."""
+    if report.bad_error_types:
+        missing, total = len(report.anomalies.get(MISSING, [])), sum(report.acknowledged.values())
+        worst = f"; {missing:,} of {total:,} acknowledged values are missing at the end" if missing else ""
+        return f"{report.file}: INVALID: {', '.join(report.bad_error_types)}{worst}"
+    excused = f" (allowed: {', '.join(report.error_types)})" if report.error_types else ""
+    return f"{report.file}: valid{excused}: {'no anomaly' if not excused else 'nothing else'} among those looked for"
+
+
+def _recorded(history: History, report: HistoryReport) -> list[str]:
+    """What the recording holds."""
+    ops = report.ops
+    last = int(max(history.operations.completed_at.max(), history.operations.invoked_at.max()))
+    counts = f"{ops['ok']:,} ok, {ops['fail']:,} failed, {ops['info']:,} of unknown outcome"
+    total = sum(report.acknowledged.values())
+    lines = [
+        *_field("recorded", f"{counted(ops['invoke'], 'operation')} in {seconds(last)}: {counts}"),
+        *_field(
+            "promised", f"{counted(total, 'value')} acknowledged in {counted(len(report.acknowledged), 'partition')}"
+        ),
+    ]
+    if report.unacknowledged_present:
+        unasked = counted(report.unacknowledged_present, "value")
+        lines += _field("also found", f"{unasked} in the closing read whose send was never acknowledged")
+    if report.ignored:
+        lines += _field("ignored", f"{counted(report.ignored, 'operation')} of a kind that the format does not know")
+    if history.faults:
+        lines += _field("faults", "; ".join(f"{seconds(f.time)} {f.what}{_argument(f)}" for f in history.faults))
+    if history.configuration:
+        settings = (f"{k} {v}" for k, v in history.configuration.items() if v != "" and not isinstance(v, dict | list))
+        lines += _field("setup", ", ".join(settings))
+    return lines
+
+
+def _argument(fault: Fault) -> str:
+    """What a fault was done to, as recorded."""
+    return "" if fault.value is None else f" {json.dumps(fault.value)}"
+
+
+def _coverage(report: HistoryReport) -> list[str]:
+    """Which anomalies were looked for, and which were not and why."""
+    lines = _field("looked for", ", ".join(report.checked))
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for name, reason in report.not_checked.items():
+        by_reason[reason].append(name)
+    for reason, names in sorted(by_reason.items(), key=lambda item: item[0] == NOT_IMPLEMENTED):
+        lines += _field("not looked for", f"{', '.join(names)}: {reason}")
+    return lines
+
+
+def _anomaly(name: str, report: HistoryReport) -> list[str]:
+    """One type of anomaly: its count, its sentence, its partitions."""
+    instances = report.anomalies[name]
+    excused = " (allowed)" if name in report.allowed else ""
+    count = sum(instances[0]["unseen"].values()) if name == UNSEEN else len(instances)
+    return [f"  {name}, {counted(count, 'time')}{excused}: {CHECKED[name]}", *_DETAILS[name](instances, report)]
+
+
+def _missing(instances: list[Anomaly], report: HistoryReport) -> list[str]:
+    """Missing values per partition, with their offsets, writers and times."""
+    lines = []
+    for key, lost in _by_key(instances):
+        total = report.acknowledged.get(str(key), 0)
+        missing = f"{len(lost):,} of {total:,} acknowledged values are missing"
+        lines += [*_item(f"partition {key}: {missing}: {compact(_values(lost))}"), *_story(lost)]
+    return lines
+
+
+def _lost(instances: list[Anomaly], report: HistoryReport) -> list[str]:
+    """Lost values per partition, told again only where they are not just the missing ones."""
+    lines = []
+    missing = _missing_per_key(report)
+    for key, lost in _by_key(instances):
+        values = _values(lost)
+        if set(values) == missing.get(str(key)):
+            lines += _item(f"partition {key}: {_SAME.format(count=len(values))}")
+        else:
+            lines += [*_item(f"partition {key}: {counted(len(values), 'value')}: {compact(values)}"), *_story(lost)]
+    return lines
+
+
+def _story(lost: list[Anomaly]) -> list[str]:
+    """Where lost values were, who had sent them, and when."""
+    return _item(f"{_where(lost)}; {_who(lost)}; {_when(lost)}", indent=6)
+
+
+def _values(instances: list[Anomaly]) -> list[Any]:
+    """The values of instances that have one each."""
+    return [a["value"] for a in instances]
+
+
+def _missing_per_key(report: HistoryReport) -> dict[str, set[Any]]:
+    """The values missing from the closing read."""
+    return {str(key): set(_values(lost)) for key, lost in _by_key(report.anomalies.get(MISSING, []))}
+
+
+def _where(lost: list[Anomaly]) -> str:
+    """The offsets that the lost values had, as far as known."""
+    offsets = [a["offset"] for a in lost if a["offset"] is not None]
+    return f"at offsets {compact(offsets)}" if offsets else "offsets unknown"
+
+
+def _who(lost: list[Anomaly]) -> str:
+    """The processes that had sent the lost values."""
+    counts = sorted(Counter(a["process"] for a in lost).items())
+    return "sent by " + ", ".join(f"process {process} ({count})" for process, count in counts)
+
+
+def _when(lost: list[Anomaly]) -> str:
+    """The span of time in which the lost values were acknowledged."""
+    times = [a["time"] for a in lost if a["time"] is not None]
+    return f"acknowledged from {seconds(min(times))} to {seconds(max(times))}" if times else "never acknowledged"
+
+
+def _unseen(instances: list[Anomaly], report: HistoryReport) -> list[str]:
+    """Values that nobody saw, per partition."""
+    lines = []
+    missing = _missing_per_key(report)
+    for key, values in sorted(instances[0]["messages"].items(), key=lambda item: _number_first(item[0])):
+        same = set(values) == missing.get(key)
+        told = _SAME.format(count=len(values)) if same else f"{counted(len(values), 'value')}: {compact(values)}"
+        lines += _item(f"partition {key}: {told}")
+    return lines
+
+
+def _conflicts(instances: list[Anomaly], report: HistoryReport) -> list[str]:
+    """Offsets with several values, per partition, with an example."""
+    lines = []
+    for key, found in _by_key(instances):
+        example = found[0]
+        values = " and ".join(str(v) for v in example["values"])
+        offsets = compact([a["offset"] for a in found])
+        places = f"{counted(len(found), 'offset')}: {offsets}; offset {example['offset']} held {values}"
+        lines += _item(f"partition {key}: {places}")
+    return lines
+
+
+def _duplicates(instances: list[Anomaly], report: HistoryReport) -> list[str]:
+    """Values with their several offsets."""
+    return _examples(
+        [
+            f"partition {a['key']}: value {a['value']} at the {a['count']} offsets {compact(a['offsets'])}"
+            for a in instances
+        ]
+    )
+
+
+def _aborted_reads(instances: list[Anomaly], report: HistoryReport) -> list[str]:
+    """Values that had failed, with who read them and when."""
+    sentences = []
+    for a in instances:
+        place = f" (offset {a['offset']})" if a["offset"] is not None else ""
+        read = f"read at {seconds(a['time'])} by operation {a['reader']}"
+        told = f"operation {a['writer']} had reported that it failed"
+        sentences.append(f"partition {a['key']}: value {a['value']}{place}, {read}; {told}")
+    return _examples(sentences)
+
+
+_DETAILS: dict[str, Callable[[list[Anomaly], HistoryReport], list[str]]] = {
+    MISSING: _missing,
+    LOST_WRITE: _lost,
+    UNSEEN: _unseen,
+    INCONSISTENT_OFFSETS: _conflicts,
+    DUPLICATE: _duplicates,
+    G1A: _aborted_reads,
+}
+
+
+def _examples(sentences: list[str]) -> list[str]:
+    """The first few sentences, and how many more there are."""
+    lines = [line for sentence in sentences[:EXAMPLES_MAX] for line in _item(sentence)]
+    more = len(sentences) - EXAMPLES_MAX
+    return lines + _item(f"and {more:,} more (--json lists all)") if more > 0 else lines
+
+
+def _by_key(instances: list[Anomaly]) -> list[tuple[Any, list[Anomaly]]]:
+    """The instances of each key, in order of the keys and otherwise as given."""
+    ordered = sorted(instances, key=lambda a: _number_first(a["key"]))
+    return [(key, list(group)) for key, group in groupby(ordered, key=lambda a: a["key"])]
+
+
+def _number_first(key: int | str) -> tuple[bool, int, str]:
+    """Sorts partition 2 before 10 and both before any name."""
+    is_name = isinstance(key, str) and not key.isdecimal()
+    return is_name, 0 if is_name else int(key), str(key)
+
+
+def compact(values: Iterable[int | str]) -> str:
+    """A sorted list with runs of integers drawn together: "17-21, 40"; cut at LISTED_MAX runs."""
+    numbers = sorted({v for v in values if isinstance(v, int)})
+    parts = [f"{low}" if low == high else f"{low}-{high}" for low, high in _runs(numbers)]
+    parts += sorted({v for v in values if isinstance(v, str)})
+    more = len(parts) - LISTED_MAX
+    return ", ".join(parts[:LISTED_MAX]) + (f" and {more:,} more (--json lists all)" if more > 0 else "")
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """The runs of consecutive integers, each with its first and last."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = runs[-1][0], number
+        else:
+            runs.append((number, number))
+    return runs
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, in the plural where it needs it."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def seconds(nanoseconds: int) -> str:
+    """A time since the start, in seconds."""
+    return f"{nanoseconds / 1e9:.2f} s"
+
+
+def _field(name: str, text: str) -> list[str]:
+    """A named line of the overview."""
+    return _wrapped(text, f"  {name:<15}", " " * 17)
+
+
+def _item(text: str, indent: int = 4) -> list[str]:
+    """A line of details."""
+    return _wrapped(text, " " * indent, " " * (indent + 2))
+
+
+def _wrapped(text: str, first: str, following: str) -> list[str]:
+    """Text broken to the terminal's width, but never at a hyphen."""
+    width = max(60, min(140, shutil.get_terminal_size((120, 24)).columns))
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
+    )

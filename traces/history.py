@@ -1,0 +1,142 @@
+"""Recorded histories: what clients asked of a cluster, what it answered, and which faults struck in between.
+
+A history is JSON lines, one record per line, in the format of Jepsen's Kafka workload (jepsen 0.3,
+`jepsen.tests.kafka`): a client operation is an `invoke` and one completion (`ok`, `fail` or `info`) of the same
+process, or an invocation alone if the recording ended first, which counts as `info`. Records of processes that are no
+integers (the nemesis) are faults, kept for the story they tell. Extensions: polls marked `"final"` are complete closing
+reads, `"abort": true` marks a transaction that meant to abort.
+
+Everything is columns: one array per field of the operations, one per field of their micro-operations (a sent or a read
+message). Keys and values are interned, so nothing is ever sized by a raw offset or a raw value.
+
+Not kept: assignments, rebalance logs and the positions of micro-operations inside their operation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Key = int | str
+Value = int | str
+
+NO_OFFSET = -1
+NO_TIME = -1
+
+
+class Outcome(IntEnum):
+    """How an operation ended: committed, certainly not committed, or nobody knows."""
+
+    OK = 0
+    FAIL = 1
+    INFO = 2
+
+
+class Function(IntEnum):
+    """What an operation is; OTHER is anything that the format does not know and the checkers ignore."""
+
+    SEND = 0
+    POLL = 1
+    TXN = 2
+    ASSIGN = 3
+    SUBSCRIBE = 4
+    CRASH = 5
+    DEBUG = 6
+    OTHER = 7
+
+
+class Closing(IntEnum):
+    """Whether an operation belongs to a complete closing read, and at which isolation level."""
+
+    NONE = 0
+    READ_COMMITTED = 1
+    READ_UNCOMMITTED = 2
+
+
+@dataclass(frozen=True)
+class Operations:
+    """One row per client operation, in order of completion; those that never completed come last.
+
+    `index` is the record's index in the history (of the completion, or of the invocation if there is none), `line` its
+    line in the file (from 1); `invoked_at` and `completed_at` are nanoseconds, `completed_at` is NO_TIME for an
+    operation left open.
+    """
+
+    index: NDArray[np.int64]
+    line: NDArray[np.int64]
+    process: NDArray[np.int64]
+    function: NDArray[np.int8]
+    outcome: NDArray[np.int8]
+    closing: NDArray[np.int8]
+    means_to_abort: NDArray[np.int8]
+    invoked_at: NDArray[np.int64]
+    completed_at: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class MicroOperations:
+    """One row per message sent or read, in the order of the operations and within each.
+
+    `operation` is a row of `Operations`, `key` and `value` are positions in `History.keys` and `History.values`;
+    `offset` is NO_OFFSET where it was not recorded.
+    """
+
+    operation: NDArray[np.int64]
+    is_send: NDArray[np.int8]
+    key: NDArray[np.int32]
+    value: NDArray[np.int32]
+    offset: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.operation)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the nemesis did or noticed: `what` (kill, heal, isr ...) to whom, `time` nanoseconds after the start."""
+
+    time: int
+    what: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class History:
+    """A recording: its operations and messages as columns, its faults, and the configuration its recorder noted."""
+
+    file: str
+    operations: Operations
+    micro: MicroOperations
+    keys: list[Key]
+    values: list[Value]
+    faults: list[Fault]
+    configuration: dict[str, Any]
+    lines: int
+
+    def counts(self) -> dict[str, int]:
+        """How many client operations were invoked and how they ended; one left open counts as info."""
+        ended = Counter(self.operations.outcome.tolist())
+        return {"invoke": len(self.operations)} | {o.name.lower(): ended[o] for o in Outcome}
+
+    def ignored(self) -> int:
+        """Client operations whose `f` the format does not know."""
+        return int((self.operations.function == Function.OTHER).sum())
+
+
+def read_history(path: str | Path) -> History:
+    """Read the history in a file.
+
+    Raises BadInputError, with file and line, for a file that cannot be read or is not a history.
+    """
+    from hwmark.traces.history_records import parse_file
+
+    return parse_file(str(path))
