@@ -1,0 +1,145 @@
+"""An unusable history is refused in one line with its file, its line, what is wrong and what was expected."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hwmark.checkers.cli import main
+from hwmark.traces.errors import BadInputError
+from hwmark.traces.history_records import parse_lines
+
+RECORDED = Path(__file__).parents[1] / "traces" / "recorded"
+
+
+def invoke(value: Any = None, **changed: Any) -> dict[str, Any]:
+    value = [["send", 0, 1]] if value is None else value
+    return {"process": 0, "type": "invoke", "f": "send", "value": value, "time": 1} | changed
+
+
+def ok(value: Any = None, **changed: Any) -> dict[str, Any]:
+    return invoke([["send", 0, [0, 1]]] if value is None else value, type="ok", time=2) | changed
+
+
+def lines(*records: Any) -> bytes:
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+def without(record: dict[str, Any], name: str) -> dict[str, Any]:
+    return {k: v for k, v in record.items() if k != name}
+
+
+SENT = lines(invoke(), ok())
+POLL = invoke([["poll"]], f="poll", process=1, time=3)
+
+
+def polled(answer: Any) -> bytes:
+    return SENT + lines(POLL, POLL | {"type": "ok", "value": [["poll", answer]]})
+
+
+BAD = {
+    "empty file": (b"", 1, "the file is empty"),
+    "no newline at all": (b'{"process": 0, "type": "invo', 1, "cut off"),
+    "truncated last line": (SENT + lines(invoke())[:-20], 3, "the last line is cut off; expected a JSON object"),
+    "not JSON": (SENT + b"{oops}\n", 3, "not JSON"),
+    "empty line": (SENT + b"\n" + SENT, 3, "the line is empty"),
+    "binary": (b"\x1f\x8b\x08\x00\x00\n", 1, "not UTF-8"),
+    "UTF-16": ("{}\n".encode("utf-16"), 1, "not UTF-8"),
+    "a list": (lines([1, 2]), 1, "a list instead of an operation; expected a JSON object"),
+    "a number": (SENT + b"7\n", 3, "a number instead of an operation"),
+    "no process": (lines(without(invoke(), "process")), 1, "'process' is missing"),
+    "no type": (lines(without(invoke(), "type")), 1, "'type' is missing"),
+    "no f": (lines(without(invoke(), "f")), 1, "'f' is missing"),
+    "no time": (lines(without(invoke(), "time")), 1, "'time' is missing"),
+    "no value": (lines(without(invoke(), "value")), 1, "the value of a send is null"),
+    "unknown type": (lines(invoke(type="maybe")), 1, "unknown type 'maybe'; expected invoke, ok, fail or info"),
+    "type is no name": (lines(invoke(type=[1])), 1, "type [1]"),
+    "f is no name": (lines(invoke(f=3)), 1, "f 3"),
+    "process is a boolean": (lines(invoke(process=True)), 1, "process true; expected an integer"),
+    "process too large": (lines(invoke(process=2**63)), 1, "does not fit into 64 bits"),
+    "time is no integer": (lines(invoke(time="now")), 1, 'time "now"'),
+    "time too large": (lines(invoke(time=2**63)), 1, "does not fit into 64 bits"),
+    "time runs backwards": (lines(invoke(time=5), ok(time=4)), 2, "before the previous 5"),
+    "index runs backwards": (lines(invoke(index=5), ok(index=4)), 2, "index 4 follows 5"),
+    "completion without invocation": (SENT + lines(ok()), 3, "that it never invoked"),
+    "two open operations": (lines(invoke(), invoke()), 2, "while its send of line 1 is open"),
+    "completion of another f": (lines(invoke(), ok(f="txn")), 2, "its open operation of line 1 is a send"),
+    "negative offset": (lines(invoke(), ok([["send", 0, [-7, 1]]])), 2, "offset -7; expected a number from 0"),
+    "offset is text": (lines(invoke(), ok([["send", 0, ["3", 1]]])), 2, 'offset "3"; expected a number'),
+    "offset is a fraction": (polled({"0": [[0.5, 1]]}), 4, "offset 0.5"),
+    "offset is true": (polled({"0": [[True, 1]]}), 4, "offset true"),
+    "offset too large": (polled({"0": [[2**63, 1]]}), 4, "expected a number from 0"),
+    "value is a fraction": (lines(invoke([["send", 0, 1.5]]), ok([["send", 0, 1.5]])), 2, "the value 1.5; expected"),
+    "value too large for 64 bits": (lines(invoke(), ok([["send", 0, 2**70]])), 2, "an integer of 64 bits"),
+    "key is null": (lines(invoke(), ok([["send", None, 1]])), 2, "key None"),
+    "key of an open send is null": (SENT + lines(invoke([["send", None, 1]], time=3)), 3, "key None"),
+    "send of three": (lines(invoke(), ok([["send", 0, [0, 1, 2]]])), 2, "expected a pair [offset, value]"),
+    "send without value": (lines(invoke([["send", 0]])), 1, 'expected ["send", key, value]'),
+    "poll in a send": (lines(invoke([["poll"]])), 1, 'micro-operation ["poll"]'),
+    "send in a poll": (lines(invoke(f="poll")), 1, 'expected ["poll"]'),
+    "unknown micro-operation": (lines(invoke([["read", 0]], f="txn")), 1, 'micro-operation ["read",0]'),
+    "value is no list": (lines(invoke({"a": 1})), 1, "expected a list of micro-operations"),
+    "ok without value": (lines(invoke(), ok() | {"value": None}), 2, "the value of a send is null"),
+    "invocation with answer": (lines(invoke([["send", 0, [0, 1]]])), 1, "no answer yet"),
+    "poll answers a list": (polled([[0, 1]]), 4, "expected an object of key"),
+    "poll of a key answers a number": (polled({"0": 5}), 4, "expected [[offset, value], ...]"),
+    "polled message is a number": (polled({"0": [5]}), 4, "expected a pair [offset, value]"),
+    "value nobody sent": (polled({"0": [[0, 1], [1, 7]]}), 4, "the value 7 that nobody sent to it; expected a send"),
+    "value sent to another key": (polled({"1": [[0, 1]]}), 4, "key 1 returned the value 1 that nobody sent"),
+    "unknown final": (lines(invoke(), ok(final="maybe")), 2, 'final is "maybe"; expected "read_committed"'),
+    "abort is text": (lines(invoke(abort="yes")), 1, "expected true or false"),
+    "faults only": (lines({"process": "nemesis", "type": "info", "f": "kill", "time": 0}), 1, "no operation of any"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_is_refused_in_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, line, reason = BAD[name]
+    file = tmp_path / "recording.jsonl"
+    file.write_bytes(content)
+    assert main(["history", str(file)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert err.startswith(f"hwmark: {file}:{line}: ") and reason in err and "expected" in err
+
+
+def test_missing_file_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for unreadable in (tmp_path / "absent.jsonl", tmp_path):
+        assert main(["history", str(unreadable)]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"hwmark: {unreadable}: cannot be read: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("path", sorted(RECORDED.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_recording_cut_anywhere_in_its_last_line_is_refused(path: Path) -> None:
+    whole = path.read_bytes().splitlines(keepends=True)
+    last = whole[-1].rstrip(b"\n")
+    for cut in range(1, len(last)):
+        with pytest.raises(BadInputError, match="cut off") as refused:
+            parse_lines([*whole[:200], last[:cut]], "recording")
+        assert refused.value.line == 201
+
+
+def test_last_line_needs_no_newline() -> None:
+    assert len(parse_lines(SENT.rstrip(b"\n").splitlines(keepends=True), "recording").operations) == 1
+
+
+def test_unfinished_send_may_be_the_writer_of_a_value_read() -> None:
+    records = [invoke(), POLL, POLL | {"type": "ok", "value": [["poll", {"0": [[0, 1]]}]], "time": 3}]
+    history = parse_lines(lines(*records).splitlines(keepends=True), "recording")
+    assert history.counts() == {"invoke": 2, "ok": 1, "fail": 0, "info": 1}
+
+
+def test_unknown_f_of_a_client_is_ignored_but_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "recording.jsonl"
+    other = invoke("anything", f="flush", time=3)
+    file.write_bytes(SENT + lines(other, other | {"type": "ok"}) + polled({"0": [[0, 1]]})[len(SENT) :])
+    assert main(["history", str(file)]) == 0
+    assert "1 operation of a kind that the format does not know" in capsys.readouterr().err
+
+
+def test_minus_one_is_an_unknown_offset() -> None:
+    history = parse_lines(lines(invoke(), ok([["send", 0, [-1, 1]]])).splitlines(keepends=True), "recording")
+    assert history.micro.offset.tolist() == [-1]
