@@ -77,7 +77,9 @@ def size_at(size: int, bounds: Mapping[str, int]) -> int:
     return size.at(bounds) if isinstance(size, Size) else int(size)
 
 
-@dataclass(frozen=True)
+@dataclass(
+    frozen=True, eq=False
+)  # typing keeps equal annotations once, but sizes equal by default differ at other bounds
 class Range:
     """`Annotated[int, Range(low, high)]`: the integers low to high, both included."""
 
@@ -98,7 +100,7 @@ class Domain:
     symmetric: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Capacity:
     """`Annotated[Seq[T], Capacity(n)]`: the most elements a sequence, a set of messages or a bag may hold."""
 
