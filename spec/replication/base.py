@@ -1,9 +1,9 @@
 """Kafka's replication of one partition, as it was before leader epochs: followers truncate to their high watermark.
 
-The state, the actions and the promises that all published variants share. A variant changes *decision points*, the small
-functions that actions ask: `is_following`, `is_caught_up`, `has_acknowledged`, `may_fetch`, `may_join_isr`, `may_leave_isr`,
-`may_become_follower`, `truncation_offset`. The controller keeps no state of its own: it writes the quorum state
-(ZooKeeper's, or the metadata log's) and sends LeaderAndIsr requests, which replicas take in any order or never.
+The state, the actions and the promises that all published variants share. A variant changes decision points, the
+small functions that actions ask: `is_following`, `is_caught_up`, `has_acknowledged`, `may_fetch`, `may_join_isr`,
+`may_leave_isr`, `may_become_follower`, `truncation_offset`. The controller keeps no state of its own: it writes the
+quorum state (ZooKeeper's, or the metadata log's) and sends LeaderAndIsr requests, which replicas take late or never.
 
 Not modelled:
 1. Crashes. A failed replica is one that takes no steps, so a zombie and a dead broker are the same thing.
@@ -127,8 +127,8 @@ def controller_elect_leader(s: Partition, leader: ReplicaId) -> bool:
 def controller_shrink_isr(s: Partition, replica: ReplicaId) -> bool:
     """The controller takes a replica for failed, and out of the ISR; a leader loses its leadership too.
 
-    The failure itself is not modelled: the replica may go on as a zombie. A leader that is alone in the ISR stays in it,
-    but without a leader the last member of the ISR can be taken out, and then nobody can ever be elected.
+    The failure itself is not modelled: the replica may go on as a zombie. A leader that is alone in the ISR stays in
+    it, but without a leader the last member of the ISR can be taken out, and then nobody can ever be elected.
     """
     if s.next_leader_epoch > max_epoch:
         return False
@@ -261,12 +261,12 @@ def follower_replicate(s: Partition, follower: ReplicaId, leader: ReplicaId) -> 
 def replica_become_follower(s: Partition, replica: ReplicaId, epoch: Epoch) -> bool:
     """A replica takes a request that makes another one the leader, and truncates its log to what it believes is safe.
 
-    The offset is found from the present log of that leader, whatever the leader believes in. As published, a replica whose
-    log ends before the offset found does nothing; in Kafka it would keep its whole log.
+    The offset is found from the present log of that leader, whatever the leader believes in. As published, a replica
+    whose log ends before the offset found does nothing; in Kafka it would keep its whole log.
     """
-    leader = s.requests[epoch].leader
-    if leader == NONE or leader == replica or s.replicas[replica].leader_epoch >= epoch:
+    if not is_told_to_follow(s, replica, epoch):
         return False
+    leader = s.requests[epoch].leader
     if not may_become_follower(s, leader, epoch):
         return False
     offset = truncation_offset(s, leader, replica)
@@ -275,6 +275,12 @@ def replica_become_follower(s: Partition, replica: ReplicaId, epoch: Epoch) -> b
     truncate_to(s, replica, offset)
     take_request(s, replica, epoch)
     return True
+
+
+def is_told_to_follow(s: Partition, replica: ReplicaId, epoch: Epoch) -> bool:
+    """Whether the request of an epoch later than a replica knows makes another one the leader."""
+    leader = s.requests[epoch].leader
+    return leader != NONE and leader != replica and s.replicas[replica].leader_epoch < epoch
 
 
 def truncate_to(s: Partition, replica: ReplicaId, offset: EndOffset) -> None:
@@ -347,7 +353,7 @@ def weak_isr(s: Partition, leader: ReplicaId, follower: ReplicaId, offset: Offse
 
 
 def strong_isr(s: Partition, leader: ReplicaId, follower: ReplicaId, offset: Offset) -> bool:
-    """StrongIsr: what a presumed leader committed is with everybody in the true ISR, so that no clean election loses it."""
+    """StrongIsr: what a presumed leader committed is with everybody in the true ISR: no clean election loses it."""
     return (
         offset >= s.replicas[leader].high_watermark
         or not presumes_leadership(s, leader)

@@ -1,14 +1,14 @@
 """The published repairs of replication, each as what it changed in the one before.
 
-`kip-101` and `kip-279` look for a better offset to truncate to, `kip-320` asks for the current leader epoch wherever a leader
-and a follower meet. `kip-320-first-try` is an idea that its authors gave up, kept with the promise that it breaks.
+`kip-101` and `kip-279` look for a better offset to truncate to, `kip-320` asks for the current leader epoch wherever a
+leader and a follower meet. `kip-320-first-try` is an idea that its authors gave up, kept with the promise it breaks.
 
 Source: Jason Gustafson, kafka-specification (2018), modules Kip101, Kip279, Kip320FirstTry and Kip320.
 """
 
 from __future__ import annotations
 
-from hwmark.spec.lang import NONE, contains, remove
+from hwmark.spec.lang import contains, remove
 from hwmark.spec.replication.base import (
     EndOffset,
     Epoch,
@@ -17,8 +17,8 @@ from hwmark.spec.replication.base import (
     have_same_record,
     is_caught_up,
     is_following,
+    is_told_to_follow,
     is_true_leader,
-    may_become_follower,
     presumes_leadership,
     set_isr,
     take_request,
@@ -32,8 +32,8 @@ from hwmark.spec.replication.base import (
 def end_offset_for_leader_epoch(s: Partition, leader: ReplicaId, follower: ReplicaId) -> int:
     """OffsetForLeaderEpoch: where the leader's log leaves the epoch of the follower's last record.
 
-    A leader that knows nothing of the epoch, or of later ones, cannot say, and the follower falls back to its high watermark:
-    the hole that KIP-279 closes.
+    A leader that knows nothing of the epoch, or of later ones, cannot say, and the follower falls back to its high
+    watermark: the hole that KIP-279 closes.
     """
     length = len(s.logs[leader])
     if len(s.logs[follower]) == 0:
@@ -71,8 +71,7 @@ def replica_become_follower_with_empty_log(s: Partition, replica: ReplicaId, epo
 
     The published model has this as a case of its own beside the general one, which makes the very same step.
     """
-    leader = s.requests[epoch].leader
-    if leader == NONE or leader == replica or len(s.logs[replica]) > 0 or s.replicas[replica].leader_epoch >= epoch:
+    if not is_told_to_follow(s, replica, epoch) or len(s.logs[replica]) > 0:
         return False
     take_request(s, replica, epoch)
     return True
@@ -94,7 +93,10 @@ def log_end_offset(s: Partition, leader: ReplicaId, follower: ReplicaId) -> int:
 
 
 def agrees_up_to(s: Partition, leader: ReplicaId, follower: ReplicaId, end_offset: EndOffset) -> bool:
-    """Whether a follower's record just below an offset has the epoch of the leader's; which epochs they are in is not asked."""
+    """Whether a follower's record just below an offset has the epoch of the leader's there.
+
+    Which leader epoch each of them is in nobody asks.
+    """
     if not presumes_leadership(s, leader) or not is_following(s, leader, follower):
         return False
     if end_offset > len(s.logs[leader]) or end_offset > len(s.logs[follower]):
@@ -117,12 +119,12 @@ def has_reached_leader_epoch(s: Partition, leader: ReplicaId) -> bool:
 
 
 def is_caught_up_with_leader_epoch(s: Partition, leader: ReplicaId, follower: ReplicaId) -> bool:
-    """Whether a follower has caught up with a high watermark that covers all that earlier leaders may have committed."""
+    """Whether a follower has caught up with a high watermark that covers what earlier leaders may have committed."""
     return is_caught_up(s, leader, follower, s.replicas[leader].high_watermark) and has_reached_leader_epoch(s, leader)
 
 
 def follower_truncate(s: Partition, follower: ReplicaId, leader: ReplicaId) -> bool:
-    """A follower whose log went another way than the leader's truncates to where they agree, in whatever epochs they are.
+    """A follower whose log went another way than the leader's truncates to where they agree, whatever the epochs.
 
     The fetch that finds it out and the leader's answer are not modelled.
     """
@@ -144,8 +146,8 @@ def has_diverged(s: Partition, leader: ReplicaId, follower: ReplicaId) -> bool:
 
 kip_320_first_try = kip_279.derive(
     "kip-320-first-try",
-    why="a fetch carries the epoch of the follower's last record, and it truncates when told; it breaks StrongIsr, for nobody "
-    "asks whether both are in the same leader epoch",
+    why="a fetch carries the epoch of the follower's last record, and it truncates when told; it breaks StrongIsr, "
+    "for nobody asks whether both are in the same leader epoch",
     drops=("replica_become_follower_with_empty_log",),
     adds=(follower_truncate,),
     truncation_offset=log_end_offset,
@@ -167,7 +169,7 @@ def is_following_in_epoch(s: Partition, leader: ReplicaId, follower: ReplicaId) 
 
 
 def leads_in_epoch(s: Partition, leader: ReplicaId, epoch: Epoch) -> bool:
-    """Whether the leader itself has taken the request of this epoch, and no later one: only then its log stands still."""
+    """Whether the leader itself has taken the request of this epoch: only then its log no longer changes under it."""
     return presumes_leadership(s, leader) and s.replicas[leader].leader_epoch == epoch
 
 
@@ -191,7 +193,7 @@ def leader_shrink_isr_of_shorter_log(s: Partition, leader: ReplicaId, follower: 
 
 kip_320 = kip_279.derive(
     "kip-320",
-    why="followers fetch, are counted and join the ISR only in the leader's own epoch, and only there ask where to truncate",
+    why="followers fetch, count and join the ISR only in the leader's own epoch, and only in it ask where to truncate",
     drops=("replica_become_follower_with_empty_log",),
     adds=(leader_shrink_isr_of_shorter_log,),
     is_following=is_following_in_epoch,
