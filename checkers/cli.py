@@ -12,7 +12,9 @@ from hwmark.spec.errors import SpecError
 from hwmark.traces.errors import BadInputError
 
 COMMANDS = {
+    "draw": "draw a trace or a history as a picture",
     "history": "judge recorded histories of real clusters",
+    "replay": "step through a trace, and verify it against the model",
 }
 
 

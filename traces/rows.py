@@ -91,9 +91,11 @@ def _within(scene: Scene, number: int, row: Row) -> Iterator[Arrow]:
 
 
 def _sent(scene: Scene, number: int) -> Iterator[Json]:
-    """The leader epochs of the requests that a step sent; a request that has none is known by its place."""
+    """The leader epochs of the requests that a step sent; a request that names none is that of its place's epoch."""
     for name in scene.requests:
         earlier, requests = scene.states[number - 1][name], scene.states[number][name]
         if isinstance(earlier, list) and isinstance(requests, list):
-            new = [(i, request) for i, request in enumerate(requests) if i >= len(earlier) or request not in earlier]
-            yield from (request.get("leader_epoch", i) for i, request in new if isinstance(request, dict))
+            for place, request in enumerate(requests):
+                is_new = place >= len(earlier) or request != earlier[place]
+                if is_new and isinstance(request, dict) and not ("leader_epoch" in request and request in earlier):
+                    yield request.get("leader_epoch", place)

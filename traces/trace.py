@@ -141,17 +141,24 @@ def read_trace(path: str | Path) -> Trace:
 def is_trace(path: str | Path) -> bool:
     """Whether the file's first line is the header of a trace; a file that cannot be read raises BadInputError."""
     try:
-        header = orjson.loads(_lines(str(path))[0])
+        with open(path, "rb") as file:
+            header = orjson.loads(file.readline())
+    except OSError as error:
+        raise _unreadable(str(path), error) from error
     except orjson.JSONDecodeError:
         return False
     return isinstance(header, dict) and header.get("format") == FORMAT
+
+
+def _unreadable(file: str, error: OSError) -> BadInputError:
+    return BadInputError(file, None, (error.strerror or str(error)).lower())
 
 
 def _lines(file: str) -> list[bytes]:
     try:
         content = Path(file).read_bytes()
     except OSError as error:
-        raise BadInputError(file, None, (error.strerror or str(error)).lower()) from error
+        raise _unreadable(file, error) from error
     if not content.strip():
         raise BadInputError(file, 1, "the file is empty")
     return content.removesuffix(b"\n").split(b"\n")

@@ -78,7 +78,10 @@ def record_text(record: dict[str, Json]) -> str:
 def action_words(step: Step, lanes: Lanes, written: str = "") -> str:
     """The action and its arguments as a sentence, with what was written: "leader r0 writes record 0 of epoch 0"."""
     named = lane_arguments(step.arguments, lanes)
-    texts = {name: _argument_text(name, value, lanes, name in named) for name, value in step.arguments.items()}
+    texts = {
+        name.removesuffix("_id"): _argument_text(name, value, lanes, name in named)
+        for name, value in step.arguments.items()
+    }
     actor, rest = _actor(step.action, texts, named, lanes)
     words = [actor, _third_person(rest[0]), *rest[1:]] if actor and rest else [actor, *rest]
     words = [texts.pop(word) if word in texts else word for word in words]
@@ -93,7 +96,7 @@ def _actor(action: str, texts: dict[str, str], named: dict[str, int], lanes: Lan
             return texts.pop(name), action.removeprefix(f"{name}_").split("_")
     kind = re.sub(r"\W+", "_", lanes.name)
     if action.startswith(f"{kind}_") and named:
-        texts.pop(next(iter(named)))
+        texts.pop(next(iter(named)).removesuffix("_id"))
         return f"{lanes.name} {member(lanes, next(iter(named.values())))}", action.removeprefix(f"{kind}_").split("_")
     first, *rest = action.split("_")
     return (first, rest) if rest else ("", [first])
@@ -101,7 +104,7 @@ def _actor(action: str, texts: dict[str, str], named: dict[str, int], lanes: Lan
 
 def _argument_text(name: str, value: Json, lanes: Lanes, is_lane: bool) -> str:
     text = member(lanes, value) if is_lane else value_text(value)
-    words = name.replace("_", " ")
+    words = name.removesuffix("_id").replace("_", " ")
     return text if is_lane and text.rstrip("0123456789") == words else f"{words} {text}"
 
 
