@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, assert_never
 
-from llvmlite import ir
-
 from hwmark.checkers.compiler.emit import BIT, LONG, POINTER, VOID, Emitter, Site, Unit, Value, bit, long
 from hwmark.spec import terms
 from hwmark.spec.layout import Scalar, Sequence, Table, leaves
 from hwmark.spec.terms import Expr, Place, Source, Statement
+from llvmlite import ir
+
 
 class Functions:
     """The functions of one program as LLVM functions `(fault, parameters...) -> i64 or void`, emitted on demand."""
@@ -377,9 +377,7 @@ class Body(Emitter):
         """Call another specification function."""
         arguments = [
             self.number(argument) if isinstance(parameter.type, Scalar) else self.content(argument)  # type: ignore[arg-type]
-            for argument, parameter in zip(
-                call.arguments, self.functions.terms[call.function].parameters, strict=True
-            )
+            for argument, parameter in zip(call.arguments, self.functions.terms[call.function].parameters, strict=True)
         ]
         return self.at.call(self.functions[call.function], [self.fault, *arguments])
 

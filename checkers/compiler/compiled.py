@@ -11,7 +11,6 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
-
 from hwmark.checkers.compiler.bodies import Functions
 from hwmark.checkers.compiler.emit import LONG, POINTER, Emitter, Site, Unit, Value, long
 from hwmark.checkers.compiler.symmetry import Symmetry
@@ -101,7 +100,9 @@ def _machine_code(text: str, target: Any) -> Any:
     module = llvm.parse_assembly(text)
     module.verify()
     tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-    llvm.create_pass_builder(target, tuning).getModulePassManager().run(module, llvm.create_pass_builder(target, tuning))
+    llvm.create_pass_builder(target, tuning).getModulePassManager().run(
+        module, llvm.create_pass_builder(target, tuning)
+    )
     engine = llvm.create_mcjit_compiler(module, _fresh_target())
     engine.finalize_object()
     return engine
@@ -115,7 +116,9 @@ def _fresh_target() -> Any:
 class _Assembly:
     """Emits what the search calls around the functions of a specification."""
 
-    def __init__(self, unit: Unit, instance: Instance, invariants: tuple[str, ...], symmetry: bool, single: bool) -> None:
+    def __init__(
+        self, unit: Unit, instance: Instance, invariants: tuple[str, ...], symmetry: bool, single: bool
+    ) -> None:
         self.unit, self.instance, self.invariants = unit, instance, invariants
         self.symmetry, self.single = symmetry, single
         self.functions = Functions(unit, instance.program.functions)
@@ -316,5 +319,3 @@ def _calls_writer(expr: terms.Expr, functions: Mapping[str, terms.Function]) -> 
     parts = [getattr(expr, name) for name in getattr(expr, "__dataclass_fields__", {})]
     flat = [part for each in parts for part in (each if isinstance(each, tuple) else (each,))]
     return any(_calls_writer(part, functions) for part in flat if hasattr(part, "__dataclass_fields__"))
-
-

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import ir
-
 from hwmark.spec.layout import Scalar
+from llvmlite import ir
 
 Value = Any
 """An LLVM value (llvmlite has no types to name)."""

@@ -12,13 +12,12 @@ import math
 import struct
 from dataclasses import dataclass
 
-from llvmlite import ir
-
 from hwmark.checkers.compiler.bodies import Functions
 from hwmark.checkers.compiler.emit import BYTE, LONG, POINTER, VOID, Emitter, Unit, Value, long
 from hwmark.spec.errors import SpecError
 from hwmark.spec.lang import Domain
 from hwmark.spec.layout import Record, Scalar, Sequence, Table, Type
+from llvmlite import ir
 
 PERMUTATIONS_MAX = 5040
 
@@ -147,7 +146,14 @@ class Symmetry:
         return body.at.load(body.offset(marks, body.at.shl(index, long(3))), typ=LONG)
 
     def _keep_least(
-        self, body: Emitter, row: Value, best: Value, trial: Value, found: Value, renamers: list[Value], chosen: list[Value]
+        self,
+        body: Emitter,
+        row: Value,
+        best: Value,
+        trial: Value,
+        found: Value,
+        renamers: list[Value],
+        chosen: list[Value],
     ) -> None:
         first = body.at.icmp_signed("==", body.get(found), long(0))
         target = body.at.select(first, best, trial)
@@ -210,7 +216,9 @@ class Symmetry:
             case Sequence():
                 self._rename_sequence(body, renamed, choice, kind, row, target)
 
-    def _rename_scalar(self, body: Emitter, renamed: Renamed, choice: Value, kind: Scalar, row: Value, target: Value) -> None:
+    def _rename_scalar(
+        self, body: Emitter, renamed: Renamed, choice: Value, kind: Scalar, row: Value, target: Value
+    ) -> None:
         value = body.load(kind, row)
         if kind.kind == "set":
             index = body.at.add(body.at.mul(choice, long(renamed.mask_stride)), body.at.shl(value, long(3)))

@@ -1,0 +1,327 @@
+"""The exhaustive engine: levels, workers, limits, and what is said at the end.
+
+The search is breadth-first by whole levels, so that everything it reports but the time is the same whatever the number of
+workers: the counts, the level of the first violation, and the trace, which is chosen afterwards (`path`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from hwmark.checkers.compiler import Compiled
+from hwmark.checkers.explore import loop
+from hwmark.checkers.explore.memory import Reserved, available
+from hwmark.checkers.explore.plain import DEADLOCK, OUT_OF_RANGE
+
+Longs = npt.NDArray[np.int64]
+
+BLOCK_ROWS = 64
+BATCH_BYTES = 1 << 18
+TABLE_SLOTS_MIN = 1 << 16
+LOAD_MAX, GROWTH = 0.7, 1.5
+ROWS_MAX = (1 << 32) - (1 << 20)
+MEMORY_SHARE = 0.8
+"""Of the memory that is available, how much a search may use unless told otherwise."""
+
+TABLE_BYTES_PER_STATE = 8 / LOAD_MAX * GROWTH
+"""What the table takes at its emptiest."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a running search stands. `queue` counts the states found but not yet expanded."""
+
+    distinct: int
+    generated: int
+    depth: int
+    queue: int
+    seconds: float
+
+
+@dataclass
+class Level:
+    """The segments [start, stop) of the arena that hold one level's rows."""
+
+    starts: Longs
+    stops: Longs
+
+    @property
+    def count(self) -> int:
+        """States in this level."""
+        return int((self.stops - self.starts).sum())
+
+    def blocks(self) -> tuple[Longs, Longs]:
+        """The segments cut into blocks of at most `BLOCK_ROWS` rows."""
+        pieces = -(-(self.stops - self.starts) // BLOCK_ROWS)
+        first = np.repeat(np.cumsum(pieces) - pieces, pieces)
+        starts = np.repeat(self.starts, pieces) + (np.arange(len(first)) - first) * BLOCK_ROWS
+        return starts, np.minimum(starts + BLOCK_ROWS, np.repeat(self.stops, pieces))
+
+
+@dataclass
+class Finding:
+    """What is wrong with which row, found first: the number orders faults before deadlocks before invariants."""
+
+    name: str
+    row: bytes
+
+
+@dataclass
+class Worker:
+    """One thread's buffers and counters."""
+
+    plan: Longs
+    own: Longs
+    tags: npt.NDArray[np.uint64]
+    slots: Longs
+    segments: Longs
+    batch: Reserved
+    worst: npt.NDArray[np.uint8]
+    coverage: Longs
+    fault: Longs
+
+    @staticmethod
+    def of(plan: Longs, actions: int) -> Worker:
+        """A worker with buffers for this plan."""
+        row_bytes, batch_rows = int(plan[loop.ROW_BYTES]), int(plan[loop.BATCH_ROWS])
+        own = np.zeros(loop.OWN_SIZE, np.int64)
+        own[[loop.VIOLATED, loop.FAULT_ROW, loop.DEADLOCK_ROW]] = -1
+        return Worker(
+            plan.copy(), own, np.zeros(batch_rows, np.uint64), np.zeros(batch_rows, np.int64),
+            np.zeros((1 << 16, 2), np.int64), Reserved((batch_rows + 1) * row_bytes), np.zeros(3 * row_bytes, np.uint8),
+            np.zeros(actions, np.int64), np.zeros(1, np.int64),
+        )  # fmt: skip
+
+    def work(self, starts: Longs, stops: Longs, shared: Longs) -> None:
+        """Expand blocks until the counter runs out or the search stops."""
+        loop.work(
+            self.plan, self.own, starts, stops, self.tags, self.slots, self.segments, self.batch.address,
+            self.worst.ctypes.data, self.coverage.ctypes.data, shared.ctypes.data, self.fault.ctypes.data,
+        )  # fmt: skip
+
+
+class OutOfMemory(Exception):
+    """The next level does not fit into the memory that the search may use."""
+
+
+@dataclass
+class Search:
+    """One search in memory: the arena of rows, the table, the workers, and the levels so far."""
+
+    compiled: Compiled
+    workers: int
+    memory_limit: int
+    max_states: int | None = None
+    deadlock: bool = False
+    progress: Callable[[Progress], None] | None = None
+    levels: list[Level] = field(default_factory=list)
+    stopped: str | None = None
+
+    def __post_init__(self) -> None:
+        instance = self.compiled.instance
+        self.row_bytes = instance.row_size
+        self.started = time.perf_counter()
+        self.shared = np.zeros(loop.SHARED_SIZE, np.int64)
+        per_row = self.row_bytes + TABLE_BYTES_PER_STATE
+        self.rows_max = min(int(self.memory_limit / per_row), ROWS_MAX)
+        self.arena = Reserved(self.rows_max * self.row_bytes)
+        self.table_size = TABLE_SLOTS_MIN
+        self.table = Reserved(8 * (self.table_size + loop.SLACK))
+        self.plan = self._plan()
+        self.team = [Worker.of(self.plan, len(instance.actions)) for _ in range(self.workers)]
+        claimed = self.workers * (BLOCK_ROWS * self.compiled.successors_max + int(self.plan[loop.BATCH_ROWS]))
+        self.reserve = claimed + self.workers * loop.CHUNK_ROWS
+        while self.table_size * LOAD_MAX < 2 * self.reserve:
+            self._grow()
+
+    def _plan(self) -> Longs:
+        compiled, plan = self.compiled, np.zeros(loop.PLAN_SIZE, np.int64)
+        instance = compiled.instance
+        plan[loop.EXPAND], plan[loop.VIOLATES], plan[loop.REACHES] = (
+            compiled.expand,
+            compiled.violated,
+            compiled.reached,
+        )
+        plan[loop.WITHIN] = compiled.within if instance.model.constraint else 0
+        plan[loop.CANONICAL] = compiled.canonical
+        plan[loop.ARENA], plan[loop.TABLE], plan[loop.TABLE_SIZE] = (
+            self.arena.address,
+            self.table.address,
+            self.table_size,
+        )
+        plan[loop.ROW_BYTES], plan[loop.SUCCESSORS_MAX] = self.row_bytes, compiled.successors_max
+        plan[loop.BATCH_ROWS] = max(BATCH_BYTES // self.row_bytes, 2 * compiled.successors_max + 1)
+        plan[loop.WANTED] = (1 << len(instance.model.sometimes)) - 1
+        plan[loop.FIND_DEADLOCK] = self.deadlock
+        return plan
+
+    # ------------------------------------------------------------------------------------------- counts
+
+    @property
+    def distinct(self) -> int:
+        """States found so far."""
+        return int(self.shared[loop.DISTINCT])
+
+    @property
+    def generated(self) -> int:
+        """Successors computed so far, and the initial states."""
+        return self.initial_count + sum(int(worker.own[loop.GENERATED]) for worker in self.team)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the search was set up."""
+        return time.perf_counter() - self.started
+
+    # ------------------------------------------------------------------------------------------- search
+
+    def run(self) -> Finding | None:
+        """Search level by level; the first finding, or None. `stopped` says why the search ended early, if it did."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            finding = self._begin(pool)
+            while finding is None and self.stopped is None and self.levels[-1].count:
+                finding = self._advance(pool)
+        if not self.levels[-1].count:
+            self.levels.pop()
+        return finding
+
+    def _begin(self, pool: ThreadPoolExecutor) -> Finding | None:
+        initial = self.compiled.instance.initial()
+        self.initial_count = len(initial)
+        worker, batch_rows = self.team[0], int(self.plan[loop.BATCH_ROWS])
+        none = np.zeros(0, np.int64)
+        for start in range(0, len(initial), batch_rows):
+            rows = initial[start : start + batch_rows]
+            worker.batch.rows(self.row_bytes, 0, len(rows))[:] = np.frombuffer(b"".join(rows), np.uint8).reshape(
+                len(rows), -1
+            )
+            worker.own[loop.FILLED] = len(rows)
+            self._run_blocks(pool, none, none)
+        self._close_level()
+        return self._finding()
+
+    def _advance(self, pool: ThreadPoolExecutor) -> Finding | None:
+        starts, stops = self.levels[-1].blocks()
+        self._run_blocks(pool, starts, stops)
+        if self.stopped is None:
+            self._close_level()
+        return self._finding()
+
+    def _run_blocks(self, pool: ThreadPoolExecutor, starts: Longs, stops: Longs) -> None:
+        """Let the workers loose on the blocks, making room as often as it takes."""
+        self.shared[loop.CURSOR], self.shared[loop.BLOCKS] = 0, len(starts)
+        while True:
+            self._make_room()
+            if self.stopped is not None:
+                return
+            futures = [pool.submit(worker.work, starts, stops, self.shared) for worker in self.team]
+            try:
+                while wait(futures, timeout=0.25).not_done:
+                    self._tell()
+            except KeyboardInterrupt:
+                self.shared[loop.STOP] = 1
+                wait(futures)
+                self.stopped = "stopped by the user"
+                return
+            for future in futures:
+                future.result()
+            if self.shared[loop.CURSOR] >= len(starts):
+                return
+
+    def _make_room(self) -> None:
+        """See to it that another block of every worker fits; grow the table, or stop at a limit."""
+        if self.max_states is not None and self.distinct >= self.max_states:
+            self.stopped = f"--max-states {self.max_states:,} reached"
+            return
+        if int(self.shared[loop.NEXT_ROW]) + self.reserve > self.rows_max:
+            raise OutOfMemory
+        while self.distinct + self.reserve > self.table_size * LOAD_MAX:
+            self._grow()
+        room = min(int(self.table_size * LOAD_MAX), self.rows_max - (int(self.shared[loop.NEXT_ROW]) - self.distinct))
+        self.shared[loop.ROOM] = min(room - self.reserve, (self.max_states or ROWS_MAX) - 1)
+
+    def _grow(self) -> None:
+        """Move every slot into a larger table, giving the old one's memory back on the way."""
+        size, old = int(self.table_size * GROWTH), self.table
+        new, step = Reserved(8 * (size + loop.SLACK)), 1 << 20
+        last = self.table_size + loop.SLACK
+        for first in range(0, last, step):
+            loop.move_slots(old.address, first, min(first + step, last), new.address, size)
+            old.release(8 * first, 8 * min(first + step, last))
+        self.table, self.table_size = new, size
+        for plan in (self.plan, *(worker.plan for worker in getattr(self, "team", []))):
+            plan[loop.TABLE], plan[loop.TABLE_SIZE] = new.address, size
+
+    def _close_level(self) -> None:
+        """The rows written since the last level are the next one."""
+        pieces = []
+        for worker in self.team:
+            loop.close_segment(worker.own, worker.segments)
+            pieces.append(worker.segments[: worker.own[loop.SEGMENTS]].copy())
+            worker.own[loop.SEGMENTS] = 0
+        segments = np.concatenate(pieces)
+        self.levels.append(Level(segments[:, 0].copy(), segments[:, 1].copy()))
+
+    def _finding(self) -> Finding | None:
+        """The worst that the workers have noted: a fault, else a deadlock, else the first invariant that fails."""
+        for place, name in ((loop.FAULT_ROW, OUT_OF_RANGE), (loop.DEADLOCK_ROW, DEADLOCK)):
+            rows = [self.row(int(worker.own[place])) for worker in self.team if worker.own[place] >= 0]
+            if rows:
+                return Finding(name, min(rows, key=words))
+        failed = [
+            (int(worker.own[loop.VIOLATED]), words(row), row)
+            for worker in self.team
+            if worker.own[loop.VIOLATED] >= 0
+            for row in [worker.worst[: self.row_bytes].tobytes()]
+        ]
+        return Finding(self.compiled.invariants[min(failed)[0]], min(failed)[2]) if failed else None
+
+    def _tell(self) -> None:
+        if self.progress is not None:
+            expanded = int(min(self.shared[loop.CURSOR], self.shared[loop.BLOCKS])) * BLOCK_ROWS
+            before = sum(level.count for level in self.levels[:-1]) if self.levels else 0
+            queue = max(self.distinct - before - expanded, 0)
+            self.progress(Progress(self.distinct, self.generated, len(self.levels) + 1, queue, self.seconds))
+
+    # -------------------------------------------------------------------------------------------- rows
+
+    def row(self, number: int) -> bytes:
+        """One row of the arena."""
+        return self.arena.rows(self.row_bytes, number, number + 1).tobytes()
+
+    def least_predecessor(self, level: Level, target: bytes) -> bytes:
+        """The least row of a level that the target succeeds."""
+        worker = self.team[0]
+        wanted = np.frombuffer(target, np.uint8).copy()
+        number = loop.least_predecessor(
+            worker.plan, level.starts, level.stops, wanted.ctypes.data, worker.batch.address, worker.worst.ctypes.data,
+            np.zeros_like(worker.coverage).ctypes.data, worker.fault.ctypes.data,
+        )  # fmt: skip
+        assert number >= 0, "a state of a level has a predecessor in the level before"
+        return self.row(int(number))
+
+    def sample(self, count: int) -> Iterator[bytes]:
+        """Up to `count` rows from all over the search."""
+        numbers = np.concatenate(
+            [
+                np.arange(start, stop)
+                for level in self.levels
+                for start, stop in zip(level.starts, level.stops, strict=True)
+            ]
+        )
+        for number in numbers[:: max(len(numbers) // count, 1)][:count]:
+            yield self.row(int(number))
+
+
+def words(row: bytes) -> tuple[int, ...]:
+    """A row as the words that order it."""
+    return tuple(np.frombuffer(row, np.uint64).tolist())
+
+
+def memory_limit_default() -> int:
+    """Bytes that a search may use unless told otherwise."""
+    return int(available() * MEMORY_SHARE)

@@ -1,0 +1,79 @@
+"""The plain twin of the exhaustive engine: the same answers in the fewest lines, for tests to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hwmark.spec.errors import RangeError
+from hwmark.spec.model import Instance
+
+OUT_OF_RANGE, DEADLOCK = "out-of-range", "deadlock"
+
+
+@dataclass(frozen=True)
+class PlainExploration:
+    """What a plain search found. `path` leads to the least state of the first violation, empty where there is none."""
+
+    distinct: int
+    generated: int
+    depth: int
+    violated: str | None
+    path: tuple[bytes, ...]
+    coverage: dict[str, int]
+    reached: frozenset[str]
+
+
+def explore_plainly(
+    instance: Instance, invariants: Sequence[str] | None = None, *, deadlock: bool = False
+) -> PlainExploration:
+    """Breadth-first search over whole levels, stopping after the first level with a violation."""
+    names = (OUT_OF_RANGE, DEADLOCK, *(instance.model.standing if invariants is None else invariants))
+    parents: dict[bytes, bytes | None] = {}
+    following: list[bytes] = []
+    failing: list[tuple[int, bytes, bytes | None]] = []
+    coverage, reached = dict.fromkeys(instance.model.actions, 0), set()
+
+    def meet(row: bytes, parent: bytes | None) -> None:
+        if row in parents:
+            return
+        failing.extend(
+            (number, row, parent) for number in range(2, len(names)) if instance.witness(names[number], row) is not None
+        )
+        reached.update(name for name in instance.model.sometimes if instance.instance_of(name, row) is not None)
+        if instance.within(row):
+            parents[row] = parent
+            following.append(row)
+
+    for row in instance.initial():
+        meet(row, None)
+    generated, depth = len(instance.initial()), 1
+    while following and not failing:
+        level, following = following, []
+        for row in level:
+            try:
+                steps = list(instance.successors(row))
+            except RangeError:
+                failing.append((0, row, parents[row]))
+                continue
+            if deadlock and not steps:
+                failing.append((1, row, parents[row]))
+            generated += len(steps)
+            for step in steps:
+                coverage[step.action] += 1
+                meet(step.row, row)
+        depth += bool(following)
+    number, *last = min(failing, key=lambda each: each[:2]) if failing else (None, None, None)
+    path = _path(parents, *last)
+    return PlainExploration(
+        len(parents), generated, len(path) or depth, None if number is None else names[number], path, coverage,
+        frozenset(reached),
+    )  # fmt: skip
+
+
+def _path(parents: dict[bytes, bytes | None], row: bytes | None, parent: bytes | None) -> tuple[bytes, ...]:
+    path = [] if row is None else [row]
+    while parent is not None:
+        path.append(parent)
+        parent = parents[parent]
+    return tuple(reversed(path))
