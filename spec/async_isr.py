@@ -9,8 +9,8 @@ Not modelled:
 3. That messages arrive at all, and in order: the controller and the leader take any message ever sent, or none.
 4. That a leader waits for the answer to one request before it sends the next.
 
-Source: Jason Gustafson, kafka-specification (2019), module AsyncIsr, which has no bounds: `max_version` and `max_offset`
-end the exploration.
+Source: Jason Gustafson, kafka-specification (2019), module AsyncIsr, which has no bounds: `max_version` and
+`max_offset` end the exploration.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def effective_isr(s: Partition) -> int:
 def high_watermark(s: Partition) -> int:
     """How far everybody has replicated whose acknowledgement the leader waits for."""
     members = effective_isr(s)
-    least = max_offset + 1
+    least: int = max_offset + 1
     for replica in range(replicas):
         if contains(members, replica):
             least = min(least, s.leader.end_offsets[replica])
