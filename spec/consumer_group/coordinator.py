@@ -119,13 +119,10 @@ def coordinator_expire_dead_member(s: Group, member_id: MemberId) -> bool:
 
     Expiry waits for that, so that a crash is followed by every order of events but without being two perturbations.
     """
+    if not contains(s.member_ids, member_id):
+        return False
     client = s.clients[s.members[member_id].client]
-    if (
-        not contains(s.member_ids, member_id)
-        or client.member_id == member_id
-        or client.member_id == NONE
-        or client.status == ClientStatus.JOINING
-    ):
+    if client.member_id == member_id or client.member_id == NONE or client.status == ClientStatus.JOINING:
         return False
     fence_member(s, member_id)
     return True
@@ -146,7 +143,7 @@ def fence_member(s: Group, member_id: MemberId) -> None:
     set_partition_epochs(s, union(member.assigned, member.pending_revocation), EMPTY, NOT_OWNED)
     s.member_ids = remove(s.member_ids, member_id)
     s.members[member_id] = Member(
-        client=0,
+        client=NONE,
         status=MemberStatus.STABLE,
         member_epoch=0,
         target_epoch=0,

@@ -116,12 +116,12 @@ class Client(Struct):
 
 
 class Member(Struct):
-    """The coordinator's record of a member; that of an id which is not in the group has its least values.
+    """The coordinator's record of a member; that of an id which is not in the group is blank.
 
     `topic_partitions` is what the member said last that it has.
     """
 
-    client: ClientId
+    client: Optional[ClientId]
     status: MemberStatus
     member_epoch: Epoch
     target_epoch: Epoch
