@@ -14,6 +14,7 @@ from hwmark.traces.errors import BadInputError
 COMMANDS = {
     "draw": "draw a trace or a history as a picture",
     "history": "judge recorded histories of real clusters",
+    "models": "list what there is to check: models, variants, bounds, invariants",
     "replay": "step through a trace, and verify it against the model",
 }
 
