@@ -17,7 +17,8 @@ from hwmark.traces.trace import Trace
 from hwmark.traces.words import arguments_text, member, value_text
 
 TEXT, HEADING, TITLE = 11.0, 12.5, 17.0
-NUMBER_WIDTH, WORDS_WIDTH, SHARED_WIDTH, LANE_WIDTH = 26.0, 205.0, 140.0, 200.0
+NUMBER_WIDTH, WORDS_WIDTH, LANE_WIDTH = 26.0, 205.0, 200.0
+SHARED_WIDTH, SHARED_WIDTH_MAX = 140.0, 300.0
 GAP, ROW_GAP = 18.0, 12.0
 
 TELLS, LANE_LINE = Ink("#44525f", 1.3), Ink("#b8c2cc", 1.5)
@@ -37,6 +38,7 @@ class _Diagram:
         self.rows = rows_of(self.scene)
         slots = _slots(self.rows, self.broken)
         self.boxes = [{i: LaneBox(view, slots, LANE_WIDTH) for i, view in row.views.items()} for row in self.rows]
+        self.shared_width = _shared_width(self.rows)
         self.x, self.right = self._place_columns()
         self.canvas, self.y = Canvas(), 0.0
 
@@ -58,7 +60,7 @@ class _Diagram:
         return self.canvas.source()
 
     def _width(self, column: int) -> float:
-        return SHARED_WIDTH if column == SHARED else LANE_WIDTH
+        return self.shared_width if column == SHARED else LANE_WIDTH
 
     def _place_columns(self) -> tuple[dict[int, float], float]:
         """The left edge of every column, and the right edge of the last."""
@@ -85,7 +87,7 @@ class _Diagram:
             self.canvas.box(x, self.y, 18, 13, fill=epoch_colour(epoch), ink=Ink(INK, 0.8))
             x = self._legend_text(x + 23, f"record of epoch {value_text(epoch)}")
         self.canvas.box(x + 2, self.y - 1, 3, 15, fill=HIGH_WATERMARK)
-        x = self._legend_text(x + 10, "high watermark: left of it all is committed")
+        x = self._legend_text(x + 10, "high watermark: all left of it counts as committed")
         if self.scene.requests:
             self.canvas.line((x, self.y + 7), (x + 26, self.y + 7), ink=REQUESTS, arrow=True)
             x = self._legend_text(x + 31, "the controller's request, once it is taken")
@@ -121,7 +123,7 @@ class _Diagram:
         return top
 
     def _shared_height(self, row: Row) -> float:
-        lines = [line for text in row.shared for line in wrapped(text, SHARED_WIDTH - 2 * PADDING, SMALL)]
+        lines = [line for text in row.shared for line in wrapped(text, self.shared_width - 2 * PADDING, SMALL)]
         return text_height(len(lines), SMALL) + 2 * PADDING if lines else 0
 
     def _row(self, number: int, top: float) -> None:
@@ -132,15 +134,14 @@ class _Diagram:
             self._shared(row, top)
         is_last = number == len(self.rows) - 1
         for index, box in self.boxes[number].items():
-            is_broken = is_last and self.broken is not None and index in self.broken.lanes
-            offset = self.broken.offset if self.broken and is_broken else None
-            box.draw(self.canvas, self.x[index], top, is_changed=index in row.changed, broken_offset=offset)
+            broken = self.broken if is_last and self.broken and index in self.broken.lanes else None
+            box.draw(self.canvas, self.x[index], top, is_changed=index in row.changed, broken=broken)
 
     def _shared(self, row: Row, top: float) -> None:
         x, y = self.x[SHARED], top + PADDING
-        self.canvas.box(x, top, SHARED_WIDTH, self._shared_height(row), fill="#f3f0f8", ink=BORDER, rounded=True)
+        self.canvas.box(x, top, self.shared_width, self._shared_height(row), fill="#f3f0f8", ink=BORDER, rounded=True)
         for text in row.shared:
-            y += self.canvas.text(x + PADDING, y, SHARED_WIDTH - 2 * PADDING, text, size=SMALL)
+            y += self.canvas.text(x + PADDING, y, self.shared_width - 2 * PADDING, text, size=SMALL)
 
     def _arrow(self, arrow: Arrow, tops: list[float]) -> None:
         is_rightward = self.x[arrow.to_column] > self.x[arrow.from_column]
@@ -163,6 +164,12 @@ class _Diagram:
         for number, line in enumerate(lines):
             y = self.y + PADDING + text_height(number, HEADING)
             self.canvas.text(PADDING, y, self.right - 2 * PADDING, line, size=HEADING, bold=True, colour=RED)
+
+
+def _shared_width(rows: list[Row]) -> float:
+    """Wide enough for the longest line, but no wider than SHARED_WIDTH_MAX."""
+    longest = max((text_width(line, SMALL) + 2 * PADDING for row in rows for line in row.shared), default=0)
+    return min(max(SHARED_WIDTH, longest), SHARED_WIDTH_MAX)
 
 
 def _slots(rows: list[Row], broken: BrokenPromise | None) -> int:

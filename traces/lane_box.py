@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from hwmark.traces.canvas import INK, RED, Canvas, Ink, text_height, text_width, wrapped
 from hwmark.traces.changes import Json
-from hwmark.traces.lanes import LaneView, Record
-from hwmark.traces.promise import record_at
+from hwmark.traces.lanes import LaneView, Record, field_line
+from hwmark.traces.promise import BrokenPromise, record_at
 from hwmark.traces.words import value_text
 
 EPOCH_COLOURS = ("#9ecae9", "#ffbf79", "#a8d8a0", "#d6b4e8", "#f2e394", "#9fd9d6", "#e3c9a8", "#c7ccd1")
@@ -49,9 +49,11 @@ class LaneBox:
         """The height of the log and the mark under it; 0 if there is none."""
         return CELL_HEIGHT + MARK_HEIGHT + 4 if self.view.log is not None else 0
 
-    def draw(self, canvas: Canvas, x: float, y: float, *, is_changed: bool, broken_offset: int | None) -> None:
-        """Draw the box with its top left corner at (x, y), a place of the log in red if the promise broke there."""
-        canvas.box(x, y, self.width, self.height, fill="white", ink=CHANGED if is_changed else BORDER, rounded=True)
+    def draw(self, canvas: Canvas, x: float, y: float, *, is_changed: bool, broken: BrokenPromise | None) -> None:
+        """Draw the box with its top left corner at (x, y); in red the place where a promise broke in it."""
+        broken_offset = broken.offset if broken else None
+        ink = Ink(RED, 2) if broken and broken_offset is None else CHANGED if is_changed else BORDER
+        canvas.box(x, y, self.width, self.height, fill="white", ink=ink, rounded=True)
         x, y = x + PADDING, y + PADDING
         self._draw_role(canvas, x, y)
         y += self.role_height
@@ -106,7 +108,11 @@ class LaneBox:
         canvas.text(x - 20, y, 40, text, size=SMALL, colour=HIGH_WATERMARK, bold=True, align="centre")
 
     def _other_lines(self) -> list[str]:
-        return [line for text in self.view.others for line in wrapped(text, self.width - 2 * PADDING, SMALL)]
+        return [
+            line
+            for field in self.view.others.items()
+            for line in wrapped(field_line(*field), self.width - 2 * PADDING, SMALL)
+        ]
 
 
 def _record_lines(record: Record) -> Iterator[tuple[str, float]]:

@@ -15,6 +15,8 @@ from hwmark.traces.words import is_none, member, members, value_text
 
 Record = dict[str, Json]
 
+IN_FLIGHT = "in flight"
+
 _DRAWN = ("leader", "leader_epoch", "isr")
 """Fields of a struct with a leader that have a form of their own in the picture."""
 
@@ -35,24 +37,26 @@ class LaneView:
     high_watermark: int | None
     role: Role | None
     isr: str | None
-    others: tuple[str, ...]
+    others: Record
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything a picture of a trace needs: its states, its lanes, and which fields are logs and requests."""
+    """Everything a picture of a trace needs: its states, its lanes, and which fields are logs, requests or messages."""
 
     states: tuple[State, ...]
     steps: tuple[Step, ...]
     lanes: Lanes
     logs: tuple[str, ...]
     requests: tuple[str, ...]
+    messages: tuple[str, ...]
 
     @classmethod
     def of(cls, trace: Trace) -> Scene:
         """The scene of a trace."""
         states, lanes = tuple(trace.states()), lanes_of(trace)
-        return cls(states, trace.steps, lanes, log_arrays(states, lanes), request_fields(states, lanes))
+        logs, requests = log_arrays(states, lanes), request_fields(states, lanes)
+        return cls(states, trace.steps, lanes, logs, requests, message_fields(states, lanes))
 
     def view(self, number: int, index: int) -> LaneView:
         """Lane `index` after step `number`."""
@@ -71,8 +75,14 @@ def lanes_of(trace: Trace) -> Lanes:
 
 
 def log_arrays(states: tuple[State, ...], lanes: Lanes) -> tuple[str, ...]:
-    """The arrays that hold logs: an empty log alone looks like an empty set, so every state is asked."""
-    return tuple(name for name in lanes.arrays if any(_holds_records(state[name]) for state in states))
+    """The arrays that hold logs: an empty log alone looks like an empty set, so every state is asked.
+
+    Where nothing is ever written, a high watermark tells that the empty lists beside it are logs.
+    """
+    written = [name for name in lanes.arrays if any(_holds_records(state[name]) for state in states)]
+    has_marks = any(_has_marks(states[0][name]) for name in lanes.arrays)
+    empty = [name for name in lanes.arrays if has_marks and all(_is_all_empty(state[name]) for state in states)]
+    return tuple(written or empty)
 
 
 def lane_view(state: State, lanes: Lanes, index: int, logs: tuple[str, ...]) -> LaneView:
@@ -97,21 +107,42 @@ def leader_epochs(state: State, lanes: Lanes) -> dict[int, Json]:
     return {index: struct["leader_epoch"] for index, struct in known}
 
 
-def shared_lines(scene: Scene, number: int) -> dict[str, tuple[str, ...]]:
-    """What belongs to no lane after a step, by field: the lines that show it. A quorum is shown in one piece.
+def shared_fields(scene: Scene, number: int) -> Record:
+    """What belongs to no lane after a step: path -> value, a quorum in one piece, each message by itself.
 
     Requests are drawn as arrows, from the step that sent them to the one that takes them, and not as text.
     """
-    lanes, state = scene.lanes, scene.states[number]
-    lines: dict[str, tuple[str, ...]] = {}
-    for name, value in state.items():
-        if name in lanes.arrays or name in scene.requests or name.startswith("next_"):
+    fields: Record = {}
+    for name, value in scene.states[number].items():
+        if name in scene.lanes.arrays or name in scene.requests or name.startswith("next_"):
             continue
         if isinstance(value, dict) and "leader" in value:
-            lines[name] = _quorum_lines(value, lanes)
+            fields[name] = value
+        elif name in scene.messages and isinstance(value, list):
+            fields |= {f"{name}: {value_text(message)}": IN_FLIGHT for message in value}
         else:
-            lines |= {path: (f"{path}: {value_text(inner)}",) for path, inner in leaves(value, (name,))}
-    return lines
+            fields |= dict(leaves(value, (name,)))
+    return fields
+
+
+def shared_lines(path: str, value: Json, lanes: Lanes) -> list[str]:
+    """The lines that show one of the shared fields."""
+    if value == IN_FLIGHT:
+        return [f"+ {path}"]
+    if isinstance(value, dict) and "leader" in value:
+        return _quorum_lines(value, lanes)
+    return [field_line(path, value)]
+
+
+def field_line(path: str, value: Json) -> str:
+    """One field as a line."""
+    return f"{path}: {value_text(value)}"
+
+
+def message_fields(states: tuple[State, ...], lanes: Lanes) -> tuple[str, ...]:
+    """The fields that hold messages: lists of structs whose length changes."""
+    names = [name for name, value in states[0].items() if name not in lanes.arrays and isinstance(value, list)]
+    return tuple(name for name in names if _is_message_box([state[name] for state in states]))
 
 
 def request_fields(states: tuple[State, ...], lanes: Lanes) -> tuple[str, ...]:
@@ -135,6 +166,15 @@ def _element(array: Json, index: int) -> Json:
 
 def _holds_records(array: Json) -> bool:
     return isinstance(array, list) and any(isinstance(log, list) and log and all(map(_is_record, log)) for log in array)
+
+
+def _has_marks(array: Json) -> bool:
+    structs = [element for element in array if isinstance(element, dict)] if isinstance(array, list) else []
+    return any("high_watermark" in struct for struct in structs)
+
+
+def _is_all_empty(array: Json) -> bool:
+    return isinstance(array, list) and all(element == [] for element in array)
 
 
 def _is_record(value: Json) -> bool:
@@ -161,12 +201,15 @@ def _role(struct: Record, lanes: Lanes, index: int) -> Role:
     return Role(False, f"follows {member(lanes, leader)}{since}" if not is_none(leader) else f"no leader{since}")
 
 
-def _quorum_lines(struct: Record, lanes: Lanes) -> tuple[str, ...]:
-    epoch = struct.get("leader_epoch")
+def _quorum_lines(struct: Record, lanes: Lanes) -> list[str]:
+    epoch, isr = struct.get("leader_epoch"), _isr(struct, lanes)
     leader = member(lanes, struct["leader"]) + ("" if is_none(epoch) else f", epoch {value_text(epoch)}")
-    isr = _isr(struct, lanes)
     rest = {name: value for name, value in struct.items() if name not in _DRAWN}
-    return (f"leader {leader}", *([f"ISR {isr}"] if isr else []), *_field_lines(rest))
+    return [
+        f"leader {leader}",
+        *([f"ISR {isr}"] if isr else []),
+        *(field_line(*field) for field in leaves(rest) if rest),
+    ]
 
 
 def _isr(struct: Record, lanes: Lanes) -> str | None:
@@ -174,18 +217,20 @@ def _isr(struct: Record, lanes: Lanes) -> str | None:
     return members(lanes, isr) if isinstance(isr, list) else None
 
 
-def _others(values: dict[str, Json], logs: tuple[str, ...]) -> tuple[str, ...]:
-    lines: list[str] = []
+def _others(values: dict[str, Json], logs: tuple[str, ...]) -> Record:
+    others: Record = {}
     for name, value in values.items():
         if name in logs:
             continue
         if not isinstance(value, dict):
-            lines += _field_lines({name: value})
+            others |= dict(leaves(value, (name,)))
         else:
             drawn = (*(_DRAWN if "leader" in value else ()), *(["high_watermark"] if logs else []))
-            lines += _field_lines({field: inner for field, inner in value.items() if field not in drawn})
-    return tuple(lines)
+            rest = {field: inner for field, inner in value.items() if field not in drawn}
+            others |= dict(leaves(rest)) if rest else {}
+    return others
 
 
-def _field_lines(fields: Record) -> list[str]:
-    return [f"{path}: {value_text(value)}" for path, value in leaves(fields) if fields]
+def _is_message_box(values: list[Json]) -> bool:
+    boxes = [value for value in values if isinstance(value, list)]
+    return len({len(box) for box in boxes}) > 1 and all(isinstance(message, dict) for box in boxes for message in box)

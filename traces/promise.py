@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hwmark.traces.lanes import LaneView, Record, Scene
 from hwmark.traces.trace import State, Trace
-from hwmark.traces.words import arguments_text, lane_arguments, member, record_text
+from hwmark.traces.words import lane_arguments, member, record_text, witness_text
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def broken_promise(trace: Trace) -> BrokenPromise | None:
     offset = witness.get("offset")
     if scene.logs and places and isinstance(offset, int):
         return BrokenPromise(f"{trace.property} fails: {_sentence(scene, places, offset)}", places, offset)
-    where = f" for {arguments_text(witness)}" if witness else " in the last state"
+    where = f" for {witness_text(witness, scene.lanes)}" if witness else " in the last state"
     return BrokenPromise(f"{trace.property} fails{where}", places)
 
 

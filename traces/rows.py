@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwmark.traces.changes import Json
-from hwmark.traces.lanes import LaneView, Record, Scene, changed_lanes, leader_epochs, shared_lines
+from hwmark.traces.lanes import LaneView, Record, Scene, changed_lanes, leader_epochs, shared_fields, shared_lines
 from hwmark.traces.words import action_words, lane_arguments, record_text
 
-SHARED = -1
-"""The column of what belongs to no lane; lanes count from 0."""
+SHARED, OTHERS_MAX = -1, 4
+"""The column of what belongs to no lane (lanes count from 0), and how many fields a lane shows every time."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Arrow:
 def rows_of(scene: Scene) -> list[Row]:
     """A row per state. The first shows everything, the last every lane, the others what changed."""
     everybody = range(scene.lanes.count)
-    first = Row("initially", {i: scene.view(0, i) for i in everybody}, frozenset(), _changed_lines(scene, 0))
+    first = Row("initially", {i: _view(scene, 0, i, False) for i in everybody}, frozenset(), _shared(scene, 0))
     return [first, *(_row(scene, number) for number in range(1, len(scene.states)))]
 
 
@@ -49,15 +49,32 @@ def arrows_of(scene: Scene, rows: list[Row]) -> list[Arrow]:
 def _row(scene: Scene, number: int) -> Row:
     changed = frozenset(changed_lanes(scene.steps[number - 1].changes, scene.lanes))
     drawn = range(scene.lanes.count) if number == len(scene.steps) else sorted(changed)
-    views = {index: scene.view(number, index) for index in drawn}
-    return Row(_words(scene, number, sorted(changed)), views, changed, _changed_lines(scene, number))
+    views = {index: _view(scene, number, index, index in changed) for index in drawn}
+    return Row(_words(scene, number, sorted(changed)), views, changed, _shared(scene, number))
 
 
-def _changed_lines(scene: Scene, number: int) -> tuple[str, ...]:
-    before = shared_lines(scene, number - 1) if number else {}
-    after = shared_lines(scene, number)
-    gone = [f"{name}: gone" for name in before if name not in after]
-    return (*(line for name, lines in after.items() if before.get(name) != lines for line in lines), *gone)
+def _view(scene: Scene, number: int, index: int, is_changed: bool) -> LaneView:
+    """A lane, of whose many fields only those that changed or that hold something are shown."""
+    view = scene.view(number, index)
+    if len(view.others) <= OTHERS_MAX:
+        return view
+    before = scene.view(number - 1, index).others if is_changed else None
+    return replace(view, others=_telling(view.others, before))
+
+
+def _telling(fields: Record, before: Record | None) -> Record:
+    """Of these fields those that changed; at first, where nothing was before, those that hold something."""
+    if before is None:
+        return {path: value for path, value in fields.items() if value}
+    return {path: value for path, value in fields.items() if path not in before or before[path] != value}
+
+
+def _shared(scene: Scene, number: int) -> tuple[str, ...]:
+    after = shared_fields(scene, number)
+    before = shared_fields(scene, number - 1) if number else {}
+    shown = _telling(after, before if number or len(after) <= OTHERS_MAX else None)
+    gone = [f"- {path}" for path in before if path not in after]
+    return (*gone, *(line for path, value in shown.items() for line in shared_lines(path, value, scene.lanes)))
 
 
 def _words(scene: Scene, number: int, changed: list[int]) -> str:

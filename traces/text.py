@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hwmark.traces.changes import Json, leaves, value_at
+from hwmark.traces.promise import broken_promise
 from hwmark.traces.trace import State, Step, Trace, header_of
 from hwmark.traces.words import arguments_text, value_text
 
-OLD_VALUE_WIDTH_MAX = 24
-"""Columns kept for the old value, so that arrows line up; a longer value pushes its own arrow aside, uncut."""
+OLD_VALUE_WIDTH_MAX, LINE_MAX = 24, 120
+"""Columns kept for the old value, so that arrows line up; a longer old value pushes its own arrow aside, uncut. And how
+long a line may be before the new value gets a line of its own, however long."""
 
 
 def trace_text(trace: Trace) -> str:
@@ -35,11 +37,20 @@ def _steps(trace: Trace) -> Iterator[str]:
     width = max((len(path) for row in rows for path, _, _ in row), default=0)
     old_width = max((len(old) for row in rows for _, old, _ in row if len(old) <= OLD_VALUE_WIDTH_MAX), default=0)
     for number, (step, row) in enumerate(zip(trace.steps, rows, strict=True), 1):
-        yield f"{number:<2} {step.action}({arguments_text(step.arguments)})"
+        yield f"{number:<3}{step.action}({arguments_text(step.arguments)})"
         for path, old, new in row:
-            yield f"     {path:<{width}}  {old:<{old_width}} -> {new}"
+            yield from _change(f"     {path:<{width}}  ", old, new, old_width)
         if not row:
             yield "     (nothing changed)"
+
+
+def _change(path: str, old: str, new: str, old_width: int) -> Iterator[str]:
+    """One change on a line, or, too long for that, the new value under the old one."""
+    if len(path) + len(old) + len(new) <= LINE_MAX:
+        yield f"{path}{old:<{old_width}} -> {new}"
+    else:
+        yield f"{path}{old}"
+        yield f"{'-> ':>{len(path)}}{new}"
 
 
 def _rows(before: State, step: Step) -> list[tuple[str, str, str]]:
@@ -50,6 +61,6 @@ def _rows(before: State, step: Step) -> list[tuple[str, str, str]]:
 
 
 def _end(trace: Trace) -> Iterator[str]:
-    if trace.property is not None:
-        where = f" for {arguments_text(trace.witness)}" if trace.witness else ""
-        yield f"{trace.property} fails in the last state{where}"
+    broken = broken_promise(trace)
+    if broken is not None:
+        yield broken.sentence

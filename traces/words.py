@@ -69,6 +69,12 @@ def _is_lane(name: str, value: int, lanes: Lanes) -> bool:
     return name in lanes.arguments if lanes.arguments is not None else name.split("_")[-1] not in NUMBERS
 
 
+def witness_text(witness: dict[str, Json], lanes: Lanes) -> str:
+    """The parameters for which a property fails, with the names of lanes: `one rm1, other rm2`."""
+    named = lane_arguments(witness, lanes)
+    return ", ".join(_argument_text(name, value, lanes, name in named) for name, value in witness.items())
+
+
 def record_text(record: dict[str, Json]) -> str:
     """A record in a sentence: "record 0 of epoch 1"."""
     words = [f"record {value_text(record['id'])}"] if "id" in record else ["a record"]
@@ -78,10 +84,7 @@ def record_text(record: dict[str, Json]) -> str:
 def action_words(step: Step, lanes: Lanes, written: str = "") -> str:
     """The action and its arguments as a sentence, with what was written: "leader r0 writes record 0 of epoch 0"."""
     named = lane_arguments(step.arguments, lanes)
-    texts = {
-        name.removesuffix("_id"): _argument_text(name, value, lanes, name in named)
-        for name, value in step.arguments.items()
-    }
+    texts = {_word(name): _argument_text(name, value, lanes, name in named) for name, value in step.arguments.items()}
     actor, rest = _actor(step.action, texts, named, lanes)
     words = [actor, _third_person(rest[0]), *rest[1:]] if actor and rest else [actor, *rest]
     words = [texts.pop(word) if word in texts else word for word in words]
@@ -96,15 +99,20 @@ def _actor(action: str, texts: dict[str, str], named: dict[str, int], lanes: Lan
             return texts.pop(name), action.removeprefix(f"{name}_").split("_")
     kind = re.sub(r"\W+", "_", lanes.name)
     if action.startswith(f"{kind}_") and named:
-        texts.pop(next(iter(named)).removesuffix("_id"))
+        texts.pop(_word(next(iter(named))))
         return f"{lanes.name} {member(lanes, next(iter(named.values())))}", action.removeprefix(f"{kind}_").split("_")
     first, *rest = action.split("_")
     return (first, rest) if rest else ("", [first])
 
 
+def _word(argument: str) -> str:
+    """What an argument names: `client_id` is a client."""
+    return argument.removesuffix("_id")
+
+
 def _argument_text(name: str, value: Json, lanes: Lanes, is_lane: bool) -> str:
     text = member(lanes, value) if is_lane else value_text(value)
-    words = name.removesuffix("_id").replace("_", " ")
+    words = _word(name).replace("_", " ")
     return text if is_lane and text.rstrip("0123456789") == words else f"{words} {text}"
 
 

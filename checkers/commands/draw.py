@@ -14,9 +14,7 @@ SUFFIXES = (".svg", ".dot", ".html", ".png")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "file", metavar="TRACE|HISTORY", help="what `hwmark check --trace` wrote, or a recorded history"
-    )
+    parser.add_argument("file", metavar="TRACE|HISTORY", help="a trace that `hwmark check` wrote, or a history")
     parser.add_argument(
         "-o",
         "--output",
