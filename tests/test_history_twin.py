@@ -11,9 +11,11 @@ import orjson
 import pytest
 from hwmark.checkers.histories import HistoryReport, check
 from hwmark.checkers.histories.plain import Facts, check_plain
+from hwmark.checkers.histories.text import describe
 from hwmark.traces.errors import BadInputError
+from hwmark.traces.history_picture import draw_history
 from hwmark.traces.history_records import parse_lines
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +103,28 @@ def test_twins_agree_on_random_histories(records: list[Record]) -> None:
     assert facts(judge(records)) == check_plain(records)
 
 
+@given(histories())
+def test_any_history_can_be_told_and_drawn(records: list[Record]) -> None:
+    history = parse_lines([orjson.dumps(record) + b"\n" for record in records], "history")
+    report = check(history)
+    text, picture = describe(history, report), draw_history(history, report.to_json())
+    assert all(name in text for name in report.error_types)
+    assert ("INVALID" in text) == ("INVALID" in picture) == (not report.valid)
+    orjson.dumps(report.to_json())
+
+
+def test_random_histories_reach_every_anomaly() -> None:
+    reached: set[str] = set()
+
+    @settings(derandomize=True)
+    @given(histories())
+    def collect(records: list[Record]) -> None:
+        reached.update(check_plain(records))
+
+    collect()
+    assert reached == {*COMPARED, "missing-from-final-read"}
+
+
 def expected_facts(errors: dict[str, Any], records: list[Record]) -> Facts:
     """The reference's errors of the compared types in the words of the twin.
 
@@ -171,3 +195,29 @@ def test_agrees_with_the_reference_on_its_own_cases() -> None:
         assert facts(judge(records)) == expected_facts(case["by-config"]["assign"]["errors"], records), path.stem
         compared += 1
     assert compared >= 35
+
+
+EDGES = {path.stem: json.loads(path.read_text()) for path in sorted((DATA / "edge").glob("*.json"))}
+REFUSED = {"edge-empty": "is empty", "edge-polled-value-never-sent": "nobody sent"}
+BREAKS_THE_REFERENCE: dict[str, Facts] = {
+    "edge-empty-poll-list-only": {},
+    "edge-empty-poll-list-plus-data": {},
+    "edge-nil-offset-poll-only": {},
+    "edge-polled-value-sent-by-open-invoke-only": {},
+    "edge-mixed-type-values-conflict": {
+        "inconsistent-offsets": [("1", 0, 0, frozenset({0, "a"}))],
+        "unseen": [("1", "a"), ("1", 0)],
+    },
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_corner_cases(name: str) -> None:
+    records, expected = EDGES[name]["history"], EDGES[name]["expected"]
+    if name in REFUSED:
+        with pytest.raises(BadInputError, match=REFUSED[name]):
+            judge(records)
+        return
+    breaks = "throws" in expected
+    wanted = BREAKS_THE_REFERENCE[name] if breaks else expected_facts(expected["errors"], records)
+    assert facts(judge(records)) == wanted == check_plain(records)

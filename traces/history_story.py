@@ -71,6 +71,8 @@ class Story:
 
 def story_of(history: History, report: Mapping[str, Any]) -> Story:
     """The story of the partition with the most damage; `report` is a judged history as plain data."""
+    if not history.keys:
+        return Story("none", list(history.faults), Found({}, None))
     damage = _damage(report)
     position = _worst_key(history, damage)
     key = history.keys[position]
@@ -103,7 +105,7 @@ def _worst_key(history: History, damage: Mapping[str, Mapping[Value, str]]) -> i
     """The position of the key with the most damage; without any, of the one with the most messages."""
     messages = Counter(history.micro.key.tolist())
     positions = range(len(history.keys))
-    return max(positions, key=lambda p: (len(damage.get(str(history.keys[p]), ())), messages[p], -p), default=0)
+    return max(positions, key=lambda p: (len(damage.get(str(history.keys[p]), ())), messages[p], -p))
 
 
 def _promises(history: History, key: int, damage: Mapping[Value, str]) -> list[Promise]:

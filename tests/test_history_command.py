@@ -1,0 +1,122 @@
+"""`hwmark history` as scripts and people see it: exit status, one JSON object, text on standard error."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hwmark.checkers.cli import main
+from hwmark.checkers.histories.report import KNOWN
+from hwmark.checkers.histories.text import compact
+
+ROOT = Path(__file__).parents[1]
+RECORDED = ROOT / "traces" / "recorded"
+VALID, LOSSY = str(RECORDED / "valid-k4-shorttimeout.jsonl"), str(RECORDED / "lossy-k4-laststand-noelr-acksall.jsonl")
+FIELDS = {"file", "valid", "error_types", "bad_error_types", "anomalies", "ops", "seconds", "checked", "not_checked"}
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """The exit status, the JSON object and the text of a run with --json."""
+    status = main(["history", *arguments, "--json"])
+    out, err = capsys.readouterr()
+    assert out.endswith("\n") and out.count("\n") == 1
+    return status, json.loads(out), err
+
+
+def test_json_of_a_valid_recording(capsys: pytest.CaptureFixture[str]) -> None:
+    status, report, err = answer(capsys, VALID)
+    assert status == 0 and err == "" and report.keys() >= FIELDS
+    assert report["valid"] is True and report["file"] == VALID and report["seconds"] >= 0
+    assert report["error_types"] == report["bad_error_types"] == [] and report["anomalies"] == {}
+    assert report["ops"] == {"invoke": 1461, "ok": 1391, "fail": 58, "info": 12}
+    assert set(report["checked"]).isdisjoint(report["not_checked"])
+    assert set(report["checked"]) | set(report["not_checked"]) == set(KNOWN)
+
+
+def test_json_lists_every_lost_value(capsys: pytest.CaptureFixture[str]) -> None:
+    status, report, _ = answer(capsys, LOSSY)
+    assert status == 1 and report["valid"] is False
+    assert report["error_types"] == report["bad_error_types"] == ["inconsistent-offsets", "missing-from-final-read"]
+    missing = report["anomalies"]["missing-from-final-read"]
+    assert len({(a["key"], a["value"]) for a in missing}) == 88
+    assert missing[0].keys() == {"key", "value", "offset", "writer", "process", "time"}
+
+
+def test_several_files_give_the_worst_status(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, report, _ = answer(capsys, VALID, LOSSY)
+    assert status == 1 and [f["valid"] for f in report["files"]] == [True, False] and "seconds" in report
+    absent = str(tmp_path / "absent.jsonl")
+    status, report, err = answer(capsys, LOSSY, absent, VALID)
+    assert status == 2 and [f["valid"] for f in report["files"]] == [False, None, True]
+    assert err.startswith(f"hwmark: {absent}: ") and err.count("\n") == 1 and report["files"][1]["error"] in err
+
+
+def test_allowed_anomalies_are_reported_but_not_held_against_it(capsys: pytest.CaptureFixture[str]) -> None:
+    status, report, _ = answer(capsys, LOSSY, "--allow", "inconsistent-offsets", "missing-from-final-read")
+    assert status == 0 and report["valid"] is True
+    assert len(report["error_types"]) == 2 and report["bad_error_types"] == []
+    status, report, _ = answer(capsys, LOSSY, "--allow", "inconsistent-offsets", "--allow", "unseen")
+    assert status == 1 and report["bad_error_types"] == ["missing-from-final-read"]
+
+
+def test_unknown_anomaly_to_allow_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["history", VALID, "--allow", "lost-writes"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "'lost-writes'" in err and "lost-write," in err
+
+
+def test_options_of_anomalies_not_looked_for_yet_change_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = answer(capsys, LOSSY)[1]
+    for options in (["--via", "subscribe"], ["--ww-deps"], ["--via", "assign"]):
+        status, report, _ = answer(capsys, LOSSY, *options)
+        assert status == 1 and report | {"seconds": 0} == plain | {"seconds": 0}
+
+
+def test_text_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["history", LOSSY]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    words = " ".join(err.split())
+    assert "88 of 348 acknowledged values are missing at the end" in words
+    assert "partition 0: 29 of 125 acknowledged values are missing" in words
+    assert "7.77 s kill [1]" in words
+    assert "looked for missing-from-final-read" in words and "not looked for G0" in words
+
+
+def test_text_of_a_valid_recording_claims_only_what_was_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["history", VALID]) == 0
+    words = " ".join(capsys.readouterr().err.split())
+    assert "valid: no anomaly among those looked for" in words
+    assert "4 values in the closing read whose send was never acknowledged" in words
+
+
+def test_runs_of_integers_are_drawn_together() -> None:
+    assert compact([17, 18, 19, 20, 21, 40]) == "17-21, 40"
+    assert compact([3, 1, 2, "b", "a"]) == "1-3, a, b"
+    assert compact([]) == ""
+    assert compact(range(0, 1000, 2)).endswith("and 300 more (--json lists all)")
+
+
+def test_suite_judges_the_users_own_recordings() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(ROOT / "checkers" / "test_histories.py"),
+    ]
+    run = subprocess.run(
+        [*command, "-k", "given_history", "--history", VALID, "--history", LOSSY],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1, run.stdout
+    assert "1 failed, 1 passed" in run.stdout and "29 of 125 acknowledged values are missing" in run.stdout
