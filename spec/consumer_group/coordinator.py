@@ -117,7 +117,7 @@ def coordinator_receive_leave(s: Group, index: MessageIndex) -> bool:
 def coordinator_expire_dead_member(s: Group, member_id: MemberId) -> bool:
     """The session of a member expires whose client has a new membership by now.
 
-    Expiry waits for that, so that a crash is followed by every order of events but without being two perturbations.
+    Not modelled: its expiry before that, other than as `coordinator_expire_live_member`.
     """
     if not contains(s.member_ids, member_id):
         return False
