@@ -20,9 +20,6 @@ from hwmark.checkers.explore.plain import DEADLOCK, OUT_OF_RANGE
 
 Longs = npt.NDArray[np.int64]
 
-BLOCK_ROWS = 64
-BATCH_BYTES = 1 << 18
-TABLE_SLOTS_MIN = 1 << 16
 LOAD_MAX, GROWTH = 0.7, 1.5
 ROWS_MAX = (1 << 32) - (1 << 20)
 MEMORY_SHARE = 0.8
@@ -30,6 +27,20 @@ MEMORY_SHARE = 0.8
 
 TABLE_BYTES_PER_STATE = 8 / LOAD_MAX * GROWTH
 """What the table takes at its emptiest."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done at once; only tests have a reason to choose other sizes.
+
+    A worker claims `block_rows` states to expand and `chunk_rows` rows for new ones at a time, and inserts successors when
+    they fill `batch_bytes`. The table starts with `table_slots`.
+    """
+
+    block_rows: int = 64
+    chunk_rows: int = 1024
+    batch_bytes: int = 1 << 18
+    table_slots: int = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -55,20 +66,21 @@ class Level:
         """States in this level."""
         return int((self.stops - self.starts).sum())
 
-    def blocks(self) -> tuple[Longs, Longs]:
-        """The segments cut into blocks of at most `BLOCK_ROWS` rows."""
-        pieces = -(-(self.stops - self.starts) // BLOCK_ROWS)
+    def blocks(self, block_rows: int) -> tuple[Longs, Longs]:
+        """The segments cut into blocks of at most `block_rows` rows."""
+        pieces = -(-(self.stops - self.starts) // block_rows)
         first = np.repeat(np.cumsum(pieces) - pieces, pieces)
-        starts = np.repeat(self.starts, pieces) + (np.arange(len(first)) - first) * BLOCK_ROWS
-        return starts, np.minimum(starts + BLOCK_ROWS, np.repeat(self.stops, pieces))
+        starts = np.repeat(self.starts, pieces) + (np.arange(len(first)) - first) * block_rows
+        return starts, np.minimum(starts + block_rows, np.repeat(self.stops, pieces))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Finding:
-    """What is wrong with which row, found first: the number orders faults before deadlocks before invariants."""
+    """The first thing wrong: its name, the least row that shows it, and how many levels lie before that row."""
 
     name: str
     row: bytes
+    before: int
 
 
 @dataclass
@@ -86,15 +98,15 @@ class Worker:
     fault: Longs
 
     @staticmethod
-    def of(plan: Longs, actions: int) -> Worker:
-        """A worker with buffers for this plan."""
+    def of(plan: Longs, actions: int, rows_max: int) -> Worker:
+        """A worker with buffers for this plan and an arena of `rows_max` rows."""
         row_bytes, batch_rows = int(plan[loop.ROW_BYTES]), int(plan[loop.BATCH_ROWS])
         own = np.zeros(loop.OWN_SIZE, np.int64)
-        own[[loop.VIOLATED, loop.FAULT_ROW, loop.DEADLOCK_ROW]] = -1
+        own[loop.VIOLATED] = -1
         return Worker(
             plan.copy(), own, np.zeros(batch_rows, np.uint64), np.zeros(batch_rows, np.int64),
-            np.zeros((1 << 16, 2), np.int64), Reserved((batch_rows + 1) * row_bytes), np.zeros(3 * row_bytes, np.uint8),
-            np.zeros(actions, np.int64), np.zeros(1, np.int64),
+            np.zeros((rows_max // int(plan[loop.CHUNK_ROWS]) + 2, 2), np.int64), Reserved((batch_rows + 1) * row_bytes),
+            np.zeros(loop.WORST_ROWS * row_bytes, np.uint8), np.zeros(actions, np.int64), np.zeros(1, np.int64),
         )  # fmt: skip
 
     def work(self, starts: Longs, stops: Longs, shared: Longs) -> None:
@@ -104,8 +116,13 @@ class Worker:
             self.worst.ctypes.data, self.coverage.ctypes.data, shared.ctypes.data, self.fault.ctypes.data,
         )  # fmt: skip
 
+    def kept(self, place: int) -> bytes:
+        """One of the rows that the worker keeps."""
+        row_bytes = int(self.plan[loop.ROW_BYTES])
+        return self.worst[place * row_bytes : (place + 1) * row_bytes].tobytes()
 
-class OutOfMemory(Exception):
+
+class OutOfMemoryError(Exception):
     """The next level does not fit into the memory that the search may use."""
 
 
@@ -119,25 +136,36 @@ class Search:
     max_states: int | None = None
     deadlock: bool = False
     progress: Callable[[Progress], None] | None = None
+    sizes: Sizes = Sizes()
     levels: list[Level] = field(default_factory=list)
     stopped: str | None = None
 
     def __post_init__(self) -> None:
         instance = self.compiled.instance
         self.row_bytes = instance.row_size
-        self.started = time.perf_counter()
         self.shared = np.zeros(loop.SHARED_SIZE, np.int64)
         per_row = self.row_bytes + TABLE_BYTES_PER_STATE
         self.rows_max = min(int(self.memory_limit / per_row), ROWS_MAX)
         self.arena = Reserved(self.rows_max * self.row_bytes)
-        self.table_size = TABLE_SLOTS_MIN
+        self.table_size = self.sizes.table_slots
         self.table = Reserved(8 * (self.table_size + loop.SLACK))
         self.plan = self._plan()
-        self.team = [Worker.of(self.plan, len(instance.actions)) for _ in range(self.workers)]
-        claimed = self.workers * (BLOCK_ROWS * self.compiled.successors_max + int(self.plan[loop.BATCH_ROWS]))
-        self.reserve = claimed + self.workers * loop.CHUNK_ROWS
+        self.team = [Worker.of(self.plan, len(instance.actions), self.rows_max) for _ in range(self.workers)]
+        claimed = self.workers * (
+            self.sizes.block_rows * self.compiled.successors_max + int(self.plan[loop.BATCH_ROWS])
+        )
+        self.reserve = claimed + self.workers * self.sizes.chunk_rows
         while self.table_size * LOAD_MAX < 2 * self.reserve:
             self._grow()
+        self._load_loop()
+        self.started = time.perf_counter()
+
+    def _load_loop(self) -> None:
+        """Have the loop compiled, or loaded from Numba's cache, before the clock starts: a worker that stops at once."""
+        none = np.zeros(0, np.int64)
+        self.shared[loop.STOP] = 1
+        self.team[0].work(none, none, self.shared)
+        self.shared[loop.STOP] = 0
 
     def _plan(self) -> Longs:
         compiled, plan = self.compiled, np.zeros(loop.PLAN_SIZE, np.int64)
@@ -155,9 +183,10 @@ class Search:
             self.table_size,
         )
         plan[loop.ROW_BYTES], plan[loop.SUCCESSORS_MAX] = self.row_bytes, compiled.successors_max
-        plan[loop.BATCH_ROWS] = max(BATCH_BYTES // self.row_bytes, 2 * compiled.successors_max + 1)
+        plan[loop.BATCH_ROWS] = max(self.sizes.batch_bytes // self.row_bytes, 2 * compiled.successors_max + 1)
         plan[loop.WANTED] = (1 << len(instance.model.sometimes)) - 1
-        plan[loop.FIND_DEADLOCK] = self.deadlock
+        plan[loop.FIND_DEADLOCK], plan[loop.INVARIANTS] = self.deadlock, len(compiled.invariants)
+        plan[loop.CHUNK_ROWS] = self.sizes.chunk_rows
         return plan
 
     # ------------------------------------------------------------------------------------------- counts
@@ -171,6 +200,20 @@ class Search:
     def generated(self) -> int:
         """Successors computed so far, and the initial states."""
         return self.initial_count + sum(int(worker.own[loop.GENERATED]) for worker in self.team)
+
+    @property
+    def coverage(self) -> dict[str, int]:
+        """How often each action was enabled."""
+        counts = sum(worker.coverage for worker in self.team)
+        return {action.name: int(counts[number]) for number, action in enumerate(self.compiled.instance.actions)}
+
+    @property
+    def reached(self) -> frozenset[str]:
+        """The `sometimes` properties that were true of some state."""
+        seen = int(np.bitwise_or.reduce([worker.own[loop.SEEN] for worker in self.team]))
+        return frozenset(
+            name for number, name in enumerate(self.compiled.instance.model.sometimes) if seen >> number & 1
+        )
 
     @property
     def seconds(self) -> float:
@@ -202,14 +245,14 @@ class Search:
             worker.own[loop.FILLED] = len(rows)
             self._run_blocks(pool, none, none)
         self._close_level()
-        return self._finding()
+        return self._finding(-1)
 
     def _advance(self, pool: ThreadPoolExecutor) -> Finding | None:
-        starts, stops = self.levels[-1].blocks()
-        self._run_blocks(pool, starts, stops)
+        expanded = len(self.levels) - 1
+        self._run_blocks(pool, *self.levels[expanded].blocks(self.sizes.block_rows))
         if self.stopped is None:
             self._close_level()
-        return self._finding()
+        return self._finding(expanded)
 
     def _run_blocks(self, pool: ThreadPoolExecutor, starts: Longs, stops: Longs) -> None:
         """Let the workers loose on the blocks, making room as often as it takes."""
@@ -238,7 +281,7 @@ class Search:
             self.stopped = f"--max-states {self.max_states:,} reached"
             return
         if int(self.shared[loop.NEXT_ROW]) + self.reserve > self.rows_max:
-            raise OutOfMemory
+            raise OutOfMemoryError
         while self.distinct + self.reserve > self.table_size * LOAD_MAX:
             self._grow()
         room = min(int(self.table_size * LOAD_MAX), self.rows_max - (int(self.shared[loop.NEXT_ROW]) - self.distinct))
@@ -266,23 +309,26 @@ class Search:
         segments = np.concatenate(pieces)
         self.levels.append(Level(segments[:, 0].copy(), segments[:, 1].copy()))
 
-    def _finding(self) -> Finding | None:
-        """The worst that the workers have noted: a fault, else a deadlock, else the first invariant that fails."""
-        for place, name in ((loop.FAULT_ROW, OUT_OF_RANGE), (loop.DEADLOCK_ROW, DEADLOCK)):
-            rows = [self.row(int(worker.own[place])) for worker in self.team if worker.own[place] >= 0]
+    def _finding(self, expanded: int) -> Finding | None:
+        """The worst that the workers have noted while they expanded a level: a fault, a deadlock, a failed property."""
+        for noted, place, name in (
+            (loop.FAULT, loop.FAULT_ROW, OUT_OF_RANGE),
+            (loop.DEADLOCK, loop.DEADLOCK_ROW, DEADLOCK),
+        ):
+            rows = [worker.kept(place) for worker in self.team if worker.own[noted]]
             if rows:
-                return Finding(name, min(rows, key=words))
+                return Finding(name, min(rows, key=words), expanded)
         failed = [
-            (int(worker.own[loop.VIOLATED]), words(row), row)
-            for worker in self.team
-            if worker.own[loop.VIOLATED] >= 0
-            for row in [worker.worst[: self.row_bytes].tobytes()]
+            (int(worker.own[loop.VIOLATED]), worker.kept(0)) for worker in self.team if worker.own[loop.VIOLATED] >= 0
         ]
-        return Finding(self.compiled.invariants[min(failed)[0]], min(failed)[2]) if failed else None
+        if not failed:
+            return None
+        number, row = min(failed, key=lambda each: (each[0], words(each[1])))
+        return Finding((*self.compiled.invariants, OUT_OF_RANGE)[number], row, expanded + 1)
 
     def _tell(self) -> None:
         if self.progress is not None:
-            expanded = int(min(self.shared[loop.CURSOR], self.shared[loop.BLOCKS])) * BLOCK_ROWS
+            expanded = int(min(self.shared[loop.CURSOR], self.shared[loop.BLOCKS])) * self.sizes.block_rows
             before = sum(level.count for level in self.levels[:-1]) if self.levels else 0
             queue = max(self.distinct - before - expanded, 0)
             self.progress(Progress(self.distinct, self.generated, len(self.levels) + 1, queue, self.seconds))

@@ -31,22 +31,22 @@ from hwmark.checkers.explore.intrinsics import (
 SLACK = 1 << 16
 """Slots beyond the last home."""
 
-CHUNK_ROWS = 1024
-"""Rows that a worker claims at once."""
-
 # Numbers shared by the workers: places in the array `shared`, 64 bits each.
 CURSOR, BLOCKS, STOP, DISTINCT, ROOM, NEXT_ROW = range(6)
 SHARED_SIZE = 8
 
 # Numbers of one worker: places in its array `own`.
-(GENERATED, FILLED, CHUNK_NEXT, CHUNK_END, SEGMENT_START, SEGMENTS, VIOLATED, FAULT, FAULT_ROW, DEADLOCK_ROW, INSERTED,
- SEEN) = range(12)  # fmt: skip
+(GENERATED, FILLED, CHUNK_NEXT, CHUNK_END, SEGMENT_START, SEGMENTS, VIOLATED, FAULT, DEADLOCK, INSERTED,
+ SEEN) = range(11)  # fmt: skip
 OWN_SIZE = 16
 
 # Addresses and constants of a search: places in the array `plan`.
 (EXPAND, VIOLATES, REACHES, WITHIN, CANONICAL, ARENA, TABLE, TABLE_SIZE, ROW_BYTES, SUCCESSORS_MAX, BATCH_ROWS, WANTED,
- FIND_DEADLOCK) = range(13)  # fmt: skip
+ FIND_DEADLOCK, INVARIANTS, CHUNK_ROWS) = range(15)  # fmt: skip
 PLAN_SIZE = 16
+
+# Rows that a worker keeps: places in its buffer `worst`; the scratch is two rows.
+SCRATCH_ROW, FAULT_ROW, DEADLOCK_ROW, WORST_ROWS = 1, 3, 4, 5
 
 _jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 
@@ -89,12 +89,12 @@ def equal_rows(left: int, right: int, row_bytes: int) -> bool:
 
 
 @_jit  # type: ignore[untyped-decorator]
-def next_row(own: Any, segments: Any, shared: int) -> int:
+def next_row(plan: Any, own: Any, segments: Any, shared: int) -> int:
     """The number of the next free row of this worker's chunk, claiming a new chunk when it is full."""
     if own[CHUNK_NEXT] == own[CHUNK_END]:
         close_segment(own, segments)
-        own[CHUNK_NEXT] = add_word(shared + 8 * NEXT_ROW, CHUNK_ROWS)
-        own[CHUNK_END] = own[CHUNK_NEXT] + CHUNK_ROWS
+        own[CHUNK_NEXT] = add_word(shared + 8 * NEXT_ROW, plan[CHUNK_ROWS])
+        own[CHUNK_END] = own[CHUNK_NEXT] + plan[CHUNK_ROWS]
         own[SEGMENT_START] = own[CHUNK_NEXT]
     return int(own[CHUNK_NEXT])
 
@@ -111,18 +111,23 @@ def close_segment(own: Any, segments: Any) -> None:
 
 @_jit  # type: ignore[untyped-decorator]
 def judge(row: int, plan: Any, own: Any, worst: int, shared: int, fault: int) -> None:
-    """Check a new state: keep the least violating row of the first invariant that fails; note what it reaches."""
+    """Check a new state: keep the least violating row of the first invariant that fails; note what it reaches.
+
+    A range check that fails while a property is asked counts as one more invariant, after all others.
+    """
     failed = call2(plan[VIOLATES], row, fault)
+    reached = call3(plan[REACHES], row, plan[WANTED], fault) if plan[WANTED] != 0 else 0
+    if word_at(fault) != np.uint64(0):
+        failed = plan[INVARIANTS]
+        put_word(fault, np.uint64(0))
     if failed >= 0:
         best = own[VIOLATED]
         if best < 0 or failed < best or (failed == best and compare_rows(row, worst, plan[ROW_BYTES]) < 0):
             own[VIOLATED] = failed
             copy_row(worst, row, plan[ROW_BYTES])
-    if plan[WANTED] != 0:
-        reached = call3(plan[REACHES], row, plan[WANTED], fault)
-        if reached != 0:
-            plan[WANTED] &= ~reached
-            own[SEEN] |= reached
+    if reached != 0:
+        plan[WANTED] &= ~reached
+        own[SEEN] |= reached
 
 
 @_jit  # type: ignore[untyped-decorator]
@@ -139,7 +144,7 @@ def insert_batch(
     for i in range(count):
         row = batch + i * row_bytes
         if plan[CANONICAL] != 0:
-            call2(plan[CANONICAL], row, worst + row_bytes)
+            call2(plan[CANONICAL], row, worst + SCRATCH_ROW * row_bytes)
         tag = row_hash(row, row_bytes) >> np.uint64(32)
         slot = table + np.int64((tag * size) >> np.uint64(32)) * 8
         tags[i], slots[i] = tag, slot
@@ -159,7 +164,7 @@ def insert_batch(
         while True:
             entry = word_at(slot)
             if entry == np.uint64(0):
-                number = next_row(own, segments, shared)
+                number = next_row(plan, own, segments, shared)
                 place = arena + number * row_bytes
                 copy_row(place, row, row_bytes)
                 if swap_word(slot, np.uint64(0), (tag << np.uint64(32)) | np.uint64(number + 1)):
@@ -182,7 +187,7 @@ def keep_within(plan: Any, own: Any, batch: int, count: int, worst: int, shared:
     row_bytes, kept = plan[ROW_BYTES], 0
     for i in range(count):
         row = batch + i * row_bytes
-        if call2(plan[WITHIN], row, fault) != 0:
+        if call2(plan[WITHIN], row, fault) != 0 and word_at(fault) == np.uint64(0):
             if kept != i:
                 copy_row(batch + kept * row_bytes, row, row_bytes)
             kept += 1
@@ -192,12 +197,11 @@ def keep_within(plan: Any, own: Any, batch: int, count: int, worst: int, shared:
 
 
 @_jit  # type: ignore[untyped-decorator]
-def note_least(own: Any, place: int, number: int, plan: Any) -> None:
-    """Keep the number of the least row of those noted."""
-    row_bytes, arena = plan[ROW_BYTES], plan[ARENA]
-    known = own[place]
-    if known < 0 or compare_rows(arena + number * row_bytes, arena + known * row_bytes, row_bytes) < 0:
-        own[place] = number
+def note_least(own: Any, place: int, row: int, least: int, row_bytes: int) -> None:
+    """Keep the least of the rows noted."""
+    if own[place] == 0 or compare_rows(row, least, row_bytes) < 0:
+        own[place] = 1
+        copy_row(least, row, row_bytes)
 
 
 @_jit  # type: ignore[untyped-decorator]
@@ -207,8 +211,7 @@ def work(
 ) -> None:  # fmt: skip
     """Expand blocks until none is left, somebody stops the search, or there is no room for another block.
 
-    A batch that is not empty on entry (the initial states) is inserted first. `worst` has room for the least violating
-    row and two rows of scratch.
+    A batch that is not empty on entry (the initial states) is inserted first. `worst` has room for `WORST_ROWS` rows.
     """
     row_bytes, arena = plan[ROW_BYTES], plan[ARENA]
     while True:
@@ -223,15 +226,15 @@ def work(
             break
         for number in range(starts[block], stops[block]):
             filled = own[FILLED]
-            count = call4(plan[EXPAND], arena + number * row_bytes, batch + filled * row_bytes, coverage, fault)
+            row = arena + number * row_bytes
+            count = call4(plan[EXPAND], row, batch + filled * row_bytes, coverage, fault)
             own[GENERATED] += count
             own[FILLED] = filled + count
             if word_at(fault) != np.uint64(0):
-                own[FAULT] = np.int64(word_at(fault))
-                note_least(own, FAULT_ROW, number, plan)
+                note_least(own, FAULT, row, worst + FAULT_ROW * row_bytes, row_bytes)
                 put_word(fault, np.uint64(0))
             if count == 0 and plan[FIND_DEADLOCK] != 0:
-                note_least(own, DEADLOCK_ROW, number, plan)
+                note_least(own, DEADLOCK, row, worst + DEADLOCK_ROW * row_bytes, row_bytes)
             if own[FILLED] + plan[SUCCESSORS_MAX] >= plan[BATCH_ROWS]:
                 insert_batch(plan, own, tags, slots, segments, batch, worst, shared, fault)
 
