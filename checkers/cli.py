@@ -6,12 +6,14 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from hwmark.checkers.verdict import EXIT_BAD_INPUT, EXIT_UNKNOWN
 from hwmark.spec.errors import SpecError
 from hwmark.traces.errors import BadInputError
 
 COMMANDS = {
+    "check": "check every reachable state of a model against its invariants",
     "draw": "draw a trace or a history as a picture",
     "history": "judge recorded histories of real clusters",
     "models": "list what there is to check: models, variants, bounds, invariants",
@@ -19,9 +21,17 @@ COMMANDS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line, every subcommand configured by its own module."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="hwmark",
         description="Verify Kafka's replication and exactly-once protocols.",
         epilog="Exit status: 0 it holds, 1 it is violated, 2 unusable input, 3 unknown (a limit was reached).",

@@ -116,6 +116,11 @@ def steps_of(trace: Trace) -> list[dict[str, Any]]:
     ]
 
 
+def states_of(trace: Trace) -> list[dict[str, Any]]:
+    """A line for every state of a trace: the initial one as step 0, then the steps as in the file."""
+    return [{"step": 0, "action": "init", "arguments": {}, "state": trace.initial}, *steps_of(trace)]
+
+
 def write_trace(path: str | Path, trace: Trace) -> None:
     """Write the trace's file; OSError where that is impossible."""
     lines = [header_of(trace), *steps_of(trace)]

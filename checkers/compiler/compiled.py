@@ -31,6 +31,7 @@ class Compiled:
     - reached(row, wanted, fault) -> which of the wanted `sometimes` properties are true, as a bit mask.
     - within(row, fault) -> whether the row is inside the constraint.
     - canonical(row, scratch) replaces the row by its representative (0 without symmetry).
+    - `renamings` has, for each symmetric domain, its name, the number of its renamings, and rename(row, target, number).
     `fault` points to 64 bits that become the number of the first range check that failed, counting from 1.
     """
 
@@ -43,6 +44,7 @@ class Compiled:
     reached: int
     within: int
     canonical: int
+    renamings: tuple[tuple[str, int, int], ...]
     single: Mapping[str, int]
     engine: Any
 
@@ -57,6 +59,14 @@ class Compiled:
         function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, *kinds)(self.single[name])
         truth = function(ctypes.addressof(fault), ctypes.addressof(buffer), *arguments.values())
         return buffer.raw, bool(truth), self.sites[fault.value - 1] if fault.value else None
+
+    def renamed(self, row: bytes, domain: int, renaming: int) -> bytes:
+        """A row with the elements of one symmetric domain renamed."""
+        source, target = ctypes.create_string_buffer(row, len(row)), ctypes.create_string_buffer(len(row))
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(self.renamings[domain][2])(
+            ctypes.addressof(source), ctypes.addressof(target), renaming
+        )
+        return target.raw
 
     def representative(self, row: bytes) -> bytes:
         """The row that stands for all renamings of this one; the row itself without symmetry."""
@@ -130,8 +140,11 @@ class _Assembly:
         self.violated()
         self.reached()
         self.within()
+        domains = []
         if self.symmetry:
-            Symmetry(self.unit, self.functions, self.instance.state, self.size).emit_canonical()
+            symmetry = Symmetry(self.unit, self.functions, self.instance.state, self.size, self.instance.model.title)
+            symmetry.emit_canonical()
+            domains = symmetry.domains
         names = [*(each.name for each in self.instance.actions), *self.instance.properties]
         if self.single:
             for name in names:
@@ -148,6 +161,9 @@ class _Assembly:
             address("reached"),
             address("within"),
             address("canonical") if self.symmetry else 0,
+            tuple(
+                (each.domain.name, len(each.renamings), address(f"rename.{number}")) for number, each in enumerate(domains)
+            ),
             {name: address(f"one.{name}") for name in names} if self.single else {},
             engine,
         )

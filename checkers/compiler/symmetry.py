@@ -63,13 +63,13 @@ def mentions(kind: Type, domain: Domain) -> bool:
 class Symmetry:
     """Emits `canonical(row, scratch)`, which replaces a row by its representative."""
 
-    def __init__(self, unit: Unit, functions: Functions, state: Record, size: int) -> None:
+    def __init__(self, unit: Unit, functions: Functions, state: Record, size: int, title: str) -> None:
         self.unit, self.functions, self.state, self.size = unit, functions, state, size
         domains = symmetric_domains(state)
         if not domains:
-            raise SpecError("no domain of this model is declared symmetric")
+            raise SpecError(f"{title}: no domain of this model is declared symmetric")
         if math.prod(math.factorial(count) for count in domains.values()) > PERMUTATIONS_MAX:
-            raise SpecError(f"symmetry over {', '.join(map(str, domains.values()))} elements has too many renamings")
+            raise SpecError(f"{title}: symmetry over {' x '.join(map(str, domains.values()))} elements has too many renamings")
         self.domains = [self._renamed(number, *item) for number, item in enumerate(domains.items())]
 
     def _renamed(self, number: int, domain: Domain, count: int) -> Renamed:
@@ -180,7 +180,7 @@ class Symmetry:
 
     def _emit_rename(self, renamed: Renamed, number: int) -> Value:
         """`rename(row, target, renaming)`: the row with every name of one domain replaced."""
-        function = self.unit.function(f"rename.{number}", VOID, [POINTER, POINTER, LONG])
+        function = self.unit.function(f"rename.{number}", VOID, [POINTER, POINTER, LONG], exported=True)
         body = Emitter(self.unit, function, None)
         row, target, choice = function.args
         body.copy_apart(target, row, self.size)

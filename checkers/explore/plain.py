@@ -28,7 +28,8 @@ def explore_plainly(
     instance: Instance, invariants: Sequence[str] | None = None, *, deadlock: bool = False
 ) -> PlainExploration:
     """Breadth-first search over whole levels, stopping after the first level with a violation."""
-    names = (OUT_OF_RANGE, DEADLOCK, *(instance.model.standing if invariants is None else invariants))
+    checked = instance.model.standing if invariants is None else tuple(invariants)
+    names = (OUT_OF_RANGE, DEADLOCK, *checked, OUT_OF_RANGE)
     parents: dict[bytes, bytes | None] = {}
     following: list[bytes] = []
     failing: list[tuple[int, bytes, bytes | None]] = []
@@ -37,11 +38,18 @@ def explore_plainly(
     def meet(row: bytes, parent: bytes | None) -> None:
         if row in parents:
             return
-        failing.extend(
-            (number, row, parent) for number in range(2, len(names)) if instance.witness(names[number], row) is not None
-        )
-        reached.update(name for name in instance.model.sometimes if instance.instance_of(name, row) is not None)
-        if instance.within(row):
+        try:
+            within = instance.within(row)
+            failing.extend(
+                (number, row, parent)
+                for number, name in enumerate(checked, 2)
+                if instance.witness(name, row) is not None
+            )
+            reached.update(name for name in instance.model.sometimes if instance.instance_of(name, row) is not None)
+        except RangeError:
+            within = False
+            failing.append((len(names) - 1, row, parent))
+        if within:
             parents[row] = parent
             following.append(row)
 
