@@ -85,28 +85,33 @@ GRID: tuple[Bounds, ...] = (
     (2, 1, 1, 1), (2, 1, 1, 2), (2, 2, 2, 2), (3, 1, 1, 1), (3, 1, 1, 2), (2, 2, 2, 3), (3, 2, 2, 2), (2, 2, 2, 4),
     (3, 2, 2, 3),
 )  # fmt: skip
-"""The bounds that were tried, in this order."""
+"""The bounds that were tried, in this order; the last with symmetry."""
 
 PROMISES = ("strong_isr", "weak_isr", "prefix", "hw_match")
 
 # For each promise the first bounds of the grid at which it is broken, and the states of the shortest counterexample.
+# The five rows that end at the last bounds were measured here: earlier searches gave up before them.
 FIRST_BROKEN: dict[str, tuple[tuple[Bounds, int] | None, ...]] = {
     "kip-320": (None, None, None, None),
     "kip-320-noleso": (((3, 1, 1, 1), 12), ((3, 1, 1, 2), 14), None, ((3, 2, 2, 2), 18)),
-    "kip-320-truncunfenced": (((3, 2, 2, 2), 14), ((3, 2, 2, 2), 14), ((3, 2, 2, 2), 12), None),
-    "kip-320-hwepoch": (((3, 1, 1, 2), 13), ((3, 1, 1, 2), 13), None, None),
+    "kip-320-truncunfenced": (((3, 2, 2, 2), 14), ((3, 2, 2, 2), 14), ((3, 2, 2, 2), 12), ((3, 2, 2, 3), 18)),
+    "kip-320-hwepoch": (((3, 1, 1, 2), 13), ((3, 1, 1, 2), 13), None, ((3, 2, 2, 3), 18)),
     "kip-320-fetchepoch": (None, ((3, 1, 1, 2), 13), None, None),
-    "kip-320-expandepoch": (((3, 1, 1, 2), 15), ((3, 1, 1, 2), 15), None, None),
+    "kip-320-expandepoch": (((3, 1, 1, 2), 15), ((3, 1, 1, 2), 15), None, ((3, 2, 2, 3), 20)),
     "kip-320-expandhw": (((2, 1, 1, 1), 8), ((2, 1, 1, 1), 8), None, ((2, 2, 2, 2), 13)),
     "kip-320-unclean": (((2, 1, 1, 2), 8), ((3, 1, 1, 2), 12), None, ((2, 2, 2, 2), 11)),
     "kip-320-notrunc": (((2, 2, 2, 2), 9), ((2, 2, 2, 2), 9), ((2, 2, 2, 2), 8), ((2, 2, 2, 2), 13)),
-    "kip-320-sameleader": (((3, 2, 2, 2), 15), ((3, 2, 2, 2), 15), ((3, 2, 2, 2), 13), None),
+    "kip-320-sameleader": (((3, 2, 2, 2), 15), ((3, 2, 2, 2), 15), ((3, 2, 2, 2), 13), ((3, 2, 2, 3), 19)),
     "kip-320-hwtrunc": (((2, 1, 1, 2), 11), ((2, 1, 1, 2), 11), ((2, 2, 2, 3), 15), ((2, 2, 2, 3), 16)),
     "truncate-to-hw": (((2, 1, 1, 1), 10), ((2, 1, 1, 1), 9), ((2, 2, 2, 2), 11), ((2, 2, 2, 2), 15)),
     "kip-101": (((2, 2, 2, 2), 12), ((2, 2, 2, 2), 12), ((3, 2, 2, 2), 11), ((3, 2, 2, 2), 18)),
     "kip-279": (((3, 1, 1, 1), 12), ((3, 1, 1, 2), 11), ((3, 2, 2, 2), 11), ((3, 2, 2, 2), 18)),
-    "kip-320-first-try": (((3, 1, 1, 2), 13), ((3, 1, 1, 2), 12), ((2, 2, 2, 2), 8), None),
+    "kip-320-first-try": (((3, 1, 1, 2), 13), ((3, 1, 1, 2), 12), ((2, 2, 2, 2), 8), ((3, 2, 2, 3), 18)),
 }
+
+
+def explore_grid(variant: str, bounds: Bounds, promises: list[str]) -> Exploration:
+    return explore(instance(variant, bounds), promises, symmetry=bounds == GRID[-1])
 
 
 def broken() -> Iterator[Any]:
@@ -119,7 +124,7 @@ def broken() -> Iterator[Any]:
 def kept() -> Iterator[Any]:
     """Per variant and bounds of the grid, the promises that are not broken there yet."""
     for variant, row in FIRST_BROKEN.items():
-        for number, bounds in enumerate(GRID[:-1]):
+        for number, bounds in enumerate(GRID):
             names = [
                 promise
                 for promise, found in zip(PROMISES, row, strict=True)
@@ -131,13 +136,13 @@ def kept() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("variant", "bounds", "promise", "states"), list(broken()))
 def test_a_missing_rule_is_noticed_in_the_fewest_steps(variant: str, bounds: Bounds, promise: str, states: int) -> None:
-    assert_shortest_counterexample(explore(instance(variant, bounds), [promise]), promise, states)
+    assert_shortest_counterexample(explore_grid(variant, bounds, [promise]), promise, states)
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize(("variant", "bounds", "names"), list(kept()))
 def test_a_missing_rule_is_not_noticed_before(variant: str, bounds: Bounds, names: list[str]) -> None:
-    assert explore(instance(variant, bounds), names).verdict == Holds()
+    assert explore_grid(variant, bounds, names).verdict == Holds()
 
 
 # --------------------------------------------------------------------------------------------------- KIP-497
