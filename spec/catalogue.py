@@ -56,7 +56,7 @@ FAMILIES = (
         "consumer-group",
         "a consumer group whose coordinator hands partitions from member to member",
         "kip-848",
-        ("consumer_group",),
+        ("consumer_group.protocol", "consumer_group.mutants"),
     ),
     Family(
         "two-phase-commit",
