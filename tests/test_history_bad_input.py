@@ -143,3 +143,23 @@ def test_unknown_f_of_a_client_is_ignored_but_counted(tmp_path: Path, capsys: py
 def test_minus_one_is_an_unknown_offset() -> None:
     history = parse_lines(lines(invoke(), ok([["send", 0, [-1, 1]]])).splitlines(keepends=True), "recording")
     assert history.micro.offset.tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("3", 3),
+        ("-3", -3),
+        ("0", 0),
+        ("03", "03"),
+        ("-0", "-0"),
+        ("x", "x"),
+        ("9" * 30, "9" * 30),
+        ("٣", "٣"),
+        ("", ""),
+    ],
+)
+def test_key_of_a_poll_is_the_integer_that_it_writes(name: str, key: Any) -> None:
+    records = [invoke([["send", key, 1]]), ok([["send", key, [0, 1]]])]
+    records += [POLL, POLL | {"type": "ok", "value": [["poll", {name: [[0, 1]]}]]}]
+    assert parse_lines(lines(*records).splitlines(keepends=True), "recording").keys == [key]

@@ -91,6 +91,7 @@ def test_text_of_a_valid_recording_claims_only_what_was_looked_for(capsys: pytes
     assert main(["history", VALID]) == 0
     words = " ".join(capsys.readouterr().err.split())
     assert "valid: no anomaly among those looked for" in words
+    assert "1,391 ok, 58 failed (58 aborted on purpose), 12 of unknown outcome" in words
     assert "4 values in the closing read whose send was never acknowledged" in words
 
 

@@ -101,6 +101,13 @@ def test_any_name_is_drawn_as_it_is(text: str) -> None:
     assert "missing at the end" in joined
 
 
+def test_pictures_need_no_dot_binary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    for path in RECORDED:
+        texts = drawn_texts(render(draw_history(*judged(path)), "svg").decode())
+        assert f"{path.stem}: {'valid' if path.stem.startswith('valid') else 'INVALID'}" in texts
+
+
 def test_history_without_messages_is_drawn() -> None:
     records = [
         {"process": 0, "type": kind, "f": "assign", "value": [0], "time": time}

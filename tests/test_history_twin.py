@@ -55,7 +55,7 @@ def test_twins_agree_on_recordings(path: Path) -> None:
 
 offsets = st.one_of(st.none(), st.integers(0, 6), st.just(30_000_000))
 keys = st.integers(0, 1)
-values = st.integers(0, 5)
+values = st.integers(0, 4)
 
 
 @st.composite
@@ -63,7 +63,7 @@ def micro_operations(draw: st.DrawFn) -> tuple[list[Any], list[Any]]:
     """The micro-operations of one operation as invoked and as completed."""
     invoked: list[Any] = []
     completed: list[Any] = []
-    for is_send in draw(st.lists(st.booleans(), max_size=3)):
+    for is_send in draw(st.lists(st.booleans(), min_size=1, max_size=3)):
         if is_send:
             key, value, offset = draw(keys), draw(values), draw(offsets)
             invoked.append(["send", key, value])
@@ -71,9 +71,10 @@ def micro_operations(draw: st.DrawFn) -> tuple[list[Any], list[Any]]:
         else:
             invoked.append(["poll"])
             read = {
-                str(k): [[draw(offsets), v] for v in draw(st.lists(values, max_size=4))] for k in draw(st.sets(keys))
+                str(k): [[draw(offsets), v] for v in draw(st.lists(values, min_size=1, max_size=4))]
+                for k in draw(st.sets(keys, min_size=1))
             }
-            completed.append(draw(st.sampled_from([["poll"], ["poll", read], ["poll", read]])))
+            completed.append(draw(st.sampled_from([["poll", read], ["poll", read], ["poll"]])))
     return invoked, completed
 
 
@@ -83,9 +84,9 @@ def histories(draw: st.DrawFn) -> list[Record]:
     records: list[Record] = []
     pending: dict[int, Record] = {}
     marks = st.sampled_from([None, None, None, "read_committed", "read_uncommitted"])
-    for process in draw(st.lists(st.integers(0, 2), max_size=16)):
+    for process in draw(st.lists(st.integers(0, 2), min_size=8, max_size=24)):
         if process in pending:
-            records.append(pending.pop(process) | {"type": draw(st.sampled_from(["ok", "ok", "fail", "info"]))})
+            records.append(pending.pop(process) | {"type": draw(st.sampled_from(["ok", "fail", "ok", "info"]))})
             continue
         invoked, completed = draw(micro_operations())
         common: Record = {"process": process, "f": "txn"}
@@ -93,7 +94,7 @@ def histories(draw: st.DrawFn) -> list[Record]:
             common |= {"f": "poll", "final": mark}
         records.append(common | {"type": "invoke", "value": invoked})
         pending[process] = common | {"value": completed}
-    sends = [["send", k, v] for k in range(2) for v in range(6)]
+    sends = [["send", k, v] for k in range(2) for v in range(5)]
     records.insert(0, {"process": 9, "f": "send", "type": "invoke", "value": sends})
     return [record | {"index": i, "time": i} for i, record in enumerate(records)]
 

@@ -124,7 +124,8 @@ class _Picture:
         self.canvas.box(0, self.y, first, height, fill=fill, ink=BORDER)
         self.canvas.box(first, self.y, WIDTH - first, height, fill=fill, ink=BORDER)
         top = self.y + PADDING / 2
-        self.canvas.text(PADDING, top, first - 2 * PADDING, time, size=TEXT, colour=colour, align="right")
+        if time:  # a label without any text breaks the WebAssembly build of Graphviz
+            self.canvas.text(PADDING, top, first - 2 * PADDING, time, size=TEXT, colour=colour, align="right")
         self.canvas.text(first + PADDING, top, inner, text, size=TEXT, colour=colour, bold=bold)
         self.y += height
 
@@ -220,6 +221,6 @@ def _seconds(nanoseconds: int) -> str:
 
 
 def _shown(value: object, width: int = 24) -> str:
-    """A value or key, cut to what fits."""
-    text = str(value)
+    """A value or key, cut to what fits; one without a visible letter in quotes."""
+    text = str(value) if str(value).strip() else f'"{value}"'
     return text if len(text) <= width else text[: width - 3] + "..."

@@ -306,14 +306,15 @@ class _KeyIds(dict[Key, int]):
 
 
 def _is_integer(text: str) -> bool:
-    """Whether a string is how JSON writes an integer."""
+    """Whether a string is how JSON writes an integer of 64 bits."""
     digits = text.removeprefix("-")
-    return digits.isascii() and digits.isdigit() and (digits == "0" or digits[0] != "0")
+    is_number = digits.isascii() and digits.isdigit() and len(digits) < 20
+    return is_number and str(int(text)) == text
 
 
 def _closing(record: dict[str, Any], invocation: dict[str, Any]) -> Closing:
     """The closing read that an operation belongs to, marked on either of its records."""
-    mark = record.get("final") or invocation.get("final")
+    mark = record.get("final", invocation.get("final"))
     try:
         return CLOSINGS[mark]
     except (KeyError, TypeError):

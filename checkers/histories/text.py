@@ -22,11 +22,12 @@ from hwmark.checkers.histories.report import (
     Anomaly,
     HistoryReport,
 )
-from hwmark.traces.history import Fault, History
+from hwmark.traces.history import Fault, History, Outcome
 
 _SAME = "the {count:,} values that the closing read misses"
 LISTED_MAX = 200
 EXAMPLES_MAX = 8
+FAULTS_MAX = 24
 
 
 def describe(history: History, report: HistoryReport) -> str:
@@ -57,7 +58,9 @@ def _recorded(history: History, report: HistoryReport) -> list[str]:
     """What the recording holds."""
     ops = report.ops
     last = int(max(history.operations.completed_at.max(), history.operations.invoked_at.max()))
-    counts = f"{ops['ok']:,} ok, {ops['fail']:,} failed, {ops['info']:,} of unknown outcome"
+    aborts = int(((history.operations.means_to_abort == 1) & (history.operations.outcome == Outcome.FAIL)).sum())
+    on_purpose = f" ({aborts:,} aborted on purpose)" if aborts else ""
+    counts = f"{ops['ok']:,} ok, {ops['fail']:,} failed{on_purpose}, {ops['info']:,} of unknown outcome"
     total = sum(report.acknowledged.values())
     lines = [
         *_field("recorded", f"{counted(ops['invoke'], 'operation')} in {seconds(last)}: {counts}"),
@@ -71,11 +74,18 @@ def _recorded(history: History, report: HistoryReport) -> list[str]:
     if report.ignored:
         lines += _field("ignored", f"{counted(report.ignored, 'operation')} of a kind that the format does not know")
     if history.faults:
-        lines += _field("faults", "; ".join(f"{seconds(f.time)} {f.what}{_argument(f)}" for f in history.faults))
+        lines += _field("faults", _faults(history.faults))
     if history.configuration:
         settings = (f"{k} {v}" for k, v in history.configuration.items() if v != "" and not isinstance(v, dict | list))
         lines += _field("setup", ", ".join(settings))
     return lines
+
+
+def _faults(faults: list[Fault]) -> str:
+    """The first faults with their times, and how many more there were."""
+    told = [f"{seconds(f.time)} {f.what}{_argument(f)}" for f in faults[:FAULTS_MAX]]
+    more = len(faults) - FAULTS_MAX
+    return "; ".join(told) + (f"; and {counted(more, 'more fault')}" if more > 0 else "")
 
 
 def _argument(fault: Fault) -> str:
@@ -148,8 +158,12 @@ def _where(lost: list[Anomaly]) -> str:
 
 def _who(lost: list[Anomaly]) -> str:
     """The processes that had sent the lost values."""
-    counts = sorted(Counter(a["process"] for a in lost).items())
-    return "sent by " + ", ".join(f"process {process} ({count})" for process, count in counts)
+    counts = Counter(a["process"] for a in lost)
+    named = [f"process {process} ({count})" for process, count in sorted(counts.most_common(EXAMPLES_MAX))]
+    more = len(counts) - EXAMPLES_MAX
+    return (
+        "sent by " + ", ".join(named) + (f" and {counted(more, 'more process', 'more processes')}" if more > 0 else "")
+    )
 
 
 def _when(lost: list[Anomaly]) -> str:
@@ -251,9 +265,9 @@ def _runs(numbers: list[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, nouns: str | None = None) -> str:
     """A number with its noun, in the plural where it needs it."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def seconds(nanoseconds: int) -> str:
