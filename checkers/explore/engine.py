@@ -33,14 +33,17 @@ TABLE_BYTES_PER_STATE = 8 / LOAD_MAX * GROWTH
 class Sizes:
     """How much is done at once; only tests have a reason to choose other sizes.
 
-    A worker claims `block_rows` states to expand and `chunk_rows` rows for new ones at a time, and inserts successors when
-    they fill `batch_bytes`. The table starts with `table_slots`.
+    A worker claims `block_rows` states to expand and `chunk_rows` rows for new ones at a time, and inserts successors
+    when they fill `batch_bytes`. The table starts with `table_slots`. On disk, runs are indexed by blocks of
+    `run_block_bytes`, and merged by slices of at most `slice_bytes`.
     """
 
     block_rows: int = 64
     chunk_rows: int = 1024
     batch_bytes: int = 1 << 18
     table_slots: int = 1 << 16
+    run_block_bytes: int = 1 << 16
+    slice_bytes: int = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ class Level:
 
     starts: Longs
     stops: Longs
+
+    @staticmethod
+    def of(start: int, stop: int) -> Level:
+        """The level of one segment."""
+        return Level(np.array([start]), np.array([stop]))
 
     @property
     def count(self) -> int:
@@ -144,6 +152,7 @@ class Search:
         instance = self.compiled.instance
         self.row_bytes = instance.row_size
         self.shared = np.zeros(loop.SHARED_SIZE, np.int64)
+        self.initial_count = self.expanded = 0
         per_row = self.row_bytes + TABLE_BYTES_PER_STATE
         self.rows_max = min(int(self.memory_limit / per_row), ROWS_MAX)
         self.arena = Reserved(self.rows_max * self.row_bytes)
@@ -192,9 +201,19 @@ class Search:
     # ------------------------------------------------------------------------------------------- counts
 
     @property
+    def inserted(self) -> int:
+        """Rows that the table names."""
+        return int(self.shared[loop.DISTINCT])
+
+    @property
     def distinct(self) -> int:
         """States found so far."""
-        return int(self.shared[loop.DISTINCT])
+        return self.inserted
+
+    @property
+    def inserted_max(self) -> int:
+        """Rows in the table at which the workers stop to look whether that is enough."""
+        return ROWS_MAX if self.max_states is None else self.max_states - 1
 
     @property
     def generated(self) -> int:
@@ -249,10 +268,17 @@ class Search:
 
     def _advance(self, pool: ThreadPoolExecutor) -> Finding | None:
         expanded = len(self.levels) - 1
-        self._run_blocks(pool, *self.levels[expanded].blocks(self.sizes.block_rows))
-        if self.stopped is None:
-            self._close_level()
+        for part in self._parts(self.levels[expanded], self.expanded):
+            self._run_blocks(pool, *part.blocks(self.sizes.block_rows))
+            if self.stopped is not None:
+                return self._finding(expanded)
+            self.expanded += part.count
+        self._close_level()
         return self._finding(expanded)
+
+    def _parts(self, level: Level, skip: int = 0) -> Iterator[Level]:
+        """A level but for its first rows, as levels whose rows are in the arena while they are asked for."""
+        yield level
 
     def _run_blocks(self, pool: ThreadPoolExecutor, starts: Longs, stops: Longs) -> None:
         """Let the workers loose on the blocks, making room as often as it takes."""
@@ -282,10 +308,10 @@ class Search:
             return
         if int(self.shared[loop.NEXT_ROW]) + self.reserve > self.rows_max:
             raise OutOfMemoryError
-        while self.distinct + self.reserve > self.table_size * LOAD_MAX:
+        while self.inserted + self.reserve > self.table_size * LOAD_MAX:
             self._grow()
-        room = min(int(self.table_size * LOAD_MAX), self.rows_max - (int(self.shared[loop.NEXT_ROW]) - self.distinct))
-        self.shared[loop.ROOM] = min(room - self.reserve, (self.max_states or ROWS_MAX) - 1)
+        room = min(int(self.table_size * LOAD_MAX), self.rows_max - (int(self.shared[loop.NEXT_ROW]) - self.inserted))
+        self.shared[loop.ROOM] = min(room - self.reserve, self.inserted_max)
 
     def _grow(self) -> None:
         """Move every slot into a larger table, giving the old one's memory back on the way."""
@@ -296,18 +322,31 @@ class Search:
             loop.move_slots(old.address, first, min(first + step, last), new.address, size)
             old.release(8 * first, 8 * min(first + step, last))
         self.table, self.table_size = new, size
+        self._tell_workers()
+
+    def _tell_workers(self) -> None:
+        """Write where the arena and the table are into every plan."""
         for plan in (self.plan, *(worker.plan for worker in getattr(self, "team", []))):
-            plan[loop.TABLE], plan[loop.TABLE_SIZE] = new.address, size
+            plan[loop.ARENA], plan[loop.TABLE], plan[loop.TABLE_SIZE] = (
+                self.arena.address,
+                self.table.address,
+                self.table_size,
+            )
 
     def _close_level(self) -> None:
         """The rows written since the last level are the next one."""
+        self.levels.append(self._new_rows())
+        self.expanded = 0
+
+    def _new_rows(self) -> Level:
+        """The segments that were written since this was last asked."""
         pieces = []
         for worker in self.team:
             loop.close_segment(worker.own, worker.segments)
             pieces.append(worker.segments[: worker.own[loop.SEGMENTS]].copy())
             worker.own[loop.SEGMENTS] = 0
         segments = np.concatenate(pieces)
-        self.levels.append(Level(segments[:, 0].copy(), segments[:, 1].copy()))
+        return Level(segments[:, 0].copy(), segments[:, 1].copy())
 
     def _finding(self, expanded: int) -> Finding | None:
         """The worst that the workers have noted while they expanded a level: a fault, a deadlock, a failed property."""
@@ -328,7 +367,8 @@ class Search:
 
     def _tell(self) -> None:
         if self.progress is not None:
-            expanded = int(min(self.shared[loop.CURSOR], self.shared[loop.BLOCKS])) * self.sizes.block_rows
+            blocks = int(min(self.shared[loop.CURSOR], self.shared[loop.BLOCKS]))
+            expanded = self.expanded + blocks * self.sizes.block_rows
             before = sum(level.count for level in self.levels[:-1]) if self.levels else 0
             queue = max(self.distinct - before - expanded, 0)
             self.progress(Progress(self.distinct, self.generated, len(self.levels) + 1, queue, self.seconds))
@@ -341,26 +381,25 @@ class Search:
 
     def least_predecessor(self, level: Level, target: bytes) -> bytes:
         """The least row of a level that the target succeeds."""
-        worker = self.team[0]
+        worker, found = self.team[0], []
         wanted = np.frombuffer(target, np.uint8).copy()
-        number = loop.least_predecessor(
-            worker.plan, level.starts, level.stops, wanted.ctypes.data, worker.batch.address, worker.worst.ctypes.data,
-            np.zeros_like(worker.coverage).ctypes.data, worker.fault.ctypes.data,
-        )  # fmt: skip
-        assert number >= 0, "a state of a level has a predecessor in the level before"
-        return self.row(int(number))
+        for part in self._parts(level):
+            number = loop.least_predecessor(
+                worker.plan, part.starts, part.stops, wanted.ctypes.data, worker.batch.address, worker.worst.ctypes.data,
+                np.zeros_like(worker.coverage).ctypes.data, worker.fault.ctypes.data,
+            )  # fmt: skip
+            if number >= 0:
+                found.append(self.arena.rows(self.row_bytes, number, number + 1).tobytes())
+        assert found, "a state of a level has a predecessor in the level before"
+        return min(found, key=words)
 
     def sample(self, count: int) -> Iterator[bytes]:
         """Up to `count` rows from all over the search."""
-        numbers = np.concatenate(
-            [
-                np.arange(start, stop)
-                for level in self.levels
-                for start, stop in zip(level.starts, level.stops, strict=True)
-            ]
-        )
-        for number in numbers[:: max(len(numbers) // count, 1)][:count]:
-            yield self.row(int(number))
+        stops = np.concatenate([level.stops for level in self.levels])
+        ends = np.cumsum(stops - np.concatenate([level.starts for level in self.levels]))
+        for position in range(0, int(ends[-1]), max(int(ends[-1]) // count, 1))[:count]:
+            segment = int(np.searchsorted(ends, position, "right"))
+            yield self.row(int(stops[segment] - (ends[segment] - position)))
 
 
 def words(row: bytes) -> tuple[int, ...]:

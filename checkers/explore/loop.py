@@ -192,6 +192,8 @@ def keep_within(plan: Any, own: Any, batch: int, count: int, worst: int, shared:
                 copy_row(batch + kept * row_bytes, row, row_bytes)
             kept += 1
         else:
+            if plan[CANONICAL] != 0:
+                call2(plan[CANONICAL], row, worst + SCRATCH_ROW * row_bytes)
             judge(row, plan, own, worst, shared, fault)
     return kept
 
