@@ -71,7 +71,8 @@ def test_a_broken_variant_breaks_its_promise_in_the_fewest_steps(
     name = invariant.replace("-", "_")
     exploration = explore(instance(variant, bounds), [name])
     assert_shortest_counterexample(exploration, name, states)
-    assert set(exploration.trace.witness or ()) == {"leader", "follower", "offset"}
+    assert isinstance(exploration.verdict, Violated)
+    assert set(exploration.verdict.witness.witness or ()) == {"leader", "follower", "offset"}
 
 
 @pytest.mark.parametrize(("variant", "bounds", "invariant"), published("holds", "invariant"))
