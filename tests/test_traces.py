@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hwmark.checkers.cli import main
 from hwmark.traces.changes import apply_changes, changes_between, leaves, value_at
 from hwmark.traces.errors import BadInputError
+from hwmark.traces.text import trace_text
 from hwmark.traces.trace import Lanes, Trace, is_trace, read_trace, step_between, write_trace
+from hwmark.traces.words import value_text
 from hypothesis import given
 from hypothesis import strategies as st
 
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=4) | st.sampled_from(["a", "isr"])
 values = st.recursive(
     scalars,
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.just("log"), inner, max_size=3)
-    ),
-    max_leaves=12,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "x.y"]), inner, max_size=2),
+    max_leaves=10,
 )
-states = st.dictionaries(st.sampled_from(["a", "b", "x.y", "", '"', "[0]"]), values, max_size=4)
+like_states = st.fixed_dictionaries({"a": st.lists(values, min_size=2, max_size=2), "": values, '"[0]': values})
+states = like_states | st.dictionaries(st.text(max_size=3), values, max_size=4)
 
 
 def as_text(value: object) -> str:
@@ -159,3 +162,80 @@ def test_a_truncated_last_line_and_an_empty_line_are_refused(tmp_path: Path) -> 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="no such file"):
         read_trace(tmp_path / "nowhere")
+
+
+# ---------------------------------------------------------------------------------------------- as text
+
+
+@given(values, values)
+def test_different_values_read_differently(one: Any, other: Any) -> None:
+    assert (value_text(one) == value_text(other)) == (as_text(one) == as_text(other))
+
+
+@given(like_states, st.lists(like_states, max_size=4))
+def test_the_text_holds_all_that_the_file_holds(first: dict[str, Any], rest: list[dict[str, Any]]) -> None:
+    states = [first, *rest]
+    steps = [step_between(a, b, f"act_{n}", {"x": n}) for n, (a, b) in enumerate(pairwise(states))]
+    trace = Trace(model="m", variant="v", bounds={"b": 3}, initial=first, steps=tuple(steps), seed=17)
+    header, body = trace_text(trace).split("\n\n", 1)
+    assert {"model     m", "variant   v", "bounds    b=3", "seed      17"} <= set(header.splitlines())
+    told = ["0  initial state", *(f"{path} {value_text(value)}" for path, value in leaves(first))]
+    for number, (step, before) in enumerate(zip(steps, trace.states(), strict=False), 1):
+        told.append(f"{number} act_{number - 1}(x={number - 1})")
+        told += [f"{at} {value_text(value_at(before, at))} -> {value_text(new)}" for at, new in step.changes.items()]
+        told += [] if step.changes else ["(nothing changed)"]
+    assert body.split() == " ".join(told).split()
+
+
+def test_the_text_is_aligned() -> None:
+    assert trace_text(small_trace()).split("\n\n")[1] == (
+        "0  initial state\n"
+        "     votes    [none, none]\n"
+        "     decided  false\n"
+        "1  vote(m=1)\n"
+        "     votes[1]  none  -> yes\n"
+        "2  decide(why=none)\n"
+        "     votes[0]  none  -> no\n"
+        "     decided   false -> true\n"
+        "consistent fails for m1\n"
+    )
+
+
+# ---------------------------------------------------------------------------------------------- the command
+
+KNOWN = Path(__file__).parent / "data" / "truncate-to-hw-two-replicas.ndjson"
+
+
+def test_replay_prints_the_trace_and_asks_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(KNOWN)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == trace_text(read_trace(KNOWN))
+    assert "the model takes the same steps" in captured.err
+
+
+def test_replay_prints_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(KNOWN), "--json"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert captured.out.count("\n") == 1 and captured.err == ""
+    assert (report["verified"], report["mismatch"], report["model"]) == (True, None, "replication")
+    assert [step["action"] for step in report["steps"]] == [step.action for step in read_trace(KNOWN).steps]
+    assert report["seconds"] >= 0
+
+
+def test_replay_finds_steps_that_the_model_does_not_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "trace").write_bytes(KNOWN.read_bytes().replace(b'"next_record":1', b'"next_record":0'))
+    assert main(["replay", str(tmp_path / "trace")]) == 1
+    assert "not a run of the model: step 4" in capsys.readouterr().err
+    assert main(["replay", str(tmp_path / "trace"), "--no-verify"]) == 0
+    assert main(["replay", str(tmp_path / "trace"), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["verified"] is False and "step 4" in report["mismatch"]
+
+
+def test_replay_refuses_what_is_no_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cut").write_bytes(KNOWN.read_bytes()[:-9])
+    for name, reason in [("cut", "cut:10: not JSON"), ("nowhere", "no such file")]:
+        assert main(["replay", str(tmp_path / name)]) == 2
+        captured = capsys.readouterr()
+        assert reason in captured.err and captured.err.count("\n") == 1 and captured.out == ""

