@@ -228,7 +228,6 @@ async_isr = Model.of(
     invariants=(valid_high_watermark,),
     sometimes=(a_record_is_committed, a_request_is_outdated, the_isr_is_in_doubt),
     constraint=is_within_bounds,
-    lanes="replica",
 )
 
 
