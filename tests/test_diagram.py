@@ -12,16 +12,18 @@ from xml.etree import ElementTree
 
 import pytest
 from hwmark.checkers.cli import main
-from hwmark.traces.canvas import RED
+from hwmark.traces.canvas import RED, text_width, wrapped
 from hwmark.traces.diagram import trace_dot
 from hwmark.traces.errors import BadInputError
-from hwmark.traces.lane_box import epoch_colour
+from hwmark.traces.lane_box import HIGH_WATERMARK, epoch_colour
 from hwmark.traces.lanes import Scene
 from hwmark.traces.promise import broken_promise
 from hwmark.traces.render import render
 from hwmark.traces.rows import SHARED, Arrow, arrows_of, rows_of
 from hwmark.traces.trace import Lanes, Step, Trace, read_trace, step_between, write_trace
 from hwmark.traces.words import action_words
+from hypothesis import given
+from hypothesis import strategies as st
 
 DATA = Path(__file__).parent / "data"
 TWO_REPLICAS = DATA / "truncate-to-hw-two-replicas.ndjson"
@@ -244,11 +246,43 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_any_name_is_drawn_as_it_is(name: str, renderer: str) -> None:
     trace = commit_trace()
-    hostile = replace(trace, model=name, property=name, steps=(replace(trace.steps[0], action=name), *trace.steps[1:]))
-    drawn = "".join(texts(render(trace_dot(hostile), "svg")))
+    steps = (trace.steps[0], replace(trace.steps[1], action=name))
+    drawn = texts(render(trace_dot(replace(trace, model=name, property=name, steps=steps)), "svg"))
     shown = re.sub(r"[\x00-\x1f]", "\ufffd", name)
     assert f"{shown}: {shown} fails after 2 steps" in drawn
-    assert f"{shown} fails for one rm0" in drawn
+    assert f"{shown} fails for one rm0, other rm1" in drawn
+    assert shown in drawn
+
+
+@given(st.lists(st.text(st.characters(min_codepoint=33, max_codepoint=0x3000), min_size=1, max_size=12), max_size=9))
+def test_wrapped_lines_fit_and_lose_no_word(words: list[str]) -> None:
+    words = " ".join(words).split()
+    lines = wrapped(" ".join(words), 100, 10)
+    assert " ".join(lines).split() == words
+    assert all(text_width(line, 10) <= 100 or len(line.split()) == 1 for line in lines)
+    assert all(text_width(f"{line} {following.split()[0]}", 10) > 100 for line, following in itertools.pairwise(lines))
+
+
+def test_bold_text_is_wider() -> None:
+    assert text_width("high watermark", 10) == pytest.approx(68.35)
+    assert text_width("high watermark", 10, bold=True) > text_width("high watermark", 10)
+
+
+def test_the_high_watermark_stands_right_of_what_is_committed() -> None:
+    dot = trace_dot(read_trace(TWO_REPLICAS))
+    row = max(y for _, y in places(dot, epoch_colour(1)))
+    (record,) = [x for x, y in places(dot, epoch_colour(1)) if y == row]
+    of_leader, of_follower = sorted(x for x, y in places(dot, HIGH_WATERMARK) if abs(y - row) < 1)
+    assert record < of_leader < record + 30
+    (missing,) = [x for x, y in places(dot, "none") if abs(y - row) < 1 and x > of_leader]
+    assert missing - 30 < of_follower < missing
+
+
+def places(dot: str, fill: str) -> list[tuple[float, float]]:
+    """The middles of the boxes with this fill, in points from the top left."""
+    lines = [line for line in dot.splitlines() if f'fillcolor="{fill}"' in line or f"fillcolor={fill}" in line]
+    found = [re.search(r'pos="([-\d.]+),([-\d.]+)"', line) for line in lines]
+    return [(float(place[1]), -float(place[2])) for place in found if place]
 
 
 def test_the_same_trace_gives_the_same_source() -> None:
