@@ -13,6 +13,7 @@ Threads share the table by compare-and-swap, claim blocks from one counter, and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -48,7 +49,13 @@ PLAN_SIZE = 16
 # Rows that a worker keeps: places in its buffer `worst`; the scratch is two rows.
 SCRATCH_ROW, FAULT_ROW, DEADLOCK_ROW, WORST_ROWS = 1, 3, 4, 5
 
-_jit = numba.njit(nogil=True, cache=True, boundscheck=False)
+
+def _jit(function: Callable[..., Any]) -> Any:
+    """Compile without the interpreter's lock, keeping the code for later processes where there is a place to keep it."""
+    try:
+        return numba.njit(nogil=True, cache=True, boundscheck=False)(function)
+    except RuntimeError:
+        return numba.njit(nogil=True, boundscheck=False)(function)
 
 
 @_jit  # type: ignore[untyped-decorator]
