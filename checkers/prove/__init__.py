@@ -1,0 +1,1 @@
+"""Z3 as an interpreter of the specification language, and what it proves: bounded model checking."""
