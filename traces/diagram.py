@@ -7,6 +7,8 @@ the controller's request to the replica that took it, which may be many steps la
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hwmark.traces.canvas import GREY, INK, RED, Canvas, Ink, text_height, text_width, wrapped
 from hwmark.traces.changes import Json
 from hwmark.traces.lane_box import BORDER, HIGH_WATERMARK, PADDING, SMALL, LaneBox, epoch_colour
@@ -14,7 +16,7 @@ from hwmark.traces.lanes import Scene
 from hwmark.traces.promise import BrokenPromise, broken_promise
 from hwmark.traces.rows import SHARED, Arrow, Row, arrows_of, rows_of
 from hwmark.traces.trace import Trace
-from hwmark.traces.words import arguments_text, member, value_text
+from hwmark.traces.words import arguments_text, member
 
 TEXT, HEADING, TITLE = 11.0, 12.5, 17.0
 NUMBER_WIDTH, WORDS_WIDTH, LANE_WIDTH = 26.0, 205.0, 200.0
@@ -23,6 +25,15 @@ GAP, ROW_GAP = 18.0, 12.0
 
 TELLS, LANE_LINE = Ink("#44525f", 1.3), Ink("#b8c2cc", 1.5)
 REQUESTS = Ink("#7b4bb0", 1.2, "dashed")
+
+
+@dataclass(frozen=True)
+class Swatch:
+    """A small box that stands for itself in the legend."""
+
+    width: float = 18
+    fill: str = "none"
+    ink: Ink | None = None
 
 
 def trace_dot(trace: Trace) -> str:
@@ -84,23 +95,26 @@ class _Diagram:
             return
         x = 0.0
         for epoch in _epochs(self.scene):
-            self.canvas.box(x, self.y, 18, 13, fill=epoch_colour(epoch), ink=Ink(INK, 0.8))
-            x = self._legend_text(x + 23, f"record of epoch {value_text(epoch)}")
-        self.canvas.box(x + 2, self.y - 1, 3, 15, fill=HIGH_WATERMARK)
-        x = self._legend_text(x + 10, "high watermark: all left of it counts as committed")
+            x = self._legend_entry(x, Swatch(fill=epoch_colour(epoch), ink=Ink(INK, 0.8)), f"record of epoch {epoch}")
+        x = self._legend_entry(x, Swatch(3, fill=HIGH_WATERMARK), "high watermark: all left of it counts as committed")
         if self.scene.requests:
-            self.canvas.line((x, self.y + 7), (x + 26, self.y + 7), ink=REQUESTS, arrow=True)
-            x = self._legend_text(x + 31, "the controller's request, once it is taken")
-        self.canvas.line((x, self.y + 7), (x + 26, self.y + 7), ink=TELLS, arrow=True)
-        x = self._legend_text(x + 31, "read or told in this step")
+            x = self._legend_entry(x, REQUESTS, "the controller's request, once it is taken")
+        x = self._legend_entry(x, TELLS, "read or told in this step")
         if self.broken and self.broken.offset is not None:
-            self.canvas.box(x, self.y, 18, 13, ink=Ink(RED, 2.5))
-            self._legend_text(x + 23, "the broken promise")
+            self._legend_entry(x, Swatch(ink=Ink(RED, 2.5)), "the broken promise")
         self.y += 26
 
-    def _legend_text(self, x: float, text: str) -> float:
-        width = text_width(text, SMALL)
-        self.canvas.text(x, self.y, width, text, size=SMALL)
+    def _legend_entry(self, x: float, sign: Swatch | Ink, words: str) -> float:
+        """Draw a sign and what it means, on a new line where this one is full; returns where the next entry begins."""
+        sign_width = 26 if isinstance(sign, Ink) else sign.width
+        width = sign_width + 5 + text_width(words, SMALL)
+        if x > 0 and x + width > self.right:
+            x, self.y = 0.0, self.y + 20
+        if isinstance(sign, Ink):
+            self.canvas.line((x, self.y + 7), (x + sign_width, self.y + 7), ink=sign, arrow=True)
+        else:
+            self.canvas.box(x, self.y, sign.width, 13, fill=sign.fill, ink=sign.ink)
+        self.canvas.text(x + sign_width + 5, self.y, width, words, size=SMALL)
         return x + width + 16
 
     def _headings(self) -> None:
@@ -147,6 +161,8 @@ class _Diagram:
         is_rightward = self.x[arrow.to_column] > self.x[arrow.from_column]
         start = self._edge(arrow.from_row, arrow.from_column, tops, is_right=is_rightward)
         end = self._edge(arrow.to_row, arrow.to_column, tops, is_right=not is_rightward)
+        if arrow.to_column == SHARED:  # below the arrow between lanes that the same step may have
+            start, end = (start[0], start[1] + 8), (end[0], end[1] + 8)
         self.canvas.line(start, end, ink=TELLS if arrow.from_row == arrow.to_row else REQUESTS, arrow=True)
 
     def _edge(self, number: int, column: int, tops: list[float], *, is_right: bool) -> tuple[float, float]:
@@ -178,10 +194,10 @@ def _slots(rows: list[Row], broken: BrokenPromise | None) -> int:
     return max([1, *map(len, logs), *([broken.offset + 1] if broken and broken.offset is not None else [])])
 
 
-def _epochs(scene: Scene) -> list[Json]:
+def _epochs(scene: Scene) -> list[int]:
     views = [scene.view(number, i) for number in range(len(scene.states)) for i in range(scene.lanes.count)]
-    found = {record.get("epoch") for view in views for record in view.log or [] if type(record.get("epoch")) is int}
-    return sorted(found, key=int)  # type: ignore[arg-type]
+    epochs = [record.get("epoch") for view in views for record in view.log or []]
+    return sorted({epoch for epoch in epochs if isinstance(epoch, int)})
 
 
 def _is_quorum(value: Json) -> bool:
