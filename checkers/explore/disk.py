@@ -32,6 +32,7 @@ FRONTIER_SHARE = 8
 SLICES_PER_WORKER = 8
 """Slices of runs that would fit beside each other into each worker's share of the memory: four are needed."""
 
+MOUNTS = Path("/proc/mounts")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -222,7 +223,7 @@ def _rounded(count: int) -> str:
 def spill_directory() -> Path:
     """Where states are written by default: the directory for temporary files, unless that is memory itself."""
     directory = Path(tempfile.gettempdir()).resolve()
-    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    mounts = [line.split()[1:3] for line in MOUNTS.read_text().splitlines()]
     inside = [(mount, kind) for mount, kind in mounts if directory.is_relative_to(mount)]
     _, kind = max(inside, key=lambda each: len(each[0]), default=("/", ""))
     return Path("/var/tmp") if kind in ("tmpfs", "ramfs") else directory

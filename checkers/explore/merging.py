@@ -23,7 +23,7 @@ _jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 @_jit  # type: ignore[untyped-decorator]
 def row_named(entry: Any, arena: int, row_bytes: int) -> int:
     """The address of the row that a slot of the table names."""
-    return arena + (np.int64(entry & np.uint64(0xFFFFFFFF)) - 1) * row_bytes
+    return int(arena + (np.int64(entry & np.uint64(0xFFFFFFFF)) - 1) * row_bytes)
 
 
 @_jit  # type: ignore[untyped-decorator]
@@ -31,7 +31,7 @@ def comes_after(left: int, left_hash: Any, right: int, right_hash: Any, row_byte
     """Whether the left row comes after the right one."""
     if left_hash != right_hash:
         return bool(left_hash > right_hash)
-    return compare_rows(left, right, row_bytes) > 0
+    return bool(compare_rows(left, right, row_bytes) > 0)
 
 
 @_jit  # type: ignore[untyped-decorator]

@@ -38,7 +38,7 @@ class RowFile:
 
     def append(self, rows: Rows) -> None:
         """Write rows at the end. Raises OSError when the disk is full."""
-        rest = memoryview(rows.reshape(-1))
+        rest = rows.reshape(-1).data
         while rest:
             rest = rest[self._file.write(rest) :]
         self.count += len(rows)
@@ -46,7 +46,7 @@ class RowFile:
     def read(self, start: int, stop: int, into: Rows | None = None) -> Rows:
         """The rows [start, stop)."""
         rows = np.empty((stop - start, self.row_bytes), np.uint8) if into is None else into
-        rest, offset = memoryview(rows.reshape(-1)), start * self.row_bytes
+        rest, offset = rows.reshape(-1).data, start * self.row_bytes
         while rest:
             done = os.preadv(self._file.fileno(), [rest], offset)
             if not done:
