@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 DATA = Path(__file__).parent / "data"
 TWO_REPLICAS = DATA / "truncate-to-hw-two-replicas.ndjson"
 THREE_REPLICAS = DATA / "kip-320-first-try-three-replicas.ndjson"
+KNOWN = sorted((Path(__file__).parents[1] / "traces" / "known").glob("*.ndjson"))
 RENDERERS = ["in-process", pytest.param("dot", marks=pytest.mark.skipif(not shutil.which("dot"), reason="no dot"))]
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -293,6 +294,12 @@ def test_a_trace_without_lanes_is_drawn(renderer: str) -> None:
     trace = Trace(model="counter", variant=None, bounds={}, initial={"n": 0}, steps=(Step("tick", {}, {"n": 1}),))
     drawn = texts(render(trace_dot(trace), "svg"))
     assert {"tick", "n: 0", "n: 1", "shared"} <= set(drawn)
+
+
+@pytest.mark.parametrize("path", KNOWN, ids=lambda path: path.stem)
+def test_known_pictures_are_current(path: Path) -> None:
+    drawn = render(trace_dot(read_trace(path)), "svg")
+    assert texts(path.with_suffix(".svg").read_bytes()) == texts(drawn)
 
 
 # ---------------------------------------------------------------------------------------------- rendering
