@@ -128,8 +128,10 @@ class DiskSearch(Search):
         return Level.of(start, self.store.count)
 
     def _leave_memory(self) -> None:
-        """Give the arena and the table back, and use them for batches from now on."""
+        """Give the memory of the arena and the table back, whoever still knows them, and use new ones for batches."""
         self.on_disk = True
+        self.arena.release(0, self.arena.size)
+        self.table.release(0, self.table.size)
         self.rows_max = max(self.rows_max, 4 * self.reserve)
         self.frontier_rows = self.rows_max // FRONTIER_SHARE
         self.arena = Reserved(self.rows_max * self.row_bytes)
