@@ -223,7 +223,7 @@ class Search:
     @property
     def coverage(self) -> dict[str, int]:
         """How often each action was enabled."""
-        counts = sum(worker.coverage for worker in self.team)
+        counts = np.sum([worker.coverage for worker in self.team], axis=0)
         return {action.name: int(counts[number]) for number, action in enumerate(self.compiled.instance.actions)}
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -16,11 +17,24 @@ from numba.extending import intrinsic
 LONG, BYTE, POINTER = ir.IntType(64), ir.IntType(8), ir.PointerType()
 
 
+def inlined(function: Callable[..., Any]) -> Any:
+    """What Numba inlines as the LLVM code that the function emits."""
+    return intrinsic(function)
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile without the interpreter's lock, keeping the code for later processes where there is a place to keep it."""
+    try:
+        return numba.njit(nogil=True, cache=True, boundscheck=False)(function)
+    except RuntimeError:
+        return numba.njit(nogil=True, boundscheck=False)(function)
+
+
 def _address(builder: Any, value: Any) -> Any:
     return builder.inttoptr(value, POINTER)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@inlined
 def word_at(typing_context: Any, address: Any) -> Any:
     """The unsigned 64-bit word at an address."""
 
@@ -30,7 +44,7 @@ def word_at(typing_context: Any, address: Any) -> Any:
     return types.uint64(types.int64), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@inlined
 def put_word(typing_context: Any, address: Any, word: Any) -> Any:
     """Store an unsigned 64-bit word at an address."""
 
@@ -41,7 +55,7 @@ def put_word(typing_context: Any, address: Any, word: Any) -> Any:
     return types.void(types.int64, types.uint64), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@inlined
 def swap_word(typing_context: Any, address: Any, expected: Any, word: Any) -> Any:
     """Atomically put a word where the expected one is; whether it was."""
 
@@ -53,7 +67,7 @@ def swap_word(typing_context: Any, address: Any, expected: Any, word: Any) -> An
     return types.boolean(types.int64, types.uint64, types.uint64), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@inlined
 def add_word(typing_context: Any, address: Any, amount: Any) -> Any:
     """Atomically add to the signed word at an address; what it was before."""
 
@@ -63,7 +77,7 @@ def add_word(typing_context: Any, address: Any, amount: Any) -> Any:
     return types.int64(types.int64, types.int64), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@inlined
 def prefetch(typing_context: Any, address: Any) -> Any:
     """Ask for the cache line at an address, which will be written."""
 
@@ -89,19 +103,19 @@ def _caller(count: int) -> Callable[..., Any]:
     return code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@inlined
 def call2(typing_context: Any, function: Any, a: Any, b: Any) -> Any:
     """Call the function at an address."""
     return types.int64(*[types.int64] * 3), _caller(2)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@inlined
 def call3(typing_context: Any, function: Any, a: Any, b: Any, c: Any) -> Any:
     """Call the function at an address."""
     return types.int64(*[types.int64] * 4), _caller(3)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@inlined
 def call4(typing_context: Any, function: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Call the function at an address."""
     return types.int64(*[types.int64] * 5), _caller(4)

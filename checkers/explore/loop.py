@@ -13,16 +13,15 @@ Threads share the table by compare-and-swap, claim blocks from one counter, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from hwmark.checkers.explore.intrinsics import (
     add_word,
     call2,
     call3,
     call4,
+    jit,
     prefetch,
     put_word,
     swap_word,
@@ -50,15 +49,7 @@ PLAN_SIZE = 16
 SCRATCH_ROW, FAULT_ROW, DEADLOCK_ROW, WORST_ROWS = 1, 3, 4, 5
 
 
-def _jit(function: Callable[..., Any]) -> Any:
-    """Compile without the interpreter's lock, keeping the code for later processes where there is a place to keep it."""
-    try:
-        return numba.njit(nogil=True, cache=True, boundscheck=False)(function)
-    except RuntimeError:
-        return numba.njit(nogil=True, boundscheck=False)(function)
-
-
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def row_hash(address: int, row_bytes: int) -> Any:
     """A 64-bit hash of a row of 8-byte words."""
     value = np.uint64(0x9E3779B97F4A7C15)
@@ -69,14 +60,14 @@ def row_hash(address: int, row_bytes: int) -> Any:
     return value ^ (value >> np.uint64(29))
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def copy_row(target: int, source: int, row_bytes: int) -> None:
     """Copy one row."""
     for offset in range(0, row_bytes, 8):
         put_word(target + offset, word_at(source + offset))
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def compare_rows(left: int, right: int, row_bytes: int) -> int:
     """-1, 0 or 1: the order of two rows, word by word."""
     for offset in range(0, row_bytes, 8):
@@ -86,7 +77,7 @@ def compare_rows(left: int, right: int, row_bytes: int) -> int:
     return 0
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def equal_rows(left: int, right: int, row_bytes: int) -> bool:
     """Whether two rows are equal."""
     for offset in range(0, row_bytes, 8):
@@ -95,7 +86,7 @@ def equal_rows(left: int, right: int, row_bytes: int) -> bool:
     return True
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def next_row(plan: Any, own: Any, segments: Any, shared: int) -> int:
     """The number of the next free row of this worker's chunk, claiming a new chunk when it is full."""
     if own[CHUNK_NEXT] == own[CHUNK_END]:
@@ -106,7 +97,7 @@ def next_row(plan: Any, own: Any, segments: Any, shared: int) -> int:
     return int(own[CHUNK_NEXT])
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def close_segment(own: Any, segments: Any) -> None:
     """Note the rows [start, stop) that this worker has filled since the last time."""
     if own[CHUNK_NEXT] > own[SEGMENT_START]:
@@ -116,7 +107,7 @@ def close_segment(own: Any, segments: Any) -> None:
         own[SEGMENT_START] = own[CHUNK_NEXT]
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def judge(row: int, plan: Any, own: Any, worst: int, shared: int, fault: int) -> None:
     """Check a new state: keep the least violating row of the first invariant that fails; note what it reaches.
 
@@ -137,7 +128,7 @@ def judge(row: int, plan: Any, own: Any, worst: int, shared: int, fault: int) ->
         own[SEEN] |= reached
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def insert_batch(
     plan: Any, own: Any, tags: Any, slots: Any, segments: Any, batch: int, worst: int, shared: int, fault: int
 ) -> None:
@@ -188,7 +179,7 @@ def insert_batch(
     add_word(shared + 8 * DISTINCT, own[INSERTED] - before)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def keep_within(plan: Any, own: Any, batch: int, count: int, worst: int, shared: int, fault: int) -> int:
     """Judge the rows outside the constraint and drop them; how many are left."""
     row_bytes, kept = plan[ROW_BYTES], 0
@@ -205,7 +196,7 @@ def keep_within(plan: Any, own: Any, batch: int, count: int, worst: int, shared:
     return kept
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def note_least(own: Any, place: int, row: int, least: int, row_bytes: int) -> None:
     """Keep the least of the rows noted."""
     if own[place] == 0 or compare_rows(row, least, row_bytes) < 0:
@@ -213,7 +204,7 @@ def note_least(own: Any, place: int, row: int, least: int, row_bytes: int) -> No
         copy_row(least, row, row_bytes)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def work(
     plan: Any, own: Any, starts: Any, stops: Any, tags: Any, slots: Any, segments: Any, batch: int, worst: int, coverage: int,
     shared: int, fault: int,
@@ -248,7 +239,7 @@ def work(
                 insert_batch(plan, own, tags, slots, segments, batch, worst, shared, fault)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def move_slots(old: int, first: int, last: int, new: int, new_size: int) -> None:
     """Insert the old slots [first, last) into a larger table."""
     size = np.uint64(new_size)
@@ -261,7 +252,7 @@ def move_slots(old: int, first: int, last: int, new: int, new_size: int) -> None
             put_word(slot, entry)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def least_predecessor(
     plan: Any, starts: Any, stops: Any, target: int, batch: int, scratch: int, coverage: int, fault: int
 ) -> int:

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
-from hwmark.checkers.explore.intrinsics import prefetch, put_word, word_at
+from hwmark.checkers.explore.intrinsics import jit, prefetch, put_word, word_at
 from hwmark.checkers.explore.loop import compare_rows, copy_row, equal_rows, row_hash
 
 AHEAD = 16
 """Rows asked for before they are copied."""
 
-_jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 
-
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def row_named(entry: Any, arena: int, row_bytes: int) -> int:
     """The address of the row that a slot of the table names."""
     return int(arena + (np.int64(entry & np.uint64(0xFFFFFFFF)) - 1) * row_bytes)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def comes_after(left: int, left_hash: Any, right: int, right_hash: Any, row_bytes: int) -> bool:
     """Whether the left row comes after the right one."""
     if left_hash != right_hash:
@@ -34,7 +31,7 @@ def comes_after(left: int, left_hash: Any, right: int, right_hash: Any, row_byte
     return bool(compare_rows(left, right, row_bytes) > 0)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def entry_after(left: Any, right: Any, arena: int, row_bytes: int) -> bool:
     """Whether the row of the left slot comes after that of the right one; the tags mostly decide."""
     left_tag, right_tag = left >> np.uint64(32), right >> np.uint64(32)
@@ -44,7 +41,7 @@ def entry_after(left: Any, right: Any, arena: int, row_bytes: int) -> bool:
     return bool(comes_after(a, row_hash(a, row_bytes), b, row_hash(b, row_bytes), row_bytes))
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def sort_table(table: int, slots: int, arena: int, row_bytes: int) -> int:
     """Move the slots in use to the front, in the order of their rows, which is near; how many there are."""
     count = 0
@@ -61,7 +58,7 @@ def sort_table(table: int, slots: int, arena: int, row_bytes: int) -> int:
     return count
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def gather(entries: Any, arena: int, row_bytes: int, target: int) -> None:
     """Copy the rows that the slots name, one after the other."""
     for index in range(len(entries)):
@@ -70,14 +67,14 @@ def gather(entries: Any, arena: int, row_bytes: int, target: int) -> None:
         copy_row(target + index * row_bytes, row_named(entries[index], arena, row_bytes), row_bytes)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def hash_rows(rows: int, step: int, row_bytes: int, hashes: Any) -> None:
     """The hashes of every `step`-th row, as many as there is room for."""
     for index in range(len(hashes)):
         hashes[index] = row_hash(rows + index * step * row_bytes, row_bytes)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def unite(rows: int, starts: Any, stops: Any, row_bytes: int, target: int, hashes: Any) -> int:
     """Merge sorted stretches [start, stop) of rows into one without duplicates: its length and hashes."""
     heads = np.zeros(len(starts), np.uint64)
@@ -111,7 +108,7 @@ def unite(rows: int, starts: Any, stops: Any, row_bytes: int, target: int, hashe
             heads[least] = row_hash(row + row_bytes, row_bytes)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@jit
 def strike(
     rows: int, hashes: Any, first: int, last: int, seen: int, seen_count: int, row_bytes: int, fresh: Any
 ) -> None:
