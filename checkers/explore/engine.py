@@ -20,7 +20,8 @@ from hwmark.checkers.explore.plain import DEADLOCK, OUT_OF_RANGE
 
 Longs = npt.NDArray[np.int64]
 
-LOAD_MAX, GROWTH = 0.7, 1.5
+LOAD_MAX, GROWTH = 0.75, 1.75
+MOVED_SLOTS = 1 << 17
 ROWS_MAX = (1 << 32) - (1 << 20)
 MEMORY_SHARE = 0.8
 """Of the memory that is available, how much a search may use unless told otherwise."""
@@ -41,9 +42,9 @@ class Sizes:
     block_rows: int = 64
     chunk_rows: int = 1024
     batch_bytes: int = 1 << 18
-    table_slots: int = 1 << 16
+    table_slots: int = 1 << 20
     run_block_bytes: int = 1 << 16
-    slice_bytes: int = 1 << 25
+    slice_bytes: int = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,6 @@ class Search:
             self.sizes.block_rows * self.compiled.successors_max + int(self.plan[loop.BATCH_ROWS])
         )
         self.reserve = claimed + self.workers * self.sizes.chunk_rows
-        while self.table_size * LOAD_MAX < 2 * self.reserve:
-            self._grow()
         self._load_loop()
         self.started = time.perf_counter()
 
@@ -174,6 +173,7 @@ class Search:
         none = np.zeros(0, np.int64)
         self.shared[loop.STOP] = 1
         self.team[0].work(none, none, self.shared)
+        loop.move_slots(self.table.address, 0, 0, self.table.address, self.table_size)
         self.shared[loop.STOP] = 0
 
     def _plan(self) -> Longs:
@@ -315,12 +315,16 @@ class Search:
 
     def _grow(self) -> None:
         """Move every slot into a larger table, giving the old one's memory back on the way."""
-        size, old = int(self.table_size * GROWTH), self.table
-        new, step = Reserved(8 * (size + loop.SLACK)), 1 << 20
-        last = self.table_size + loop.SLACK
-        for first in range(0, last, step):
-            loop.move_slots(old.address, first, min(first + step, last), new.address, size)
-            old.release(8 * first, 8 * min(first + step, last))
+        size, old, last = int(self.table_size * GROWTH), self.table, self.table_size + loop.SLACK
+        new = Reserved(8 * (size + loop.SLACK))
+
+        def move(first: int) -> None:
+            stop = min(first + MOVED_SLOTS, last)
+            loop.move_slots(old.address, first, stop, new.address, size)
+            old.release(8 * first, 8 * stop)
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            list(pool.map(move, range(0, last, MOVED_SLOTS)))
         self.table, self.table_size = new, size
         self._tell_workers()
 

@@ -241,15 +241,14 @@ def work(
 
 @jit
 def move_slots(old: int, first: int, last: int, new: int, new_size: int) -> None:
-    """Insert the old slots [first, last) into a larger table."""
+    """Insert the old slots [first, last) into a larger table, where other threads insert others."""
     size = np.uint64(new_size)
     for index in range(first, last):
         entry = word_at(old + 8 * index)
         if entry != np.uint64(0):
             slot = new + np.int64(((entry >> np.uint64(32)) * size) >> np.uint64(32)) * 8
-            while word_at(slot) != np.uint64(0):
+            while word_at(slot) != np.uint64(0) or not swap_word(slot, np.uint64(0), entry):
                 slot += 8
-            put_word(slot, entry)
 
 
 @jit
