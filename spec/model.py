@@ -14,7 +14,7 @@ import itertools
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from hwmark.spec import lang, terms, views
 from hwmark.spec.errors import RangeError, SpecError
@@ -74,10 +74,11 @@ class Model:
         standing, asked = tuple(invariants), tuple(also)
         listed, may = tuple(actions), tuple(sometimes)
         roots = (init, *listed, *standing, *asked, *may, *([constraint] if constraint else []))
+        _require_different(f"{family}/{variant}", roots)
         return Model(
             family, variant, why, state, tuple(bounds), _name(init), _names(listed), _names(standing + asked),
             _names(standing), _names(may), _name(constraint) if constraint else None, lanes,
-            _reachable(f"{family}/{variant}", {root.__name__: root for root in roots}),
+            _reachable(f"{family}/{variant}", {root.__name__: root for root in roots}, None),
         )  # fmt: skip
 
     def derive(
@@ -91,13 +92,21 @@ class Model:
     ) -> Model:
         """A variant: this model with names re-bound, actions added (`adds`) and actions dropped (`drops`).
 
-        Raises SpecError for a name that the model does not know, or one that it already has under `adds`.
+        Raises SpecError for a name that the model does not know, one that it already has under `adds`, and for a variant
+        that changes nothing.
         """
         added, dropped = tuple(adds), tuple(drops)
         title = f"{self.family}/{variant}"
         for name in (*rebinds, *dropped):
             if name not in self.functions:
                 raise SpecError(f"{title}: {self.variant} has no {name}; it has {', '.join(sorted(self.functions))}")
+        for name in dropped:
+            if name not in self.actions:
+                raise SpecError(f"{title}: {name} is no action of {self.variant}, and cannot be dropped")
+        for name, function in rebinds.items():
+            if function is self.functions[name]:
+                raise SpecError(f"{title}: {name} is bound to {function.__name__} already")
+        _require_different(title, added)
         for function in added:
             if function.__name__ in self.functions:
                 raise SpecError(f"{title}: {self.variant} already has {function.__name__}; re-bind it instead")
@@ -109,7 +118,7 @@ class Model:
             variant=variant,
             why=why,
             actions=tuple(name for name in self.actions if name not in dropped) + _names(added),
-            functions=_reachable(title, bound),
+            functions=_reachable(title, bound, self),
             base=self,
         )
 
@@ -155,7 +164,16 @@ def _names(functions: Iterable[SpecFunction]) -> tuple[str, ...]:
     return tuple(function.__name__ for function in functions)
 
 
-def _is_specification(found: object) -> bool:
+def _require_different(title: str, functions: Iterable[SpecFunction]) -> None:
+    """Refuse two functions of one name, and one function in two places."""
+    seen: set[str] = set()
+    for function in functions:
+        if function.__name__ in seen:
+            raise SpecError(f"{title}: two functions are called {function.__name__}")
+        seen.add(function.__name__)
+
+
+def _is_specification(found: object) -> TypeGuard[SpecFunction]:
     return isinstance(found, types.FunctionType) and found.__module__ != lang.__name__
 
 
@@ -166,8 +184,19 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
             yield from _global_names(constant)
 
 
-def _reachable(title: str, bound: Mapping[str, SpecFunction]) -> dict[str, SpecFunction]:
-    """The bound functions and all that they call, by the names that they are called by."""
+def _meanings(name: str, model: Model | None) -> Iterator[SpecFunction]:
+    """What a name means in a model and meant in those that it is derived from."""
+    while model is not None:
+        if name in model.functions:
+            yield model.functions[name]
+        model = model.base
+
+
+def _reachable(title: str, bound: Mapping[str, SpecFunction], base: Model | None) -> dict[str, SpecFunction]:
+    """The bound functions and all that they call, by the names that they are called by.
+
+    A name that a module uses for another function than the model and those it derives from is a SpecError.
+    """
     functions = dict(bound)
     todo = list(functions.values())
     while todo:
@@ -181,6 +210,9 @@ def _reachable(title: str, bound: Mapping[str, SpecFunction]) -> dict[str, SpecF
             if name not in functions:
                 functions[name] = found
                 todo.append(found)
+            elif found is not functions[name] and found not in _meanings(name, base):
+                where = ", ".join(f"{each.__module__}" for each in (functions[name], found))
+                raise SpecError(f"{title}: {name} means different functions, of {where}; rename one")
     return functions
 
 
@@ -221,9 +253,8 @@ class Instance:
         self.program = Program(model.title, bounds, self._lookup)
         self.actions = tuple(self._action(name) for name in model.actions)
         self.init = self._action(model.init)
-        self.properties = {name: self._action(name) for name in (*model.invariants, *model.sometimes)}
-        if model.constraint:
-            self.properties[model.constraint] = self._action(model.constraint)
+        asked = (*model.invariants, *model.sometimes, *((model.constraint,) if model.constraint else ()))
+        self.properties = {name: self._property(name) for name in asked}
         self._callables = self._rebound()
 
     def __repr__(self) -> str:
@@ -244,13 +275,24 @@ class Instance:
 
     def _action(self, name: str) -> Action:
         function = self.terms(name)
-        where = f"{self.model.title}: {function.file}:{function.line}: in {function.name}"
+        where = self._where(function)
         if not function.parameters or function.parameters[0].type != self.state:
             raise SpecError(f"{where}: the first parameter is the state, a {self.state.name}")
         for parameter in function.parameters[1:]:
             if not isinstance(parameter.type, Scalar) or parameter.type.high - parameter.type.low > 1 << 20:
                 raise SpecError(f"{where}: {parameter.name} needs a bounded domain to range over")
         return Action(name, function.domain())
+
+    def _property(self, name: str) -> Action:
+        function = self.terms(name)
+        if function.returns is None:
+            raise SpecError(f"{self._where(function)}: a property returns whether it holds")
+        if function.writes:
+            raise SpecError(f"{self._where(function)}: a property leaves the state as it is")
+        return self._action(name)
+
+    def _where(self, function: terms.Function) -> str:
+        return f"{self.model.title}: {function.file}:{function.line}: in {function.name}"
 
     def _rebound(self) -> dict[str, SpecFunction]:
         """The model's functions over this instance's bounds, structs and bindings."""
@@ -262,7 +304,8 @@ class Instance:
                 scope = {key: self._bind(value) for key, value in function.__globals__.items()}
                 scopes[id(function.__globals__)] = scope
             assert isinstance(function, types.FunctionType)
-            rebound[name] = types.FunctionType(function.__code__, scope, function.__name__)
+            bare = types.FunctionType(function.__code__, scope, function.__name__)
+            rebound[name] = _guarded(bare, self.terms(name).parameters)
         for scope in scopes.values():
             scope.update(rebound)
         return rebound
@@ -346,6 +389,20 @@ class Instance:
         buffer = bytearray(self.row_size)
         views.from_json(self.state, shown, buffer)
         return bytes(buffer)
+
+
+def _guarded(function: SpecFunction, parameters: tuple[terms.Parameter, ...]) -> SpecFunction:
+    """The function, raising RangeError for a scalar argument outside its parameter's domain."""
+    kinds = [(place, each.name, each.type) for place, each in enumerate(parameters) if isinstance(each.type, Scalar)]
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        for place, name, kind in kinds:
+            value = arguments[place] if place < len(arguments) else named[name]
+            if not kind.low <= value <= kind.high:
+                raise RangeError(f"{name} = {int(value)} is outside {kind.low}..{kind.high}")
+        return function(*arguments, **named)
+
+    return call if kinds else function
 
 
 def _build(struct: type[Struct], bounds: Mapping[str, int], **fields: Any) -> views.StructView:

@@ -83,7 +83,8 @@ def prefetch(typing_context: Any, address: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = [POINTER, ir.IntType(32), ir.IntType(32), ir.IntType(32)]
-        function = cgutils.get_or_insert_function(
+        known: Any = cgutils
+        function = known.get_or_insert_function(
             builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
         )
         hints = [ir.Constant(ir.IntType(32), hint) for hint in (0, 3, 1)]

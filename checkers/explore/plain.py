@@ -33,7 +33,8 @@ def explore_plainly(
     parents: dict[bytes, bytes | None] = {}
     following: list[bytes] = []
     failing: list[tuple[int, bytes, bytes | None]] = []
-    coverage, reached = dict.fromkeys(instance.model.actions, 0), set()
+    coverage: dict[str, int] = dict.fromkeys(instance.model.actions, 0)
+    reached: set[str] = set()
 
     def meet(row: bytes, parent: bytes | None) -> None:
         if row in parents:
