@@ -50,6 +50,18 @@ class Size(int):
     def __mul__(self, other: int) -> Size:
         return Size(lambda bounds: self.at(bounds) * size_at(other, bounds))
 
+    def __rsub__(self, other: int) -> Size:
+        return Size(lambda bounds: size_at(other, bounds) - self.at(bounds))
+
+    def __floordiv__(self, other: int) -> Size:
+        return Size(lambda bounds: self.at(bounds) // size_at(other, bounds))
+
+    def __mod__(self, other: int) -> Size:
+        return Size(lambda bounds: self.at(bounds) % size_at(other, bounds))
+
+    def __neg__(self) -> Size:
+        return 0 - self
+
     __radd__ = __add__
     __rmul__ = __mul__
 

@@ -20,6 +20,10 @@ from hwmark.spec.lang import Array, Bag, Capacity, Domain, Messages, Range, Seq,
 
 Json = Any
 MASK_BITS_MAX = 62
+"""The most elements that a set may have."""
+
+SCALAR_MAX = 2**62
+"""No range reaches further from zero."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,12 @@ def _container(annotation: Any, metadata: tuple[Any, ...], bounds: Mapping[str, 
         capacity = next((mark.count for mark in metadata if isinstance(mark, Capacity)), None)
         if capacity is None:
             raise SpecError(f"{where}: a {origin.__name__} needs Annotated[..., Capacity(n)]")
-        return Sequence(resolve(arguments[0], bounds, where), size_at(capacity, bounds), kinds[origin])
+        element, room = resolve(arguments[0], bounds, where), size_at(capacity, bounds)
+        if room < 1:
+            raise SpecError(f"{where}: a capacity is at least 1, not {room}")
+        if origin is not Seq and not isinstance(element, Record):
+            raise SpecError(f"{where}: the elements of a {origin.__name__} are structs")
+        return Sequence(element, room, kinds[origin])
     raise SpecError(f"{where}: {annotation!r} is not a type of the specification language")
 
 
@@ -209,16 +218,20 @@ def _scalar(scalar: Scalar | None, metadata: tuple[Any, ...], bounds: Mapping[st
                 scalar = Scalar(size_at(low, bounds), size_at(high, bounds))
             case Domain(_, count):
                 scalar = Scalar(0, size_at(count, bounds) - 1, domain=mark)
-            case lang.OPTIONAL if scalar is not None and scalar.low >= 0:
+            case lang.OPTIONAL if scalar is not None and scalar.low == 0:
                 scalar = Scalar(lang.NONE, scalar.high, scalar.kind, True, scalar.names, scalar.domain)
-            case lang.SET if scalar is not None and scalar.low == 0 and scalar.high < MASK_BITS_MAX:
+            case lang.SET if scalar is not None and scalar.low == 0 and scalar.kind != "set":
+                if scalar.high >= MASK_BITS_MAX:
+                    raise SpecError(f"{where}: a set has at most {MASK_BITS_MAX} elements, not {scalar.high + 1}")
                 scalar = Scalar(0, (1 << (scalar.high + 1)) - 1, "set", domain=scalar.domain)
             case _:
-                raise SpecError(f"{where}: {mark!r} does not apply to {scalar!r}")
+                raise SpecError(f"{where}: {mark!r} applies to a scalar that starts at 0, not to {scalar!r}")
     if scalar is None:
         raise SpecError(f"{where}: a bare int has no range: use Annotated[int, Range(low, high)]")
     if scalar.high < scalar.low:
         raise SpecError(f"{where}: the range {scalar.low}..{scalar.high} is empty")
+    if scalar.low < -SCALAR_MAX or scalar.high > SCALAR_MAX:
+        raise SpecError(f"{where}: the range {scalar.low}..{scalar.high} does not fit 62 bits")
     return scalar
 
 

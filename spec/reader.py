@@ -9,6 +9,7 @@ the model, the function, the file and the line.
 from __future__ import annotations
 
 import ast
+import builtins
 import enum
 import inspect
 import textwrap
@@ -18,8 +19,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from hwmark.spec import lang, terms
+from hwmark.spec.assignment import local_names, unassigned_reads
 from hwmark.spec.errors import SpecError
-from hwmark.spec.lang import Size, Struct, size_at
+from hwmark.spec.lang import Struct, size_at
 from hwmark.spec.layout import Record, Scalar, Sequence, Table, Type, record, resolve
 from hwmark.spec.terms import Expr, Place, Source, Statement
 
@@ -28,6 +30,12 @@ WIDE = (-(2**31), 2**31 - 1)
 
 PASSES_MAX = 4
 """Readings of a function after which a local name's interval that still grows is taken as `WIDE`."""
+
+GROWN_MAX = 2**32
+"""How far a number that is already `WIDE` may be from zero when it is assigned again: the sum of two such numbers."""
+
+WORD = (-(2**63), 2**63 - 1)
+"""The interval of all numbers that there are."""
 
 SpecFunction = Callable[..., Any]
 Interval = tuple[int, int]
@@ -71,18 +79,26 @@ class Reader:
             lines, self.first_line = inspect.getsourcelines(function)
         except (OSError, TypeError) as error:
             raise SpecError(f"{program.model}: the source of {function.__name__} cannot be read: {error}") from None
-        tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
-        if not isinstance(tree, ast.FunctionDef):
-            raise SpecError(
-                f"{program.model}: {self.file}:{self.first_line}: a specification function is written with def"
-            )
-        self.tree = tree
+        self.tree = self.definition("".join(lines))
+        self.local = local_names(self.tree)
         self.places: dict[str, Type] = {}
         self.scalars: dict[str, Interval] = {}
-        self.place_lines: dict[str, int] = {}
+        self.bindings: dict[str, tuple[int, int]] = {}
+        self.origins: dict[str, str | None] = {}
+        self.sorted: set[str] = set()
+        self.written: set[str] = set()
         self.returns: Interval | None = None
-        self.writes = False
+        self.bare_return: ast.Return | None = None
         self.widen = False
+
+    def definition(self, source: str) -> ast.FunctionDef:
+        """The `def` of the function."""
+        if self.spec.__name__ != "<lambda>":
+            tree = ast.parse(textwrap.dedent(source)).body[0]
+            if isinstance(tree, ast.FunctionDef):
+                return tree
+        where = f"{self.program.model}: {self.file}:{self.first_line}: in {self.spec.__name__}"
+        raise SpecError(f"{where}: a specification function is written with def")
 
     # ----------------------------------------------------------------------------------------- refusals
 
@@ -101,19 +117,26 @@ class Reader:
         if self.spec.__closure__:
             self.refuse(self.tree, f"it closes over {', '.join(self.spec.__code__.co_freevars)}")
         parameters = self.parameters()
-        for reading in range(PASSES_MAX + 1):
-            before = dict(self.scalars)
-            self.widen = reading == PASSES_MAX
-            body = self.block(self.tree.body)
-            if self.scalars == before:
-                break
-        if not isinstance(body[-1] if body else None, terms.Return):
-            if self.returns is not None and self.may_end(body):
-                self.refuse(self.tree, "it returns a value, but can also end without one")
-            body = (*body, terms.Return(None)) if self.returns is None else body
+        for node in unassigned_reads(self.tree):
+            self.refuse(node, f"{node.id} may have no value here: on some path to this line nothing was assigned to it")
+        body = self.stable_body()
+        if self.returns is None:
+            body = body if isinstance(body[-1] if body else None, terms.Return) else (*body, terms.Return(None))
+        elif self.bare_return is not None or self.may_end(body):
+            self.refuse(self.bare_return or self.tree, "it returns a value, but can also end without one")
         return terms.Function(
-            self.spec.__name__, self.file, self.first_line, parameters, body, self.returns, self.writes
+            self.spec.__name__, self.file, self.first_line, parameters, body, self.returns, frozenset(self.written)
         )
+
+    def stable_body(self) -> tuple[Statement, ...]:
+        """The body as read when the intervals of the local names no longer grew."""
+        readings, before = 0, None
+        while before != self.scalars:
+            before = dict(self.scalars)
+            self.widen = readings >= PASSES_MAX
+            body = self.block(self.tree.body)
+            readings += 1
+        return body
 
     def parameters(self) -> tuple[terms.Parameter, ...]:
         """The declared parameters at the model's bounds."""
@@ -135,6 +158,7 @@ class Reader:
                 self.scalars[argument.arg] = (kind.low, kind.high)
             else:
                 self.places[argument.arg] = kind
+                self.origins[argument.arg] = argument.arg
         return tuple(found)
 
     def may_end(self, body: tuple[Statement, ...]) -> bool:
@@ -161,20 +185,22 @@ class Reader:
             case ast.AnnAssign(target=ast.Name() as target, value=ast.expr() as value):
                 return self.assign(target, value)
             case ast.AugAssign(target=target, op=op, value=value):
+                self.refuse_writers(target)
                 return self.assign(target, ast.copy_location(ast.BinOp(_as_load(target), op, value), node))
             case ast.If(test=test, body=then, orelse=other):
                 return terms.If(self.scalar(test), self.block(then), self.block(other))
             case ast.For(target=ast.Name(id=name), iter=iterated, body=body, orelse=[]):
                 return self.loop(node, name, iterated, body)
             case ast.Return(value=value):
-                return self.leave(value)
+                return self.leave(node, value)
             case ast.Expr(value=ast.Call() as call):
                 return self.effect(call)
         self.refuse(node, f"{_word(node)} is not part of the specification language")
 
-    def leave(self, value: ast.expr | None) -> terms.Return:
+    def leave(self, node: ast.Return, value: ast.expr | None) -> terms.Return:
         """`return`, with or without a scalar."""
         if value is None:
+            self.bare_return = node
             return terms.Return(None)
         expr = self.scalar(value)
         self.returns = _hull(self.returns, (expr.low, expr.high))
@@ -186,17 +212,17 @@ class Reader:
         if name in self.places:
             self.refuse(node, f"{name} already stands for a place")
         turns = (start.low, stop.high - 1) if step == 1 else (stop.low + 1, start.high)
-        self.note(name, (min(turns), max(turns)))
+        self.note(node, name, (min(turns), max(turns)))
         return terms.For(name, start, stop, step, self.block(body))
 
     def range_of(self, node: ast.expr) -> tuple[Expr, Expr, typing.Literal[1, -1]]:
         """The start, stop and step of a `range(...)`."""
-        match node:
-            case ast.Call(func=ast.Name(id="range"), args=[stop], keywords=[]):
+        match self.builtin(node):
+            case "range", [stop]:
                 return terms.Const(0), self.scalar(stop), 1
-            case ast.Call(func=ast.Name(id="range"), args=[start, stop], keywords=[]):
+            case "range", [start, stop]:
                 return self.scalar(start), self.scalar(stop), 1
-            case ast.Call(func=ast.Name(id="range"), args=[start, stop, step], keywords=[]):
+            case "range", [start, stop, step]:
                 match self.scalar(step):
                     case terms.Const(1):
                         return self.scalar(start), self.scalar(stop), 1
@@ -209,7 +235,7 @@ class Reader:
         if isinstance(target, ast.Name):
             return self.assign_name(target, value)
         place = self.place(target)
-        self.writes = True
+        self.write(target, place)
         if isinstance(place.type, Scalar):
             return terms.Store(place, place.type, self.scalar(value), self.line(target))
         return terms.Copy(place, self.source(value, place.type))
@@ -222,6 +248,8 @@ class Reader:
         match value:
             case ast.Call(func=ast.Name(id=called), args=[original], keywords=[]) if self.means(called, lang.copy):
                 source: Source = self.place(original)
+                if isinstance(source.type, Scalar):
+                    self.refuse(value, f"{ast.unparse(original)} is a scalar, and needs no copy")
                 return self.new(target, source, source.type)
             case ast.Call(func=ast.Name(id=called)) if self.struct(called):
                 built = self.build(value)
@@ -232,33 +260,56 @@ class Reader:
         if isinstance(place.type, Scalar):
             return self.set_local(target, value)
         self.name_place(target, place.type)
+        self.origins[name] = self.origins[terms.place_root(place)]
+        if self.is_sorted(place):
+            self.sorted.add(name)
         return terms.Bind(name, place)
 
     def new(self, target: ast.Name, source: Source, kind: Type) -> terms.New:
         """A local record."""
         self.name_place(target, kind)
+        self.origins[target.id] = None
         return terms.New(target.id, kind, source)
 
     def name_place(self, target: ast.Name, kind: Type) -> None:
         """Let a name stand for a place; one name, one place."""
-        known = self.places.get(target.id)
-        if known is not None and (known != kind or target.lineno != self.place_lines.get(target.id)):
+        known, here = self.places.get(target.id), (target.lineno, target.col_offset)
+        if known is not None and (known != kind or here != self.bindings.get(target.id)):
             self.refuse(target, f"{target.id} already stands for another place; use another name")
         self.places[target.id] = kind
-        self.place_lines[target.id] = target.lineno
+        self.bindings[target.id] = here
+
+    def is_sorted(self, place: Place) -> bool:
+        """Whether a place is inside a bag or a set of messages, whose elements stay as they were sent."""
+        while not isinstance(place, terms.Root):
+            place = place.of
+            if isinstance(place.type, Sequence) and place.type.kind != "seq":
+                return True
+        return place.name in self.sorted
+
+    def write(self, node: ast.expr, place: Place) -> None:
+        """Note that a place is written, by this function or by one that it calls."""
+        if self.is_sorted(place):
+            self.refuse(node, f"{ast.unparse(node)} is in a bag or a set of messages: discard it and send another")
+        origin = self.origins[terms.place_root(place)]
+        if origin is not None:
+            self.written.add(origin)
 
     def set_local(self, target: ast.Name, value: ast.expr) -> terms.SetLocal:
         """A scalar local name; its interval grows with every assignment."""
         if target.id in self.places:
             self.refuse(target, f"{target.id} stands for a place, and cannot become a number")
         expr = self.scalar(value)
-        self.note(target.id, (expr.low, expr.high))
+        self.note(target, target.id, (expr.low, expr.high))
         return terms.SetLocal(target.id, expr)
 
-    def note(self, name: str, interval: Interval) -> None:
+    def note(self, node: ast.AST, name: str, interval: Interval) -> None:
         """Widen what is known about a local name."""
         hull = _hull(self.scalars.get(name), interval)
-        self.scalars[name] = WIDE if self.widen and hull != self.scalars.get(name) else hull
+        grows = self.widen and hull != self.scalars.get(name)
+        if grows and not -GROWN_MAX <= hull[0] <= hull[1] <= GROWN_MAX:
+            self.refuse(node, f"{name} may grow too fast to be bounded")
+        self.scalars[name] = WIDE if grows else hull
 
     def effect(self, call: ast.Call) -> Statement:
         """A call for its effects: a helper that writes, or another specification function."""
@@ -267,8 +318,8 @@ class Reader:
         if helper in (lang.append, lang.truncate, lang.send, lang.discard):
             if len(call.args) != 2 or call.keywords:
                 self.refuse(call, f"{helper.__name__} takes two arguments")
-            self.writes = True
             place, kind = self.sequence(call.args[0])
+            self.write(call.args[0], place)
             if helper in (lang.send, lang.discard) and kind.kind == "seq":
                 self.refuse(call, f"{helper.__name__} is for bags and sets of messages")
             if helper in (lang.append, lang.truncate) and kind.kind != "seq":
@@ -353,22 +404,31 @@ class Reader:
         """What a global name or `Enumeration.MEMBER` means; None for anything else."""
         match node:
             case ast.Name(id=name):
-                return self.program.lookup(name, self.spec)
-            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name not in self.places:
-                holder = self.program.lookup(name, self.spec)
-                if isinstance(holder, types.ModuleType) or (
-                    inspect.isclass(holder) and issubclass(holder, enum.IntEnum)
-                ):
+                return self.globally(name)
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+                holder = self.globally(name)
+                if inspect.isclass(holder) and issubclass(holder, enum.IntEnum):
                     return getattr(holder, attribute, None)
         return None
 
+    def globally(self, name: str) -> Any:
+        """What a name means outside the function; None for a name that is local to it."""
+        return None if name in self.local or name in self.scalars else self.program.lookup(name, self.spec)
+
     def means(self, name: str, helper: Any) -> bool:
         """Whether a global name means this helper."""
-        return self.program.lookup(name, self.spec) is helper
+        return self.globally(name) is helper
+
+    def builtin(self, node: ast.expr) -> tuple[str, list[ast.expr]] | None:
+        """The name and the arguments of a call of one of Python's own functions; None for anything else."""
+        match node:
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+                return (name, arguments) if self.means(name, getattr(builtins, name, self)) else None
+        return None
 
     def struct(self, name: str) -> type[Struct] | None:
         """The struct that a global name means, if it does."""
-        found = self.program.lookup(name, self.spec)
+        found = self.globally(name)
         return found if inspect.isclass(found) and issubclass(found, Struct) else None
 
     # --------------------------------------------------------------------------------------- expressions
@@ -377,7 +437,7 @@ class Reader:
         """A scalar expression."""
         match node:
             case ast.Constant(value=bool() | int() as value):
-                return terms.Const(int(value))
+                return self.constant(node, int(value))
             case ast.Name(id=name) if name in self.scalars:
                 return terms.Local(name, *self.scalars[name])
             case ast.UnaryOp(op=ast.Not(), operand=operand):
@@ -385,9 +445,8 @@ class Reader:
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return self.arithmetic(node, "-", terms.Const(0), self.scalar(operand))
             case ast.BoolOp(op=op, values=values):
-                return terms.Junction(
-                    "and" if isinstance(op, ast.And) else "or", tuple(self.scalar(each) for each in values)
-                )
+                parts = tuple(self.truth(each) for each in values)
+                return terms.Junction("and" if isinstance(op, ast.And) else "or", parts)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
                 return self.arithmetic(node, OPERATORS[type(op)], self.scalar(left), self.scalar(right))
             case ast.Compare():
@@ -400,14 +459,29 @@ class Reader:
                 return self.load(node)
         self.refuse(node, f"{ast.unparse(node)!r} is not part of the specification language")
 
+    def constant(self, node: ast.expr, value: int) -> terms.Const:
+        """A number that fits a word."""
+        return terms.Const(self.in_word(node, (value, value))[0])
+
+    def in_word(self, node: ast.expr, interval: Interval) -> Interval:
+        """The interval of a number, which must fit a word."""
+        if interval[0] < WORD[0] or interval[1] > WORD[1]:
+            self.refuse(node, f"{ast.unparse(node)} may not fit 64 bits")
+        return interval
+
+    def truth(self, node: ast.expr) -> Expr:
+        """A part of `and` or `or`: Python's answer would be the part itself, so it must be true or false."""
+        expr = self.scalar(node)
+        if expr.low < 0 or expr.high > 1:
+            self.refuse(node, f"{ast.unparse(node)} is a number, and `and` and `or` join truths: compare it")
+        return expr
+
     def load(self, node: ast.expr) -> Expr:
         """The scalar at a place, or a global constant."""
         if not self.is_place(node):
             constant = self.meaning(node)
             if isinstance(constant, int):
-                return terms.Const(
-                    size_at(constant, self.program.bounds) if isinstance(constant, Size) else int(constant)
-                )
+                return self.constant(node, size_at(constant, self.program.bounds))
             self.refuse(node, f"{ast.unparse(node)} is neither a local name, a place nor an integer constant")
         place = self.place(node)
         if not isinstance(place.type, Scalar):
@@ -418,6 +492,8 @@ class Reader:
         """One comparison or a chain of them; `==` and `!=` also compare records."""
         parts: list[Expr] = []
         left = node.left
+        for between in node.comparators[:-1]:
+            self.refuse_writers(between)
         for op, right in zip(node.ops, node.comparators, strict=True):
             if type(op) not in COMPARISONS:
                 self.refuse(node, f"{ast.unparse(node)}: only ==, !=, <, <=, > and >= compare here")
@@ -441,24 +517,25 @@ class Reader:
         if operator in ("//", "%") and not (isinstance(right, terms.Const) and right.value > 0 and left.low >= 0):
             self.refuse(node, f"{operator} takes a number that is never negative and a positive constant")
         if isinstance(left, terms.Const) and isinstance(right, terms.Const):
-            return terms.Const(_fold(operator, left.value, right.value))
-        low, high = _interval(operator, left, right)
-        return terms.Binary(operator, left, right, max(low, -(2**62)), min(high, 2**62))
+            return self.constant(node, _fold(operator, left.value, right.value))
+        return terms.Binary(operator, left, right, *self.in_word(node, _interval(operator, left, right)))
 
     def call_value(self, node: ast.Call) -> Expr:
         """A call that has a value: a helper, `len`, `min`, `max`, `any`, `all`, `sum`, or another function."""
-        match node:
-            case ast.Call(func=ast.Name(id="any" | "all" | "sum" as operator), args=[ast.GeneratorExp() as each]):
+        match self.builtin(node):
+            case "any" | "all" | "sum" as operator, [ast.GeneratorExp() as each]:
                 return self.over(operator, each)
-            case ast.Call(func=ast.Name(id="len"), args=[of], keywords=[]):
+            case "len", [of]:
                 return terms.Length(*self.sequence(of))
-            case ast.Call(func=ast.Name(id="min" | "max" as operator), args=[first, *others], keywords=[]) if others:
+            case "min" | "max" as operator, [first, *others] if others:
                 expr = self.scalar(first)
                 for other in others:
                     expr = self.arithmetic(node, operator, expr, self.scalar(other))
                 return expr
-            case ast.Call(func=ast.Name(id="bool" | "int"), args=[only], keywords=[]):
-                return terms.Not(terms.Not(self.scalar(only))) if node.func.id == "bool" else self.scalar(only)
+            case "bool", [only]:
+                return terms.Not(terms.Not(self.scalar(only)))
+            case "int", [only]:
+                return self.scalar(only)
         helper = self.meaning(node.func)
         if helper is lang.has_message and len(node.args) == 2:
             place, kind = self.sequence(node.args[0])
@@ -496,8 +573,8 @@ class Reader:
         if helper is lang.is_subset:
             return terms.Compare("==", self.arithmetic(node, "&~", left, right), terms.Const(0))
         if helper is lang.everything:
-            if not isinstance(left, terms.Const):
-                self.refuse(node, "everything takes a constant")
+            if not isinstance(left, terms.Const) or not 0 <= left.value <= ELEMENT_MAX + 1:
+                self.refuse(node, f"everything takes a constant from 0 to {ELEMENT_MAX + 1}")
             return terms.Const((1 << left.value) - 1)
         return self.arithmetic(
             node, {lang.union: "|", lang.intersection: "&", lang.difference: "&~"}[helper], left, right
@@ -505,10 +582,10 @@ class Reader:
 
     def bit(self, node: ast.Call, element: Expr) -> Expr:
         """The set of one element."""
+        if element.high > ELEMENT_MAX:
+            self.refuse(node, f"a set's element is at most {ELEMENT_MAX}, and this may be larger")
         if isinstance(element, terms.Const) and element.value >= 0:
             return terms.Const(1 << element.value)
-        if element.high > 62:
-            self.refuse(node, "a set's element is at most 62, and this may be larger")
         return terms.Bit(element, self.line(node), 1, 1 << max(element.high, 0))
 
     def over(self, operator: Any, node: ast.GeneratorExp) -> Expr:
@@ -542,12 +619,33 @@ class Reader:
         if node.keywords or len(node.args) != len(called.parameters):
             self.refuse(node, f"{called.name} takes {len(called.parameters)} arguments, by position")
         arguments = tuple(
-            self.value(argument, parameter.type)
+            self.argument(argument, parameter, called)
             for argument, parameter in zip(node.args, called.parameters, strict=True)
         )
-        self.writes = self.writes or called.writes
         return terms.Call(called.name, arguments, self.line(node), *(called.returns or (0, 0)))
 
+    def argument(self, node: ast.expr, parameter: terms.Parameter, called: terms.Function) -> Expr | Source:
+        """An argument: a scalar by value, anything else by reference."""
+        if isinstance(parameter.type, Scalar):
+            return self.scalar(node)
+        source = self.source(node, parameter.type)
+        if isinstance(node, ast.Call) and isinstance(source, terms.Place):
+            self.refuse(node, "give the copy a name before passing it on")
+        if parameter.name in called.written and isinstance(source, terms.Place):
+            self.write(node, source)
+        return source
+
+    def refuse_writers(self, node: ast.expr) -> None:
+        """Refuse calls that write in an expression that is evaluated twice."""
+        for call in ast.walk(node):
+            function = self.meaning(call.func) if isinstance(call, ast.Call) else None
+            is_ours = isinstance(function, types.FunctionType) and function.__module__ != lang.__name__
+            if is_ours and self.program.function(function).writes:
+                self.refuse(node, f"{function.__name__} writes, and cannot be called here")
+
+
+ELEMENT_MAX = 62
+"""The greatest element of a set."""
 
 SET_HELPERS: dict[Any, int] = {
     lang.contains: 1, lang.insert: 1, lang.remove: 1, lang.only: 0, lang.everything: 0, lang.union: 2,

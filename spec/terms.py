@@ -397,7 +397,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Function:
-    """One specification function at fixed bounds. `returns` is None where it returns nothing."""
+    """One specification function at fixed bounds.
+
+    `returns` is None where it returns nothing; `written` names the parameters through which it writes, or what it calls.
+    """
 
     name: str
     file: str
@@ -405,7 +408,12 @@ class Function:
     parameters: tuple[Parameter, ...]
     body: tuple[Statement, ...]
     returns: tuple[int, int] | None
-    writes: bool
+    written: frozenset[str]
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes anything but records of its own."""
+        return bool(self.written)
 
     def domain(self) -> tuple[tuple[str, Scalar], ...]:
         """The scalar parameters after the state: what an action or an invariant ranges over."""

@@ -30,7 +30,7 @@ def view(kind: Type, buffer: bytearray, offset: int) -> Any:
     match kind:
         case Scalar():
             value = read_scalar(kind, buffer, offset)
-            return bool(value) if kind.kind == "bool" else value
+            return bool(value) if kind.kind == "bool" and not kind.optional else value
         case Record():
             return StructView(kind, buffer, offset)
         case Table():
@@ -69,6 +69,10 @@ class View:
     def _bytes(self) -> bytes:
         return bytes(self._buffer[self._offset : self._offset + self._type.size])
 
+    def copy(self) -> View:
+        """See `lang.copy`: the same content in a buffer of its own."""
+        return type(self)(self._type, bytearray(self._bytes()), 0)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and self._type == other._type and self._bytes() == other._bytes()
 
@@ -93,10 +97,6 @@ class StructView(View):
     def __setattr__(self, name: str, value: Any) -> None:
         field = self._type[name]
         store(field.type, self._buffer, self._offset + field.offset, value, f"{self._type.name}.{name}")
-
-    def copy(self) -> StructView:
-        """The same struct in a buffer of its own."""
-        return StructView(self._type, bytearray(self._bytes()), 0)
 
 
 def build(kind: Record, fields: dict[str, Any]) -> StructView:

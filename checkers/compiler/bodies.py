@@ -240,13 +240,16 @@ class Body(Emitter):
         if not isinstance(source, terms.Fresh):
             return self.address(source)
         scratch = self.scratch(source.type.size)
-        self.fill(scratch, long(source.type.size))
-        for field, value in zip(source.type.fields, source.values, strict=True):
+        contents = [
+            self.number(value) if isinstance(field.type, Scalar) else self.content(value)  # type: ignore[arg-type]
+            for field, value in zip(source.type.fields, source.values, strict=True)
+        ]
+        for field, value, content in zip(source.type.fields, source.values, contents, strict=True):
             target = self.offset(scratch, field.offset)
             if isinstance(field.type, Scalar):
-                self.put(field.type, target, self.number(value), value, source.line)  # type: ignore[arg-type]
+                self.put(field.type, target, content, value, source.line)  # type: ignore[arg-type]
             else:
-                self.copy(target, self.content(value), field.type.size)  # type: ignore[arg-type]
+                self.copy(target, content, field.type.size)
         return scratch
 
     # ---------------------------------------------------------------------------------------- expressions
@@ -374,12 +377,22 @@ class Body(Emitter):
         return _Each(self, over)
 
     def call(self, call: terms.Call) -> Value:
-        """Call another specification function."""
+        """Call another specification function; an argument outside its parameter's domain is an error."""
+        pairs = list(zip(call.arguments, self.functions.terms[call.function].parameters, strict=True))
         arguments = [
             self.number(argument) if isinstance(parameter.type, Scalar) else self.content(argument)  # type: ignore[arg-type]
-            for argument, parameter in zip(call.arguments, self.functions.terms[call.function].parameters, strict=True)
+            for argument, parameter in pairs
         ]
+        for number, (argument, parameter) in enumerate(pairs):
+            if isinstance(parameter.type, Scalar):
+                arguments[number] = self.in_domain(parameter.type, arguments[number], argument, call.line)  # type: ignore[arg-type]
         return self.at.call(self.functions[call.function], [self.fault, *arguments])
+
+    def in_domain(self, kind: Scalar, number: Value, argument: Expr, line: int) -> Value:
+        """A scalar argument, checked unless the interval of its term says that the check cannot fail."""
+        if kind.low <= argument.low and argument.high <= kind.high:
+            return number
+        return self.clamp(self.within(number, kind.low, kind.high), number, self.site(line), kind.low)
 
 
 class _Each:
@@ -411,7 +424,7 @@ class _Each:
 
 def _messages(functions: Functions, kind: Sequence, function: Value) -> tuple[Body, Value, Value, Value]:
     """A body over (messages, message), and the number of messages."""
-    body = Body(functions, terms.Function("messages", "", 0, (), (), None, True), function)
+    body = Body(functions, terms.Function("messages", "", 0, (), (), None, frozenset()), function)
     messages, message = function.args
     return body, messages, message, body.load(kind.length, messages)
 

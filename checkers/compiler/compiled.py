@@ -162,7 +162,8 @@ class _Assembly:
             address("within"),
             address("canonical") if self.symmetry else 0,
             tuple(
-                (each.domain.name, len(each.renamings), address(f"rename.{number}")) for number, each in enumerate(domains)
+                (each.domain.name, len(each.renamings), address(f"rename.{number}"))
+                for number, each in enumerate(domains)
             ),
             {name: address(f"one.{name}") for name in names} if self.single else {},
             engine,
@@ -309,17 +310,16 @@ def _writes_before_disabled(function: terms.Function, functions: Mapping[str, te
                 case terms.If(test, then, other):
                     written = written or _calls_writer(test, functions)
                     written = scan(then, written) | scan(other, written)
-                case terms.For(_, _, _, _, body):
+                case terms.For(_, start, stop, _, body):
+                    written = written or _calls_writer(start, functions) or _calls_writer(stop, functions)
                     written = scan(body, written) or written
                     scan(body, written)
                 case terms.Return(value):
                     sure = isinstance(value, terms.Const) and value.value != 0
                     written = written or (value is not None and _calls_writer(value, functions))
                     found = found or (written and value is not None and not sure)
-                case terms.SetLocal(_, value):
-                    written = written or _calls_writer(value, functions)
-                case terms.Bind() | terms.New():
-                    pass
+                case terms.SetLocal() | terms.Bind() | terms.New():
+                    written = written or _calls_writer(statement, functions)
                 case _:
                     written = True
         return written
@@ -328,7 +328,7 @@ def _writes_before_disabled(function: terms.Function, functions: Mapping[str, te
     return found
 
 
-def _calls_writer(expr: terms.Expr, functions: Mapping[str, terms.Function]) -> bool:
+def _calls_writer(expr: terms.Expr | terms.Statement, functions: Mapping[str, terms.Function]) -> bool:
     """Whether evaluating an expression can write (it calls a function that does)."""
     if isinstance(expr, terms.Call) and functions[expr.function].writes:
         return True

@@ -69,7 +69,9 @@ class Symmetry:
         if not domains:
             raise SpecError(f"{title}: no domain of this model is declared symmetric")
         if math.prod(math.factorial(count) for count in domains.values()) > PERMUTATIONS_MAX:
-            raise SpecError(f"{title}: symmetry over {' x '.join(map(str, domains.values()))} elements has too many renamings")
+            raise SpecError(
+                f"{title}: symmetry over {' x '.join(map(str, domains.values()))} elements has too many renamings"
+            )
         self.domains = [self._renamed(number, *item) for number, item in enumerate(domains.items())]
 
     def _renamed(self, number: int, domain: Domain, count: int) -> Renamed:
@@ -193,6 +195,10 @@ class Symmetry:
         index = body.at.add(body.at.mul(choice, long(renamed.count)), name)
         return body.at.zext(body.at.load(body.offset(renamed.names, index), typ=BYTE), LONG)
 
+    def _new_members(self, body: Emitter, renamed: Renamed, choice: Value, members: Value) -> Value:
+        index = body.at.add(body.at.mul(choice, long(renamed.mask_stride)), body.at.shl(members, long(3)))
+        return body.at.load(body.offset(renamed.masks, index), typ=LONG)
+
     def _rename(self, body: Emitter, renamed: Renamed, choice: Value, kind: Type, row: Value, target: Value) -> None:
         """Rename one part of a row, already copied to the target."""
         if not mentions(kind, renamed.domain):
@@ -220,15 +226,12 @@ class Symmetry:
         self, body: Emitter, renamed: Renamed, choice: Value, kind: Scalar, row: Value, target: Value
     ) -> None:
         value = body.load(kind, row)
-        if kind.kind == "set":
-            index = body.at.add(body.at.mul(choice, long(renamed.mask_stride)), body.at.shl(value, long(3)))
-            body.store(kind, target, body.at.load(body.offset(renamed.masks, index), typ=LONG))
-            return
+        new = self._new_members if kind.kind == "set" else self._new_name
         if not kind.optional:
-            body.store(kind, target, self._new_name(body, renamed, choice, value))
+            body.store(kind, target, new(body, renamed, choice, value))
             return
         with body.when(body.at.icmp_signed(">=", value, long(0))):
-            body.store(kind, target, self._new_name(body, renamed, choice, value))
+            body.store(kind, target, new(body, renamed, choice, value))
 
     def _rename_sequence(
         self, body: Emitter, renamed: Renamed, choice: Value, kind: Sequence, row: Value, target: Value
