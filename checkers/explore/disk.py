@@ -29,11 +29,21 @@ from hwmark.traces.errors import BadInputError
 FRONTIER_SHARE = 8
 """One in so many rows of the arena is for states to be expanded; the others are for new ones."""
 
-SLICES_PER_WORKER = 8
-"""Slices of runs that would fit beside each other into each worker's share of the memory: four are needed."""
+SLICES_SHARE = 8
+"""One in so many bytes of the memory is for slices of runs that are merged; the others are for a batch."""
+
+SLICE_COPIES = 4
+"""A slice is held so many times while it is merged."""
 
 MOUNTS = Path("/proc/mounts")
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_MORE_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file may not grow further",
+}
+
+BYTES_PER_BYTE = 4
+"""What a state's bytes take on disk: in its level, among those visited, and twice on the way there."""
 
 
 class DiskSearch(Search):
@@ -58,7 +68,8 @@ class DiskSearch(Search):
         return disk
 
     def _open(self, directory: Path) -> None:
-        slice_bytes = min(self.sizes.slice_bytes, self.memory_limit // (self.workers * SLICES_PER_WORKER))
+        share = self.memory_limit // (SLICES_SHARE * SLICE_COPIES * self.workers)
+        slice_bytes = min(self.sizes.slice_bytes, share)
         self.block_rows = max(self.sizes.run_block_bytes // self.row_bytes, 1)
         self.slice_rows = max(slice_bytes // self.row_bytes, 1)
         self.store, self.batches = RowFile(directory, self.row_bytes), RowFile(directory, self.row_bytes)
@@ -87,9 +98,9 @@ class DiskSearch(Search):
         except KeyboardInterrupt:
             self.stopped = "stopped by the user"
         except OSError as error:
-            if error.errno not in DISK_FULL:
+            if error.errno not in NO_MORE_ROOM:
                 raise
-            self.stopped = f"the disk is full after {self.distinct:,} states"
+            self.stopped = f"{NO_MORE_ROOM[error.errno]} after {self.distinct:,} states"
         return self._finding(len(self.levels) - 1)
 
     def _begin(self, pool: ThreadPoolExecutor) -> Finding | None:
@@ -132,7 +143,7 @@ class DiskSearch(Search):
         self.on_disk = True
         self.arena.release(0, self.arena.size)
         self.table.release(0, self.table.size)
-        self.rows_max = max(self.rows_max, 4 * self.reserve)
+        self.rows_max = max(self.rows_max - self.rows_max // SLICES_SHARE, 4 * self.reserve)
         self.frontier_rows = self.rows_max // FRONTIER_SHARE
         self.arena = Reserved(self.rows_max * self.row_bytes)
         for worker in self.team:
@@ -211,10 +222,11 @@ def forecast(search: Search, directory: Path | None = None) -> str:
     directory = directory or spill_directory()
     counts = [level.count for level in search.levels]
     growth = f", the last {counts[-1] / counts[-2]:.1f} times the one before" if len(counts) > 1 else ""
-    free = shutil.disk_usage(directory).free / 1e9
+    free = shutil.disk_usage(directory).free
     return (
         f"memory holds {_rounded(search.rows_max)} states of {search.row_bytes} bytes; {len(counts)} levels so far"
-        f"{growth}: going on on disk in {directory}, {free:,.0f} GB free"
+        f"{growth}: going on on disk in {directory}, {free / 1e9:,.0f} GB free, enough for about "
+        f"{_rounded(free // (BYTES_PER_BYTE * search.row_bytes))}"
     )
 
 
