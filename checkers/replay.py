@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from hwmark.spec import layout
 from hwmark.spec.catalogue import find, spelled
 from hwmark.spec.lang import Domain
-from hwmark.spec.model import Instance, Step
+from hwmark.spec.model import Instance, Model, Step
 from hwmark.traces import trace as traces
 from hwmark.traces.changes import Json
 from hwmark.traces.trace import Lanes, Trace
@@ -64,12 +64,13 @@ def _is_in(kind: layout.Scalar, domain: str) -> bool:
     return isinstance(kind.domain, Domain) and kind.domain.name == domain
 
 
-def verify(trace: Trace) -> str | None:
+def verify(trace: Trace, model: Model | None = None) -> str | None:
     """Take every step of a trace in its model; where the model does otherwise, or None if it never does.
 
-    Raises SpecError for a model, variant or bound that there is not.
+    The model is the one that the trace names, unless another is given. Raises SpecError for a model, variant or bound
+    that there is not.
     """
-    instance = find(trace.model, trace.variant).at(**trace.bounds)
+    instance = (model or find(trace.model, trace.variant)).at(**trace.bounds)
     actions = {action.name: action for action in instance.actions}
     try:
         rows = [instance.from_json(state) for state in trace.states()]

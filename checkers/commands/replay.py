@@ -17,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("trace", metavar="TRACE", help="a trace, as `hwmark check --trace FILE` writes it")
     parser.add_argument("--no-verify", action="store_true", help="print the trace without asking the model about it")
+    parser.add_argument("--spec", metavar="FILE.py", help="the model is defined in this file, as in `hwmark check FILE.py`")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output instead of text")
 
 
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     trace = read_trace(arguments.trace)
     if not arguments.json:
         sys.stdout.write(trace_text(trace))
-    mismatch = None if arguments.no_verify else _mismatch(trace)
+    mismatch = None if arguments.no_verify else _mismatch(trace, arguments.spec)
     if arguments.json:
         verified = None if arguments.no_verify else mismatch is None
         _print_json(arguments.trace, trace, verified, mismatch, time.perf_counter() - started)
@@ -39,12 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_HOLDS if mismatch is None else EXIT_VIOLATED
 
 
-def _mismatch(trace: Trace) -> str | None:
+def _mismatch(trace: Trace, file: str | None) -> str | None:
     """Where the model leaves the trace; None if it never does."""
+    from hwmark.checkers.commands.instances import find_in_file
     from hwmark.checkers.replay import verify
 
-    found = verify(trace)
-    return None if found is None else str(found)
+    return verify(trace, None if file is None else find_in_file(file, trace.variant))
 
 
 def _print_json(file: str, trace: Trace, verified: bool | None, mismatch: str | None, seconds: float) -> None:
