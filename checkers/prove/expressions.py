@@ -153,21 +153,24 @@ class Evaluator:
         """The content of a record or container."""
         if not isinstance(source, terms.Fresh):
             return self.read(flow, self.place(flow, source))
-        parts = zip(source.type.fields, source.values, strict=True)
-        return tuple([self.value(flow, field.type, part, source.line) for field, part in parts])
+        kinds = [field.type for field in source.type.fields]
+        contents = [self.content(flow, part) for part in source.values]
+        return tuple([self.fitting(flow, *each, source.line) for each in zip(kinds, contents, strict=True)])
 
-    def value(self, flow: Flow, kind: Type, given: terms.Expr | terms.Source, line: int) -> Value:
-        """A value to be stored where the type is this one."""
-        if isinstance(kind, Scalar):
-            assert isinstance(given, terms.Expr)
-            return self.scalar(flow, kind, self.number(flow, given), line)
-        assert isinstance(given, terms.Source)
-        return self.source(flow, given)
+    def content(self, flow: Flow, given: terms.Expr | terms.Source) -> Value:
+        """The value of an expression, or the content of a record or container."""
+        if isinstance(given, terms.Source):
+            return self.source(flow, given)
+        return self.number(flow, given)
 
-    def scalar(self, flow: Flow, kind: Scalar, value: Number, line: int) -> Number:
-        """A number to be stored, which must be inside the range of the type."""
-        self.fail(flow, opposite(fits(value, kind.low, kind.high)), line, f"a value outside {kind.low}..{kind.high}")
-        return clamp(value, kind.low, kind.high)
+    def fitting(self, flow: Flow, kind: Type, value: Value, line: int) -> Value:
+        """A value to be stored where the type is this one: a number must be inside its range."""
+        if isinstance(value, Number):
+            assert isinstance(kind, Scalar)
+            outside = opposite(fits(value, kind.low, kind.high))
+            self.fail(flow, outside, line, f"a value outside {kind.low}..{kind.high}")
+            return clamp(value, kind.low, kind.high)
+        return value
 
     # --------------------------------------------------------------------------------------- expressions
 

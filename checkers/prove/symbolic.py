@@ -89,8 +89,6 @@ class Call(Evaluator):
 
     def leave(self, flow: Flow, value: Number | None) -> None:
         """Return: these paths end here."""
-        if value is None and self.function.returns is not None:
-            value = constant(int(self.is_action))
         self.exits.append(Exit(flow.condition.truth, value, flow.memory))
         flow.condition = NEVER
 
@@ -135,7 +133,7 @@ class Call(Evaluator):
                 self.new(flow, name, self.source(flow, source))
             case terms.Store(place, kind, value, line):
                 stored = self.number(flow, value)
-                self.write(flow, self.place(flow, place), self.scalar(flow, kind, stored, line))
+                self.write(flow, self.place(flow, place), self.fitting(flow, kind, stored, line))
             case terms.Copy(place, source):
                 copied = self.source(flow, source)
                 self.write(flow, self.place(flow, place), copied)
@@ -157,7 +155,7 @@ class Call(Evaluator):
         place, kind = self.place(flow, statement.place), statement.type
         match statement:
             case terms.Append(_, _, element, line):
-                added = self.value(flow, kind.element, element, line)
+                added = self.fitting(flow, kind.element, self.content(flow, element), line)
                 self.room(flow, place, kind, True, line)
                 changed = values.appended(self.read(flow, place), added)
             case terms.Truncate(_, _, length, line):
@@ -225,6 +223,11 @@ class Call(Evaluator):
                 places[parameter.name] = self.place(flow, argument)
             else:
                 scalars[parameter.name] = self.number(flow, argument)
+        for parameter in function.parameters:
+            if parameter.name in scalars:
+                fitted = self.fitting(flow, parameter.type, scalars[parameter.name], call.line)
+                assert isinstance(fitted, Number)
+                scalars[parameter.name] = fitted
         entry = Condition(self.entry, flow.condition.truth)
         called = Call(self.machine, function, entry)
         value, flow.memory = called.execute(Flow(ALWAYS, flow.memory, scalars, places))
