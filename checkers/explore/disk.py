@@ -95,8 +95,6 @@ class DiskSearch(Search):
         """Search on, level by level; the first finding, or None. A full disk is one more reason to be stopped."""
         try:
             return super().run()
-        except KeyboardInterrupt:
-            self.stopped = "stopped by the user"
         except OSError as error:
             if error.errno not in NO_MORE_ROOM:
                 raise

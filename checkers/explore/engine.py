@@ -243,11 +243,18 @@ class Search:
 
     def run(self) -> Finding | None:
         """Search level by level; the first finding, or None. `stopped` says why the search ended early, if it did."""
+        finding = None
         with ThreadPoolExecutor(self.workers) as pool:
-            finding = self._begin(pool)
-            while finding is None and self.stopped is None and self.levels[-1].count:
-                finding = self._advance(pool)
-        if not self.levels[-1].count:
+            try:
+                finding = self._begin(pool)
+                while finding is None and self.stopped is None and self.levels[-1].count:
+                    finding = self._advance(pool)
+            except KeyboardInterrupt:
+                self.shared[loop.STOP] = 1
+                self.stopped = "stopped by the user"
+        if self.stopped is not None:
+            finding = self._finding(len(self.levels) - 1)
+        if self.levels and not self.levels[-1].count:
             self.levels.pop()
         return finding
 
@@ -271,7 +278,7 @@ class Search:
         for part in self._parts(self.levels[expanded], self.expanded):
             self._run_blocks(pool, *part.blocks(self.sizes.block_rows))
             if self.stopped is not None:
-                return self._finding(expanded)
+                return None
             self.expanded += part.count
         self._close_level()
         return self._finding(expanded)
@@ -288,14 +295,8 @@ class Search:
             if self.stopped is not None:
                 return
             futures = [pool.submit(worker.work, starts, stops, self.shared) for worker in self.team]
-            try:
-                while wait(futures, timeout=0.25).not_done:
-                    self._tell()
-            except KeyboardInterrupt:
-                self.shared[loop.STOP] = 1
-                wait(futures)
-                self.stopped = "stopped by the user"
-                return
+            while wait(futures, timeout=0.25).not_done:
+                self._tell()
             for future in futures:
                 future.result()
             if self.shared[loop.CURSOR] >= len(starts):
@@ -341,6 +342,13 @@ class Search:
         """The rows written since the last level are the next one."""
         self.levels.append(self._new_rows())
         self.expanded = 0
+        self._want_less()
+
+    def _want_less(self) -> None:
+        """Ask no more for what was reached; not sooner, so that who asks a state does not depend on the workers."""
+        seen = int(np.bitwise_or.reduce([worker.own[loop.SEEN] for worker in self.team]))
+        for worker in self.team:
+            worker.plan[loop.WANTED] &= ~seen
 
     def _new_rows(self) -> Level:
         """The segments that were written since this was last asked."""
@@ -399,6 +407,8 @@ class Search:
 
     def sample(self, count: int) -> Iterator[bytes]:
         """Up to `count` rows from all over the search."""
+        if not self.levels:
+            return
         stops = np.concatenate([level.stops for level in self.levels])
         ends = np.cumsum(stops - np.concatenate([level.starts for level in self.levels]))
         for position in range(0, int(ends[-1]), max(int(ends[-1]) // count, 1))[:count]:

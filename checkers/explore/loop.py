@@ -111,21 +111,21 @@ def close_segment(own: Any, segments: Any) -> None:
 def judge(row: int, plan: Any, own: Any, worst: int, shared: int, fault: int) -> None:
     """Check a new state: keep the least violating row of the first invariant that fails; note what it reaches.
 
-    A range check that fails while a property is asked counts as one more invariant, after all others.
+    A range check that fails before an invariant does counts as one more invariant, after all others.
     """
     failed = call2(plan[VIOLATES], row, fault)
+    if word_at(fault) != np.uint64(0):
+        failed = -1
     reached = call3(plan[REACHES], row, plan[WANTED], fault) if plan[WANTED] != 0 else 0
     if word_at(fault) != np.uint64(0):
-        failed = plan[INVARIANTS]
+        failed, reached = (plan[INVARIANTS] if failed < 0 else failed), 0
         put_word(fault, np.uint64(0))
     if failed >= 0:
         best = own[VIOLATED]
         if best < 0 or failed < best or (failed == best and compare_rows(row, worst, plan[ROW_BYTES]) < 0):
             own[VIOLATED] = failed
             copy_row(worst, row, plan[ROW_BYTES])
-    if reached != 0:
-        plan[WANTED] &= ~reached
-        own[SEEN] |= reached
+    own[SEEN] |= reached
 
 
 @jit
@@ -228,11 +228,12 @@ def work(
             filled = own[FILLED]
             row = arena + number * row_bytes
             count = call4(plan[EXPAND], row, batch + filled * row_bytes, coverage, fault)
-            own[GENERATED] += count
-            own[FILLED] = filled + count
             if word_at(fault) != np.uint64(0):
                 note_least(own, FAULT, row, worst + FAULT_ROW * row_bytes, row_bytes)
                 put_word(fault, np.uint64(0))
+                continue
+            own[GENERATED] += count
+            own[FILLED] = filled + count
             if count == 0 and plan[FIND_DEADLOCK] != 0:
                 note_least(own, DEADLOCK, row, worst + DEADLOCK_ROW * row_bytes, row_bytes)
             if own[FILLED] + plan[SUCCESSORS_MAX] >= plan[BATCH_ROWS]:

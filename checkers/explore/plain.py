@@ -39,6 +39,7 @@ def explore_plainly(
     def meet(row: bytes, parent: bytes | None) -> None:
         if row in parents:
             return
+        within = False
         try:
             within = instance.within(row)
             failing.extend(
@@ -48,7 +49,6 @@ def explore_plainly(
             )
             reached.update(name for name in instance.model.sometimes if instance.instance_of(name, row) is not None)
         except RangeError:
-            within = False
             failing.append((len(names) - 1, row, parent))
         if within:
             parents[row] = parent
@@ -56,7 +56,7 @@ def explore_plainly(
 
     for row in instance.initial():
         meet(row, None)
-    generated, depth = len(instance.initial()), 1
+    generated, depth = len(instance.initial()), int(bool(following))
     while following and not failing:
         level, following = following, []
         for row in level:
