@@ -270,6 +270,7 @@ def test_files_have_no_name_that_could_be_left_behind(tmp_path: Path) -> None:
     search.run()
     assert search.store.count > 8000
     assert listed and not any(listed)
+    assert search.batches.count == 0 and search.batches._file.seek(0, 2) == 0
 
 
 def test_the_limit_of_states_holds_on_disk(tmp_path: Path) -> None:
