@@ -74,7 +74,7 @@ class DiskSearch(Search):
         self.slice_rows = max(slice_bytes // self.row_bytes, 1)
         self.store, self.batches = RowFile(directory, self.row_bytes), RowFile(directory, self.row_bytes)
         self.runs: list[Run] = []
-        self.visited = Visited(directory, self.slice_rows, self.workers)
+        self.visited = Visited(directory, self.slice_rows, self.workers, self._tell)
         self.on_disk, self.found_in_memory = False, 0
 
     # ------------------------------------------------------------------------------------------- counts
@@ -189,7 +189,7 @@ class DiskSearch(Search):
         self._flush()
         self.arena.release(0, self.arena.size)
         writer = RunWriter(self.store, self.block_rows)
-        run = Difference(self.runs, self.visited.runs).write(writer, self.slice_rows, self.workers)
+        run = Difference(self.runs, self.visited.runs).write(writer, self.slice_rows, self.workers, self._tell)
         self.levels.append(Level.of(run.start, run.start + run.count))
         self.expanded = self.found_in_memory = 0
         self.runs = []

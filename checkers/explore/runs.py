@@ -10,7 +10,7 @@ import itertools
 import os
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,8 +165,8 @@ class Difference:
         count = merging.unite(rows.ctypes.data, starts, stops, rows.shape[1], united.ctypes.data, hashes)
         return united[:count], hashes[:count]
 
-    def write(self, writer: RunWriter, slice_rows: int, workers: int) -> Run:
-        """Write them all, slices of about so many rows of the runs at a time, by this many threads."""
+    def write(self, writer: RunWriter, slice_rows: int, workers: int, tell: Callable[[], None] = lambda: None) -> Run:
+        """Write them all, slices of about so many rows of the runs at a time, by this many threads; `tell` of each."""
         slices = -(-sum(run.count for run in self.runs) // slice_rows)
         bounds = [number * HASH_SPACE // max(slices, 1) for number in range(slices + 1)]
         with ThreadPoolExecutor(workers) as pool:
@@ -175,6 +175,7 @@ class Difference:
                 waiting.append(pool.submit(self.slice, low, high))
                 if len(waiting) > workers:
                     writer.append(waiting.popleft().result())
+                    tell()
             while waiting:
                 writer.append(waiting.popleft().result())
         return writer.finish()
@@ -187,6 +188,7 @@ class Visited:
     directory: Path
     slice_rows: int
     workers: int
+    tell: Callable[[], None] = lambda: None
     runs: list[Run] = field(default_factory=list)
 
     def add(self, run: Run) -> None:
@@ -203,4 +205,4 @@ class Visited:
 
     def _merged(self, runs: Sequence[Run]) -> Run:
         writer = RunWriter(RowFile(self.directory, runs[0].file.row_bytes), runs[0].block_rows)
-        return Difference(runs, ()).write(writer, self.slice_rows, self.workers)
+        return Difference(runs, ()).write(writer, self.slice_rows, self.workers, self.tell)
