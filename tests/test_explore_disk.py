@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 from hwmark.checkers.compiler import Compiled, compile_instance
-from hwmark.checkers.explore import disk, explore, merging
+from hwmark.checkers.explore import disk, explore, loop, merging
 from hwmark.checkers.explore.disk import DiskSearch, forecast, spill_directory
 from hwmark.checkers.explore.engine import TABLE_BYTES_PER_STATE, Finding, OutOfMemoryError, Progress, Search, Sizes
 from hwmark.checkers.explore.plain import OUT_OF_RANGE, explore_plainly
@@ -299,6 +299,24 @@ def test_a_full_disk_ends_the_search_with_a_reason(
     assert all(search.compiled.instance.within(row) for row in search.sample(5))
     first, second = search.levels[:2]
     assert search.row(int(first.starts[0])) == search.least_predecessor(first, search.row(int(second.starts[0])))
+
+
+def test_a_violation_found_before_the_disk_was_full_has_its_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, expected = compiled("out-of-range")
+    search = leaving_memory(code, 1, tmp_path)
+    original = Visited.add
+
+    def add(self: Visited, run: Run) -> None:
+        if any(worker.own[loop.FAULT] for worker in search.team):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(self, run)
+
+    monkeypatch.setattr(Visited, "add", add)
+    found = answer(search)
+    assert search.stopped is not None and "the disk is full" in search.stopped
+    assert (found.finding, found.path) == (expected.finding, expected.path)
 
 
 def test_a_full_disk_is_an_unknown_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,11 +190,11 @@ class DiskSearch(Search):
         self.arena.release(0, self.arena.size)
         writer = RunWriter(self.store, self.block_rows)
         run = Difference(self.runs, self.visited.runs).write(writer, self.slice_rows, self.workers, self._tell)
-        self.levels.append(Level.of(run.start, run.start + run.count))
-        self.expanded = self.found_in_memory = 0
         self.runs = []
         self.batches.clear()
         self.visited.add(run)
+        self.levels.append(Level.of(run.start, run.start + run.count))
+        self.expanded = self.found_in_memory = 0
 
     # -------------------------------------------------------------------------------------------- rows
 
