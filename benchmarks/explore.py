@@ -2,10 +2,10 @@
 
 usage: python benchmarks/explore.py [--rounds N] [--large]
 
-One table from one run. The contestants of a row group take turns, so that a noisy machine is noisy to all; each figure is
-the median of its rounds, and the ratio is to the C++ search of the same protocol and bounds. Searches are warm: the
-time to compile a model (about a second at most, its own column) is not in them. `--large` adds the 39,919,804 states of max
-epoch 3, in a process of its own, with its peak memory.
+One table from one run. The contestants of a row group take turns, so that a noisy machine is noisy to all; each figure
+is the median of its rounds, and the ratio is to the C++ search of the same protocol and bounds. Searches are warm: the
+time to compile a model (about a second at most, its own column) is not in them. `--large` adds the 39,919,804 states of
+max epoch 3, in a process of its own, with its peak memory.
 """
 
 from __future__ import annotations

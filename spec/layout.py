@@ -1,7 +1,7 @@
 """Types resolved at fixed bounds, and where each value lies in a state's bytes.
 
-A state is one row of bytes. A scalar is stored as the unsigned number `value - low` in 1, 2, 4 or 8 bytes, so that a row
-of zero bytes is the state in which every field has its least value (`NONE` for an optional, empty for a sequence),
+A state is one row of bytes. A scalar is stored as the unsigned number `value - low` in 1, 2, 4 or 8 bytes, so that a
+row of zero bytes is the state in which every field has its least value (`NONE` for an optional, empty for a sequence),
 and so that equal states are equal bytes: what lies beyond the end of a sequence is zero.
 """
 

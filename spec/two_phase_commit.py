@@ -1,8 +1,8 @@
 """Two-phase commit: the small example of the tutorial.
 
 A transaction manager collects the promises of the resource managers to commit, and tells them all to commit or all to
-abort. Messages are never lost, but may arrive late or never; they stay in the network once sent. Not modelled: crashes of
-the transaction manager, which would leave prepared resource managers waiting for ever.
+abort. Messages are never lost, but may arrive late or never; they stay in the network once sent. Not modelled: crashes
+of the transaction manager, which would leave prepared resource managers waiting for ever.
 
 Source: Gray and Lamport, Consensus on Transaction Commit (2006), specification TwoPhase. Counts published with it:
 3 resource managers 288 states, 5: 8,832, 7: 296,448, 8: 1,745,408.

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def configure_instance(parser: argparse.ArgumentParser) -> None:
     """Declare MODEL, --variant and --bound."""
-    parser.add_argument("model", metavar="MODEL", help="a family of models (see `hwmark models`), or a Python file that defines one")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a family of models (see `hwmark models`), or a Python file that defines one"
+    )
     parser.add_argument("--variant", metavar="V", help="a published variant (default: the family's current one)")
     parser.add_argument(
         "--bound", action="append", default=[], metavar="NAME=INT", help="set a bound; the others keep their defaults"
@@ -64,7 +66,7 @@ def _module(file: str) -> ModuleType:
 
 
 def _bound(text: str) -> tuple[str, int]:
-    name, equals, value = text.partition("=")
+    name, _, value = text.partition("=")
     try:
         return name, int(value)
     except ValueError:

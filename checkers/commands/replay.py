@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("trace", metavar="TRACE", help="a trace, as `hwmark check --trace FILE` writes it")
     parser.add_argument("--no-verify", action="store_true", help="print the trace without asking the model about it")
-    parser.add_argument("--spec", metavar="FILE.py", help="the model is defined in this file, as in `hwmark check FILE.py`")
+    parser.add_argument("--spec", metavar="FILE.py", help="the model is in this file, as in `hwmark check FILE.py`")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output instead of text")
 
 

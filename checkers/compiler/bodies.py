@@ -181,10 +181,8 @@ class Body(Emitter):
 
     def append(self, address: Value, kind: Sequence, element: Expr | Source, line: int) -> None:
         """Write an element after the last one."""
-        if isinstance(kind.element, Scalar):
-            content = self.number(element)  # type: ignore[arg-type]  # the reader matched element and type
-        else:
-            content = self.content(element)  # type: ignore[arg-type]
+        evaluate: Any = self.number if isinstance(kind.element, Scalar) else self.content
+        content = evaluate(element)
         length = self.load(kind.length, address)
         room = self.at.icmp_unsigned("<", length, long(kind.capacity))
         with self.when(self.require(room, self.site(line))):

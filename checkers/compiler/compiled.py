@@ -31,8 +31,8 @@ class Compiled:
     - reached(row, wanted, fault) -> which of the wanted `sometimes` properties are true, as a bit mask.
     - within(row, fault) -> whether the row is inside the constraint.
     - canonical(row, scratch) replaces the row by its representative (0 without symmetry).
-    - `renamings` has, for each symmetric domain, its name, the number of its renamings, and rename(row, target, number).
-    `fault` points to 64 bits that become the number of the first range check that failed, counting from 1.
+    - `renamings` has, for each symmetric domain, its name, the number of its renamings, and rename(row, target,
+    number). `fault` points to 64 bits that become the number of the first range check that failed, counting from 1.
     """
 
     instance: Instance

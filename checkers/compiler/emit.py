@@ -1,4 +1,4 @@
-"""Small vocabulary over llvmlite's builder: bytes in memory, loops, branches, and the sites where a range check can fail."""
+"""Small vocabulary over llvmlite's builder: bytes in memory, loops, branches, sites where a range check can fail."""
 
 from __future__ import annotations
 
@@ -44,12 +44,15 @@ class Unit:
         self.module.triple, self.module.data_layout = triple, layout
         self.sites: list[Site] = []
         self.memory = {
-            "memcmp": ir.Function(self.module, ir.FunctionType(INT, [POINTER, POINTER, LONG]), "memcmp"),
-            "copy": ir.Function(self.module, ir.FunctionType(VOID, [POINTER, POINTER, LONG, BIT]), "llvm.memcpy.p0.p0.i64"),
-            "move": ir.Function(self.module, ir.FunctionType(VOID, [POINTER, POINTER, LONG, BIT]), "llvm.memmove.p0.p0.i64"),
-            "fill": ir.Function(self.module, ir.FunctionType(VOID, [POINTER, BYTE, LONG, BIT]), "llvm.memset.p0.i64"),
-            "popcount": ir.Function(self.module, ir.FunctionType(LONG, [LONG]), "llvm.ctpop.i64"),
-        }  # fmt: skip
+            "memcmp": self._extern("memcmp", INT, POINTER, POINTER, LONG),
+            "copy": self._extern("llvm.memcpy.p0.p0.i64", VOID, POINTER, POINTER, LONG, BIT),
+            "move": self._extern("llvm.memmove.p0.p0.i64", VOID, POINTER, POINTER, LONG, BIT),
+            "fill": self._extern("llvm.memset.p0.i64", VOID, POINTER, BYTE, LONG, BIT),
+            "popcount": self._extern("llvm.ctpop.i64", LONG, LONG),
+        }
+
+    def _extern(self, name: str, result: Value, *parameters: Value) -> Value:
+        return ir.Function(self.module, ir.FunctionType(result, parameters), name)
 
     def function(self, name: str, result: Value, parameters: list[Value], *, exported: bool = False) -> Value:
         """Declare a function; one that is not exported may be inlined away."""
@@ -191,7 +194,7 @@ class Emitter:
 
     @contextmanager
     def loop(self, counter: Value, start: Value, stop: Value, step: int = 1) -> Iterator[Value]:
-        """Run what is emitted inside for each number from start up (or down) to stop, exclusive; yields the exit block."""
+        """Run what is emitted inside for each number from start up (or down) to before stop; yields the exit block."""
         self.set(counter, start)
         head, body, after = self.block("head"), self.block("body"), self.block("after")
         self.at.branch(head)

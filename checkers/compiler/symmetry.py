@@ -303,7 +303,7 @@ class Symmetry:
                     self._describe(body, renamed, element, kind.element, body.offset(items, index * kind.stride), mark)
 
     def _says(self, body: Emitter, element: int, kind: Scalar, place: Value) -> Value:
-        """What a name or a set of names says about an element: not there, another, or itself; whether it is a member."""
+        """What a name says of an element (absent, another, itself), or a set of names (its size, whether a member)."""
         value = body.load(kind, place)
         if kind.kind == "set":
             member = body.at.and_(body.at.lshr(value, long(element)), long(1))

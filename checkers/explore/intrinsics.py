@@ -1,4 +1,5 @@
-"""What the hot loop needs beyond Numba: words at addresses, atomics, prefetching, and calls of compiled model functions.
+"""What the hot loop needs beyond Numba: words at addresses, atomics, prefetching, and calls of compiled model
+functions.
 
 Addresses are 64-bit integers. Nothing here checks anything: the callers in `loop` own the memory.
 """
@@ -23,7 +24,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Compile without the interpreter's lock, keeping the code for later processes where there is a place to keep it."""
+    """Compile without the interpreter's lock, and keep the code for later processes where there is a place for it."""
     try:
         return numba.njit(nogil=True, cache=True, boundscheck=False)(function)
     except RuntimeError:

@@ -1,12 +1,13 @@
 """The hot loop: expand blocks of states, and insert their successors into one shared table, a batch at a time.
 
-An insertion touches two cold cache lines, its table slot and the row that the slot names. One after the other they would
-be waited for; so the successors of many states are gathered first, then all their slots are asked for, then all the rows,
-and only then is anything compared. Whole rows are compared: no two states can be taken for one.
+An insertion touches two cold cache lines, its table slot and the row that the slot names. One after the other they
+would be waited for; so the successors of many states are gathered first, then all their slots are asked for, then all
+the rows, and only then is anything compared. Whole rows are compared: no two states can be taken for one.
 
-The table is an array of 64-bit slots: a tag (the upper half of the row's hash) above the row's number + 1; zero is empty.
-A row's home is `tag * size >> 32`, so that homes are in the order of the tags, and the table grows by one sequential pass
-(`move_slots`) that needs no row. Slots follow their home without wrapping round: `SLACK` slots lie beyond the last home.
+The table is an array of 64-bit slots: a tag (the upper half of the row's hash) above the row's number + 1; zero is
+empty. A row's home is `tag * size >> 32`, so that homes are in the order of the tags, and the table grows by one
+sequential pass (`move_slots`) that needs no row. Slots follow their home without wrapping round: `SLACK` slots lie
+beyond the last home.
 
 Threads share the table by compare-and-swap, claim blocks from one counter, and write new rows to chunks of their own.
 """
@@ -80,7 +81,7 @@ def compare_rows(left: int, right: int, row_bytes: int) -> int:
 @jit
 def equal_rows(left: int, right: int, row_bytes: int) -> bool:
     """Whether two rows are equal."""
-    for offset in range(0, row_bytes, 8):
+    for offset in range(0, row_bytes, 8):  # noqa: SIM110  Numba has no all()
         if word_at(left + offset) != word_at(right + offset):
             return False
     return True
@@ -206,8 +207,8 @@ def note_least(own: Any, place: int, row: int, least: int, row_bytes: int) -> No
 
 @jit
 def work(
-    plan: Any, own: Any, starts: Any, stops: Any, tags: Any, slots: Any, segments: Any, batch: int, worst: int, coverage: int,
-    shared: int, fault: int,
+    plan: Any, own: Any, starts: Any, stops: Any, tags: Any, slots: Any, segments: Any, batch: int, worst: int,
+    coverage: int, shared: int, fault: int,
 ) -> None:  # fmt: skip
     """Expand blocks until none is left, somebody stops the search, or there is no room for another block.
 
