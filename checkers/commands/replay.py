@@ -43,9 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _mismatch(trace: Trace, file: str | None) -> str | None:
     """Where the model leaves the trace; None if it never does."""
     from hwmark.checkers.commands.instances import find_in_file
-    from hwmark.checkers.replay import verify
+    from hwmark.checkers.replay import verify, verify_run
 
-    return verify(trace, None if file is None else find_in_file(file, trace.variant))
+    if file is None:
+        return verify(trace)
+    return verify_run(find_in_file(file, trace.variant).at(**trace.bounds), trace)
 
 
 def _print_json(file: str, trace: Trace, verified: bool | None, mismatch: str | None, seconds: float) -> None:
