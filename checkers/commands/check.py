@@ -81,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     invariants = _invariants(instance, arguments.invariant)
     if arguments.trace and not Path(arguments.trace).parent.is_dir():
         raise SpecError(f"--trace {arguments.trace}: there is no folder {Path(arguments.trace).parent}")
+    if arguments.disk and not arguments.disk.is_dir():
+        raise SpecError(f"--disk {arguments.disk}: there is no such folder")
     found = _explore(instance, invariants, arguments)
     if arguments.trace and found.trace is not None:
         _write(arguments.trace, found)
