@@ -1,13 +1,11 @@
-"""Profiles of the suite: `quick` by default, `--hypothesis-profile=deep` for the large bounds."""
+"""The suite for users: profiles (see `profiles`), and `--history FILE` for recordings of their own."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hwmark.checkers.profiles import pytest_collection_modifyitems, pytest_configure
 
-settings.register_profile("quick", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("deep", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("quick")
+__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,16 +16,3 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="judge this recorded history too (may be repeated)",
     )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "deep: large bounds; runs with --hypothesis-profile=deep only")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--hypothesis-profile") == "deep":
-        return
-    skip = pytest.mark.skip(reason="needs --hypothesis-profile=deep")
-    for item in items:
-        if item.get_closest_marker("deep"):
-            item.add_marker(skip)

@@ -277,6 +277,8 @@ class Symmetry:
                     self._mark(body, renamed, element, field.type, body.offset(place, field.offset), mark)
             case Table() if kind.index.domain == renamed.domain:
                 self._describe(body, renamed, element, kind.element, body.offset(place, element * kind.stride), mark)
+            case Table(index=Scalar(domain=Domain(symmetric=True))):
+                return  # the order of another symmetric domain means nothing
             case Table():
                 for index in range(kind.count):
                     self._mark(body, renamed, element, kind.element, body.offset(place, index * kind.stride), mark)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hwmark.checkers.compiler import Compiled
 from hwmark.checkers.explore import loop
 from hwmark.checkers.explore.memory import Reserved, available
-from hwmark.checkers.explore.plain import DEADLOCK, OUT_OF_RANGE
+from hwmark.checkers.replay import DEADLOCK, OUT_OF_RANGE
 
 Longs = npt.NDArray[np.int64]
 

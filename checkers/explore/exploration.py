@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 from hwmark.checkers.compiler import Compiled, compile_instance
 from hwmark.checkers.explore.engine import Finding, OutOfMemoryError, Progress, Search, memory_limit_default
-from hwmark.checkers.explore.plain import DEADLOCK, OUT_OF_RANGE
-from hwmark.checkers.replay import trace_of
+from hwmark.checkers.replay import DEADLOCK, OUT_OF_RANGE, first_range_error, trace_of
 from hwmark.checkers.verdict import Holds, Unknown, Violated
 from hwmark.spec.errors import RangeError
 from hwmark.spec.model import Instance, Step
-from hwmark.traces.changes import Json
 from hwmark.traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -92,7 +90,7 @@ def explore(
     except OutOfMemoryError:
         from hwmark.checkers.explore.disk import DiskSearch, forecast
 
-        tell(forecast(search))
+        tell(forecast(search, directory))
         search = DiskSearch.of(search, directory)
         finding = search.run()
     seconds = search.seconds
@@ -142,7 +140,9 @@ def _counterexample(compiled: Compiled, search: Search, finding: Finding) -> tup
     last = steps[-1].row if steps else initial
     error, witness = None, None
     if finding.name == OUT_OF_RANGE:
-        error, witness = _range_error(compiled, last)
+        found_error = first_range_error(instance, last, compiled.invariants)
+        require_like_called(compiled, found_error is not None, "a failed range check")
+        error, witness = found_error or (None, None)
     elif finding.name == DEADLOCK:
         require_like_called(compiled, not list(instance.successors(last)), DEADLOCK)
     else:
@@ -180,21 +180,6 @@ def require_like_called(compiled: Compiled, agrees: bool, what: str) -> None:
             f"the model breaks the symmetry of {names}: {what} that was found is only some renaming's"
         )
     raise AssertionError(f"the compiled model has {what} that the called one has not")
-
-
-def _range_error(compiled: Compiled, row: bytes) -> tuple[str, dict[str, Json]]:
-    """The message of the first range check that fails in a state, and the action (or property) with its arguments."""
-    instance = compiled.instance
-    constraint = (instance.model.constraint,) if instance.model.constraint else ()
-    asked = [instance.properties[name] for name in (*compiled.invariants, *instance.model.sometimes, *constraint)]
-    for action in (*instance.actions, *asked):
-        for arguments in action.choices():
-            try:
-                instance.call(action.name, bytearray(row), arguments)
-            except RangeError as error:
-                return str(error), {"action": action.name, **action.show(arguments)}
-    require_like_called(compiled, False, "a failed range check")
-    raise AssertionError
 
 
 # ---------------------------------------------------------------------------------------------- symmetry

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hwmark.checkers.replay import DEADLOCK, OUT_OF_RANGE
 from hwmark.spec.errors import RangeError
 from hwmark.spec.model import Instance
 
-OUT_OF_RANGE, DEADLOCK = "out-of-range", "deadlock"
+__all__ = ["DEADLOCK", "OUT_OF_RANGE", "PlainExploration", "explore_plainly"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def explore_plainly(
     failing: list[tuple[int, bytes, bytes | None]] = []
     coverage: dict[str, int] = dict.fromkeys(instance.model.actions, 0)
     reached: set[str] = set()
+    wanted = instance.model.sometimes
 
     def meet(row: bytes, parent: bytes | None) -> None:
         if row in parents:
@@ -47,7 +49,7 @@ def explore_plainly(
                 for number, name in enumerate(checked, 2)
                 if instance.witness(name, row) is not None
             )
-            reached.update(name for name in instance.model.sometimes if instance.instance_of(name, row) is not None)
+            reached.update(name for name in wanted if instance.instance_of(name, row) is not None)
         except RangeError:
             failing.append((len(names) - 1, row, parent))
         if within:
@@ -59,6 +61,7 @@ def explore_plainly(
     generated, depth = len(instance.initial()), int(bool(following))
     while following and not failing:
         level, following = following, []
+        wanted = tuple(name for name in wanted if name not in reached)
         for row in level:
             try:
                 steps = list(instance.successors(row))

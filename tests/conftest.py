@@ -1,0 +1,30 @@
+"""Profiles as in the suite for users, and the random small models that several tests draw."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hwmark.checkers.profiles import pytest_collection_modifyitems, pytest_configure
+
+__all__ = ["pytest_collection_modifyitems", "pytest_configure"]
+
+
+@pytest.fixture(scope="session")
+def small_models() -> ModuleType:
+    """The module `small_models` beside this file; tests are no package that could import it."""
+    spec = importlib.util.spec_from_file_location("small_models", Path(__file__).with_name("small_models.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the modules of random models."""
+    return tmp_path_factory.mktemp("models")
