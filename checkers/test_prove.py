@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import pytest
 from hwmark.checkers import cli
+from hwmark.checkers.explore import explore
 from hwmark.checkers.explore.plain import OUT_OF_RANGE, explore_plainly
 from hwmark.checkers.prove.bmc import DisagreementError, Proof, bounded_model_check
+from hwmark.checkers.prove.reordering import swaps
 from hwmark.checkers.prove.symmetry import proved, symmetric_domains
 from hwmark.checkers.replay import verify
 from hwmark.checkers.verdict import Holds, Unknown, Violated
@@ -244,6 +246,39 @@ def test_an_action_or_a_first_state_can_break_a_symmetry(change: dict[str, Any])
     instance = office.derive("broken", why="desks are told apart", **change).at()
     (desk,) = symmetric_domains(instance)
     assert not proved(instance, desk, ["tickets_are_left"])
+
+
+# -------------------------------------------------------------------------------------------------- reordering
+
+
+def test_steps_change_places_only_where_that_is_proved() -> None:
+    instance = find("replication", "truncate-to-hw").at()
+    names = [action.name for action in instance.actions]
+    found = {(names[each.first], names[each.second]): each.apart for each in swaps(instance)}
+    assert found["leader_write", "controller_elect_leader"] is False
+    assert found["replica_become_follower", "replica_become_leader"] is True
+    assert ("replica_become_leader", "controller_elect_leader") not in found
+    assert ("leader_increment_high_watermark", "replica_become_leader") not in found
+    assert list(swaps(constrained.at())) == []
+
+
+@pytest.mark.parametrize(
+    ("variant", "bounds", "invariant"),
+    [
+        ("truncate-to-hw", {"replicas": 2, "log_size": 1, "records": 1}, "weak_isr"),
+        ("truncate-to-hw", {"replicas": 2, "log_size": 1, "records": 1}, "strong_isr"),
+        ("truncate-to-hw", {}, "strong_isr"),
+        ("kip-320-notrunc", {"replicas": 2}, "weak_isr"),
+        ("kip-320-notrunc", {"replicas": 2}, "prefix"),
+        ("kip-320-expandhw", {"replicas": 2}, "weak_isr"),
+    ],
+)
+def test_orders_that_are_left_out_lose_no_counterexample(
+    variant: str, bounds: dict[str, int], invariant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = find("replication", variant).at(**bounds)
+    monkeypatch.setattr("hwmark.checkers.prove.bmc.ORDERED_FROM", 2)
+    assert_counterexample(bounded_model_check(instance, invariant), invariant, explore(instance, [invariant]).depth)
 
 
 # --------------------------------------------------------------------------------------- when Z3 and CPython differ

@@ -14,6 +14,7 @@ import z3
 from hwmark.checkers.explore.plain import OUT_OF_RANGE
 from hwmark.checkers.prove import values
 from hwmark.checkers.prove.numbers import z3_truth
+from hwmark.checkers.prove.reordering import swaps
 from hwmark.checkers.prove.symmetry import proved, symmetric_domains
 from hwmark.checkers.prove.transition import value_of
 from hwmark.checkers.prove.unrolling import Frame, Unrolling
@@ -27,6 +28,9 @@ from hwmark.traces.trace import Trace
 
 DEPTH_DEFAULT = 20
 """States of the longest run looked at if nobody says otherwise."""
+
+ORDERED_FROM = 10
+"""The depth at which it begins to pay to look for steps that can change places."""
 
 
 class DisagreementError(Exception):
@@ -105,6 +109,8 @@ class _Check:
                 return Holds(), depth - 1
             if depth < depth_max:
                 self.unrolling.advance()
+            if depth + 1 == ORDERED_FROM:
+                self.unrolling.use_order(swaps(self.instance))
         return Unknown(f"no violation in runs of up to {depth_max} states; longer ones were not looked at"), depth_max
 
     def begin(self) -> bool:

@@ -38,6 +38,11 @@ class Outcome:
         return self.value is None or self.value.truth
 
     @property
+    def happens(self) -> Truth:
+        """Whether an action is enabled and nothing goes wrong in it."""
+        return both(self.truth, opposite(self.error))
+
+    @property
     def error(self) -> Truth:
         """Whether anything goes wrong."""
         found: Truth = False

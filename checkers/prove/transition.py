@@ -46,8 +46,8 @@ class Question:
 
     @property
     def is_false(self) -> Truth:
-        """That it returns false, or leaves a range."""
-        return both(self.domain, either(self.outcome.error, opposite(self.outcome.truth)))
+        """That it returns false."""
+        return both(self.domain, opposite(self.outcome.truth))
 
     def decoded(self, model: z3.ModelRef) -> Arguments:
         """The arguments that Z3 chose."""

@@ -6,12 +6,13 @@ so many steps; what cannot have changed yet stays a constant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import z3
 from hwmark.checkers.prove import values
-from hwmark.checkers.prove.numbers import Number, Truth, both, constant, either, in_domain, variable, z3_truth
+from hwmark.checkers.prove.numbers import Number, Truth, both, constant, either, in_domain, opposite, variable, z3_truth
+from hwmark.checkers.prove.reordering import Swap
 from hwmark.checkers.prove.symmetry import introduced, introduced_by
 from hwmark.checkers.prove.transition import Choice, Question, ask, choices, holds_always
 from hwmark.checkers.prove.values import Value
@@ -51,6 +52,7 @@ class Unrolling:
             in_order, self.known[domain] = introduced(self.init, constant(0), domain)
             self.require(in_order)
         self.require(self.init.domain)
+        self.swaps: tuple[Swap, ...] = ()
         self.frames: list[Frame] = []
 
     def require(self, truth: Truth) -> None:
@@ -68,6 +70,7 @@ class Unrolling:
         frame, tag = self.frames[-1], f"{len(self.frames) + 1}"
         self.require(frame.explored)
         self.require(frame.choice.enabled)
+        self._keep_order(len(self.frames) - 2)
         for domain, known in self.known.items():
             in_order, after = introduced_by(frame.choice, known, domain)
             self.require(in_order)
@@ -75,6 +78,20 @@ class Unrolling:
         numbers = enumerate(values.scalars(frame.choice.after))
         named = [self._named(f"state.{position}@{tag}", number) for position, number in numbers]
         self._frame(values.of_numbers(self.instance.state, named))
+
+    def use_order(self, found: Iterable[Swap]) -> None:
+        """Leave out the orders of steps that these make superfluous, from the beginning of the run on."""
+        self.swaps = tuple(found)
+        for number in range(len(self.frames) - 2):
+            self._keep_order(number)
+
+    def _keep_order(self, number: int) -> None:
+        """Leave out orders of the step out of a frame and the one after it, both of which are taken."""
+        if number < 0:
+            return
+        before, after = self.frames[number].choice, self.frames[number + 1].choice
+        for swap in self.swaps:
+            self.require(opposite(swap.left_out(before, after)))
 
     def _frame(self, state: Value) -> None:
         instance, tag = self.instance, str(len(self.frames) + 1)
