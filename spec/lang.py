@@ -167,7 +167,7 @@ class Seq(Generic[T]):
 
 
 class Bag(Generic[T]):
-    """`Annotated[Bag[Message], Capacity(n)]`: an unordered collection, kept sorted so that equal bags are equal bytes."""
+    """`Annotated[Bag[Message], Capacity(n)]`: an unordered collection, sorted so that equal bags are equal bytes."""
 
     def __len__(self) -> int:
         raise NotImplementedError

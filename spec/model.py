@@ -21,6 +21,7 @@ from hwmark.spec.errors import RangeError, SpecError
 from hwmark.spec.lang import Bound, Size, Struct, size_at
 from hwmark.spec.layout import Json, Record, Scalar, record, row_size
 from hwmark.spec.reader import Program, SpecFunction
+from hwmark.spec.terms import Function
 
 Arguments = dict[str, int]
 
@@ -92,7 +93,7 @@ class Model:
     ) -> Model:
         """A variant: this model with names re-bound, actions added (`adds`) and actions dropped (`drops`).
 
-        Raises SpecError for a name that the model does not know, one that it already has under `adds`, and for a variant
+        Raises SpecError for a name that the model does not know, one that it already has under `adds`, for a variant
         that changes nothing.
         """
         added, dropped = tuple(adds), tuple(drops)
@@ -253,7 +254,11 @@ class Instance:
         self.program = Program(model.title, bounds, self._lookup)
         self.actions = tuple(self._action(name) for name in model.actions)
         self.init = self._action(model.init)
-        asked = (*model.invariants, *model.sometimes, *((model.constraint,) if model.constraint else ()))
+        asked: tuple[str, ...] = (
+            *model.invariants,
+            *model.sometimes,
+            *((model.constraint,) if model.constraint else ()),
+        )
         self.properties = {name: self._property(name) for name in asked}
         self._callables = self._rebound()
 
@@ -291,7 +296,7 @@ class Instance:
             raise SpecError(f"{self._where(function)}: a property leaves the state as it is")
         return self._action(name)
 
-    def _where(self, function: terms.Function) -> str:
+    def _where(self, function: Function) -> str:
         return f"{self.model.title}: {function.file}:{function.line}: in {function.name}"
 
     def _rebound(self) -> dict[str, SpecFunction]:

@@ -1,9 +1,9 @@
 """Reads a specification function's source into typed terms, and refuses what is not part of the language.
 
 The language is the part of Python that all three interpretations know: assignment, augmented assignment, `if`,
-`for .. in range(..)`, `return`, comparison, integer arithmetic, `and`/`or`/`not`, `any`/`all`/`sum` over a range, the helpers
-of `lang`, building a struct, and calls of other specification functions. Whatever else stands in a body is a SpecError with
-the model, the function, the file and the line.
+`for .. in range(..)`, `return`, comparison, integer arithmetic, `and`/`or`/`not`, `any`/`all`/`sum` over a range, the
+helpers of `lang`, building a struct, and calls of other specification functions. Whatever else stands in a body is a
+SpecError with the model, the function, the file and the line.
 """
 
 from __future__ import annotations
@@ -523,11 +523,12 @@ class Reader:
     def call_value(self, node: ast.Call) -> Expr:
         """A call that has a value: a helper, `len`, `min`, `max`, `any`, `all`, `sum`, or another function."""
         match self.builtin(node):
-            case "any" | "all" | "sum" as operator, [ast.GeneratorExp() as each]:
-                return self.over(operator, each)
+            case "any" | "all" | "sum" as name, [ast.GeneratorExp() as each]:
+                return self.over(name, each)
             case "len", [of]:
                 return terms.Length(*self.sequence(of))
-            case "min" | "max" as operator, [first, *others] if others:
+            case "min" | "max" as name, [first, *others] if others:
+                operator: terms.Operator = "min" if name == "min" else "max"
                 expr = self.scalar(first)
                 for other in others:
                     expr = self.arithmetic(node, operator, expr, self.scalar(other))
@@ -576,9 +577,7 @@ class Reader:
             if not isinstance(left, terms.Const) or not 0 <= left.value <= ELEMENT_MAX + 1:
                 self.refuse(node, f"everything takes a constant from 0 to {ELEMENT_MAX + 1}")
             return terms.Const((1 << left.value) - 1)
-        return self.arithmetic(
-            node, {lang.union: "|", lang.intersection: "&", lang.difference: "&~"}[helper], left, right
-        )
+        return self.arithmetic(node, SET_OPERATORS[helper], left, right)
 
     def bit(self, node: ast.Call, element: Expr) -> Expr:
         """The set of one element."""
@@ -639,8 +638,9 @@ class Reader:
         """Refuse calls that write in an expression that is evaluated twice."""
         for call in ast.walk(node):
             function = self.meaning(call.func) if isinstance(call, ast.Call) else None
-            is_ours = isinstance(function, types.FunctionType) and function.__module__ != lang.__name__
-            if is_ours and self.program.function(function).writes:
+            if not isinstance(function, types.FunctionType) or function.__module__ == lang.__name__:
+                continue
+            if self.program.function(function).writes:
                 self.refuse(node, f"{function.__name__} writes, and cannot be called here")
 
 
@@ -652,6 +652,8 @@ SET_HELPERS: dict[Any, int] = {
     lang.intersection: 2, lang.difference: 2, lang.is_subset: 2, lang.size: 1,
 }  # fmt: skip
 """The helpers on sets, and how many of their first arguments are sets."""
+
+SET_OPERATORS: dict[Any, terms.Operator] = {lang.union: "|", lang.intersection: "&", lang.difference: "&~"}
 
 OPERATORS: dict[type[ast.operator], terms.Operator] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%",
@@ -694,8 +696,8 @@ def _choose(test: Expr, then: Expr, other: Expr) -> Expr:
 
 def _fold(operator: terms.Operator, left: int, right: int) -> int:
     apply: dict[terms.Operator, Callable[[int, int], int]] = {
-        "+": int.__add__, "-": int.__sub__, "*": int.__mul__, "//": int.__floordiv__, "%": int.__mod__, "&": int.__and__,
-        "|": int.__or__, "&~": lambda a, b: a & ~b, "min": min, "max": max,
+        "+": int.__add__, "-": int.__sub__, "*": int.__mul__, "//": int.__floordiv__, "%": int.__mod__,
+        "&": int.__and__, "|": int.__or__, "&~": lambda a, b: a & ~b, "min": min, "max": max,
     }  # fmt: skip
     return apply[operator](left, right)
 

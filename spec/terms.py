@@ -258,8 +258,8 @@ class Call:
 
 
 Expr = (
-    Const | Local | Load | Length | Binary | Compare | Junction | Not | Choose | Contains | Bit | Count | Same | Has | Over
-    | Call
+    Const | Local | Load | Length | Binary | Compare | Junction | Not | Choose | Contains | Bit | Count | Same | Has
+    | Over | Call
 )  # fmt: skip
 
 # -------------------------------------------------------------------------------------------- statements
@@ -399,7 +399,7 @@ class Parameter:
 class Function:
     """One specification function at fixed bounds.
 
-    `returns` is None where it returns nothing; `written` names the parameters through which it writes, or what it calls.
+    `returns` is None where it returns nothing; `written` names the parameters through which it, or a callee, writes.
     """
 
     name: str

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (templates of source text)
 """Random small models, as source text that uses every construct of the specification language, and random states of them.
 
 `write` draws the text of a module, `load` makes a real module of it (a specification's source must be readable), and
@@ -247,7 +248,7 @@ class Writer:
                 f"s.grid[s.color][{index}] = {self.truth(1)}",
                 *(f"s.chosen[{slot}] = {self.who(0)}" for slot in (self.slots if self.symmetric else "01")),
                 f"s.maybe = {self.truth(0)}", f"mark({self.cell()}, {self.bounded(1)})",
-                f"s.count += {self.pick(1, -1)}" if not self.careful else f"s.count = min(s.count + 1, top)",
+                f"s.count += {self.pick(1, -1)}" if not self.careful else "s.count = min(s.count + 1, top)",
                 f"s.wide -= {self.pick(1, 30000)}" if not self.careful else "s.wide = 0",
                 *(f"{name}.value = {self.bounded(1)}" for name in self.writable),
             ),
@@ -260,8 +261,8 @@ class Writer:
             (f"len({cell}.log) < 2", [f"append({cell}.log, {self.new_pair(1)})"]),
             (f"len({cell}.numbers) < 2", [f"append({cell}.numbers, {self.bounded(1)})"]),
             (f"len({cell}.log) > 0", [f"truncate({cell}.log, len({cell}.log) - 1)"]),
-            (f"len(s.sent) < 2", [f"send(s.sent, {self.new_pair(1)})"]),
-            (f"len(s.bag) < 2", [f"send(s.bag, {self.new_pair(1)})"]),
+            ("len(s.sent) < 2", [f"send(s.sent, {self.new_pair(1)})"]),
+            ("len(s.bag) < 2", [f"send(s.bag, {self.new_pair(1)})"]),
             (f"{index} < len(s.sent)", [f"discard(s.sent, {index})"]),
             (f"{index} < len(s.bag)", [f"s.owner = s.bag[{index}].who", f"discard(s.bag, {index})"]),
             (f"len({cell}.numbers) == 2", [f"{cell}.numbers[1] = {self.bounded(0)}"]),

@@ -16,8 +16,8 @@ import pytest
 from hwmark.checkers.cli import main
 
 KEYS = {
-    "model", "variant", "bounds", "symmetry", "invariants", "verdict", "violated", "distinct", "generated", "depth", "trace",
-    "states_per_second", "seconds",
+    "model", "variant", "bounds", "symmetry", "invariants", "verdict", "violated", "distinct", "generated", "depth",
+    "trace", "states_per_second", "seconds",
 }  # fmt: skip
 BROKEN = [
     "replication",

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables of source text)
 """What the specification language refuses, in one line with model, file, line and function; and what its corners mean."""
 
 from __future__ import annotations
@@ -297,6 +298,8 @@ CORNERS = {
                           {"sent": [{"who": None, "value": 0}]}),
     "messages in order": ("send(s.sent, Pair(who=2, value=0))\nsend(s.sent, Pair(who=0, value=1))\ndiscard(s.sent, 1)",
                           {"sent": [{"who": 0, "value": 1}]}),
+    "what follows a message moves up": ("for i in range(3):\n    send(s.bag, Pair(who=i, value=0))\ndiscard(s.bag, 0)",
+                                        {"bag": [{"who": 1, "value": 0}, {"who": 2, "value": 0}]}),
     "a long counter": ("a = 0\nfor i in range(60):\n    a += 1\ns.y = a", {"y": 60}),
     "a call by reference": ("set_pair(s.pairs[2])\nset_pair(Pair(who=0, value=0))\ns.x = s.pairs[2].value",
                             {"x": 3, "pairs": [*[{"who": None, "value": 0}] * 2, {"who": None, "value": 3}]}),

@@ -1,7 +1,7 @@
 """The exhaustive engine: levels, workers, limits, and what is said at the end.
 
-The search is breadth-first by whole levels, so that everything it reports but the time is the same whatever the number of
-workers: the counts, the level of the first violation, and the trace, which is chosen afterwards (`path`).
+The search is breadth-first by whole levels, so that everything it reports but the time is the same whatever the number
+of workers: the counts, the level of the first violation, and the trace, which is chosen afterwards (`path`).
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Search:
         self.started = time.perf_counter()
 
     def _load_loop(self) -> None:
-        """Have the loop compiled, or loaded from Numba's cache, before the clock starts: a worker that stops at once."""
+        """Have the loop compiled, or loaded from Numba's cache, before the clock starts: a worker stops at once."""
         none = np.zeros(0, np.int64)
         self.shared[loop.STOP] = 1
         self.team[0].work(none, none, self.shared)
@@ -397,8 +397,8 @@ class Search:
         wanted = np.frombuffer(target, np.uint8).copy()
         for part in self._parts(level):
             number = loop.least_predecessor(
-                worker.plan, part.starts, part.stops, wanted.ctypes.data, worker.batch.address, worker.worst.ctypes.data,
-                np.zeros_like(worker.coverage).ctypes.data, worker.fault.ctypes.data,
+                worker.plan, part.starts, part.stops, wanted.ctypes.data, worker.batch.address,
+                worker.worst.ctypes.data, np.zeros_like(worker.coverage).ctypes.data, worker.fault.ctypes.data,
             )  # fmt: skip
             if number >= 0:
                 found.append(self.arena.rows(self.row_bytes, number, number + 1).tobytes())

@@ -80,8 +80,8 @@ def explore(
     """Check every reachable state of an instance against the invariants, by default the standing ones.
 
     Breadth-first and exact: whole states are compared, a counterexample is a shortest one, and neither counts nor
-    traces depend on the number of workers. Beyond `memory_limit` bytes the search goes on in `directory`, which `tell` is
-    told of. A limit that was reached, or an interrupt, gives Unknown with what was found until then.
+    traces depend on the number of workers. Beyond `memory_limit` bytes the search goes on in `directory`, which `tell`
+    is told of. A limit that was reached, or an interrupt, gives Unknown with what was found until then.
     """
     compiled = compile_instance(instance, invariants, symmetry=symmetry)
     search = Search(compiled, workers, memory_limit or memory_limit_default(), max_states, deadlock, progress)
