@@ -10,9 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hwmark.checkers.commands.answers import (
+    answer,
+    at_least_one,
+    configure_answer,
+    keep,
+    print_json,
+    print_text,
+    require_folder,
+)
 from hwmark.checkers.commands.instances import configure_instance, instance_of
-from hwmark.checkers.verdict import Holds, Unknown, exit_status, verdict_name
-from hwmark.spec.errors import SpecError
+from hwmark.checkers.verdict import Holds, Unknown, exit_status
 
 if TYPE_CHECKING:
     from hwmark.checkers.explore import Exploration
@@ -36,10 +44,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--deadlock", action="store_true", help="a state in which nothing is enabled is a violation")
     parser.add_argument(
-        "--workers", type=_at_least_one, default=os.cpu_count() or 1, metavar="N", help="threads (default: all)"
+        "--workers", type=at_least_one, default=os.cpu_count() or 1, metavar="N", help="threads (default: all)"
     )
     parser.add_argument(
-        "--max-states", type=_at_least_one, metavar="N", help="stop after about N states: verdict unknown"
+        "--max-states", type=at_least_one, metavar="N", help="stop after about N states: verdict unknown"
     )
     parser.add_argument(
         "--memory", type=_bytes, metavar="SIZE", help="go on on disk beyond this (2G; default: 80 %% of what is free)"
@@ -47,20 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--disk", type=Path, metavar="DIR", help="where to go on (default: the system's temporary folder)"
     )
-    parser.add_argument(
-        "--trace", metavar="FILE", help="write the counterexample here, for `hwmark replay` and `hwmark draw`"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output instead of text")
-
-
-def _at_least_one(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, not {text!r}")
-    return value
+    configure_answer(parser)
 
 
 def _bytes(text: str) -> int:
@@ -79,19 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
     started = time.perf_counter()
     instance = instance_of(arguments)
     invariants = _invariants(instance, arguments.invariant)
-    if arguments.trace and not Path(arguments.trace).parent.is_dir():
-        raise SpecError(f"--trace {arguments.trace}: there is no folder {Path(arguments.trace).parent}")
-    if arguments.disk and not arguments.disk.is_dir():
-        raise SpecError(f"--disk {arguments.disk}: there is no such folder")
+    require_folder("--trace", arguments.trace and Path(arguments.trace).parent)
+    require_folder("--disk", arguments.disk)
     found = _explore(instance, invariants, arguments)
-    if arguments.trace and found.trace is not None:
-        _write(arguments.trace, found)
+    keep(arguments.trace, found.trace)
     if arguments.json:
-        import orjson
-
-        sys.stdout.write(orjson.dumps(report(found, time.perf_counter() - started)).decode() + "\n")
+        print_json(report(found, time.perf_counter() - started))
     else:
-        _print(found, arguments.trace)
+        print_text(_lines(found), found.trace, arguments.trace)
     return exit_status(found.verdict)
 
 
@@ -142,57 +132,33 @@ def _progress() -> tuple[Callable[[Progress], None] | None, Callable[[], None]]:
     return show, status.stop
 
 
-def _write(file: str, found: Exploration) -> None:
-    from hwmark.traces.trace import write_trace
-
-    assert found.trace is not None
-    try:
-        write_trace(file, found.trace)
-    except OSError as error:
-        raise SpecError(f"--trace {file}: {(error.strerror or str(error)).lower()}") from None
-
-
 def report(found: Exploration, seconds: float) -> dict[str, Any]:
-    """The JSON object; the list of a trace begins with the initial state, so that its length counts states."""
+    """The JSON object."""
     from hwmark.spec.catalogue import spelled
-    from hwmark.traces.trace import states_of
 
-    return {
-        "model": found.instance.model.family,
-        "variant": found.instance.model.variant,
-        "bounds": found.instance.bounds,
-        "symmetry": found.symmetry,
-        "invariants": [spelled(name) for name in found.invariants],
-        "verdict": verdict_name(found.verdict),
-        "violated": spelled(found.verdict.name) if found.trace else None,  # type: ignore[union-attr]
-        "why": found.verdict.why if isinstance(found.verdict, Unknown) else None,
-        "error": found.error,
-        "distinct": found.distinct,
-        "generated": found.generated,
-        "depth": found.depth,
-        "trace": states_of(found.trace) if found.trace else None,
-        "witness": found.trace.witness if found.trace else None,
-        "coverage": found.coverage,
-        "never_fired": list(found.never_fired),
-        "never_true": list(found.never_true),
-        "warnings": list(found.warnings),
-        "states_per_second": round(found.states_per_second),
-        "seconds": round(seconds, 6),
-    }
+    return answer(
+        found.instance,
+        found.verdict,
+        found.error,
+        symmetry=found.symmetry,
+        invariants=[spelled(name) for name in found.invariants],
+        distinct=found.distinct,
+        generated=found.generated,
+        depth=found.depth,
+        coverage=found.coverage,
+        never_fired=list(found.never_fired),
+        never_true=list(found.never_true),
+        warnings=list(found.warnings),
+        states_per_second=round(found.states_per_second),
+        seconds=round(seconds, 6),
+    )
 
 
 # -------------------------------------------------------------------------------------------------- text
 
 
-def _print(found: Exploration, file: str | None) -> None:
-    """What people read, on standard error; the counterexample in full."""
-    from hwmark.traces.text import trace_text
-
-    lines = [_headline(found), _counts(found), *_coverage(found), *(f"warning: {text}" for text in found.warnings)]
-    if found.trace is not None:
-        sys.stdout.write(trace_text(found.trace))
-        lines.append(f"trace: {file}" if file else "add --trace FILE to keep the counterexample")
-    print("\n".join(lines), file=sys.stderr)
+def _lines(found: Exploration) -> list[str]:
+    return [_headline(found), _counts(found), *_coverage(found), *(f"warning: {text}" for text in found.warnings)]
 
 
 def _headline(found: Exploration) -> str:

@@ -7,8 +7,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hwmark.checkers.commands.answers import (
+    answer,
+    at_least_one,
+    configure_answer,
+    keep,
+    print_json,
+    print_text,
+    require_folder,
+)
 from hwmark.checkers.commands.instances import configure_instance, instance_of
-from hwmark.checkers.verdict import Holds, Unknown, exit_status, verdict_name
+from hwmark.checkers.verdict import Holds, Unknown, exit_status
 from hwmark.spec.errors import SpecError
 
 if TYPE_CHECKING:
@@ -26,22 +35,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="bmc: the shortest run that violates it, by bounded model checking (default); induction: comes later",
     )
     parser.add_argument(
-        "--depth", type=_at_least_one, metavar="N", help="look at runs of at most N states (default: 20)"
+        "--depth", type=at_least_one, metavar="N", help="look at runs of at most N states (default: 20)"
     )
     parser.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS", help="stop after so many seconds: verdict unknown"
     )
-    parser.add_argument(
-        "--trace", metavar="FILE", help="write the counterexample here, for `hwmark replay` and `hwmark draw`"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output instead of text")
-
-
-def _at_least_one(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, not {text!r}")
-    return value
+    configure_answer(parser)
 
 
 def _seconds(text: str) -> float:
@@ -58,17 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Look, report, and write the trace if there is one and a file for it."""
     if arguments.method == "induction":
         raise SpecError("--method induction comes later; --method bmc looks for violations")
-    if arguments.trace and not Path(arguments.trace).parent.is_dir():
-        raise SpecError(f"--trace {arguments.trace}: there is no folder {Path(arguments.trace).parent}")
+    require_folder("--trace", arguments.trace and Path(arguments.trace).parent)
     proof = _prove(arguments)
-    if arguments.trace and proof.trace is not None:
-        _write(arguments.trace, proof)
+    keep(arguments.trace, proof.trace)
     if arguments.json:
-        import orjson
-
-        sys.stdout.write(orjson.dumps(report(proof)).decode() + "\n")
+        print_json(report(proof))
     else:
-        _print(proof, arguments.trace)
+        print_text([_headline(proof)], proof.trace, arguments.trace)
     return exit_status(proof.verdict)
 
 
@@ -93,48 +88,20 @@ def _prove(arguments: argparse.Namespace) -> Proof:
         )
 
 
-def _write(file: str, proof: Proof) -> None:
-    from hwmark.traces.trace import write_trace
-
-    assert proof.trace is not None
-    try:
-        write_trace(file, proof.trace)
-    except OSError as error:
-        raise SpecError(f"--trace {file}: {(error.strerror or str(error)).lower()}") from None
-
-
 def report(proof: Proof) -> dict[str, Any]:
-    """The JSON object; the list of a trace begins with the initial state, so that its length counts states."""
+    """The JSON object."""
     from hwmark.spec.catalogue import spelled
-    from hwmark.traces.trace import states_of
 
-    return {
-        "model": proof.instance.model.family,
-        "variant": proof.instance.model.variant,
-        "bounds": proof.instance.bounds,
-        "invariant": spelled(proof.invariant),
-        "method": proof.method,
-        "verdict": verdict_name(proof.verdict),
-        "violated": spelled(proof.verdict.name) if proof.trace else None,  # type: ignore[union-attr]
-        "why": proof.verdict.why if isinstance(proof.verdict, Unknown) else None,
-        "error": proof.error,
-        "depth": proof.depth,
-        "trace": states_of(proof.trace) if proof.trace else None,
-        "witness": proof.trace.witness if proof.trace else None,
-        "symmetry": list(proof.symmetric),
-        "seconds": round(proof.seconds, 6),
-    }
-
-
-def _print(proof: Proof, file: str | None) -> None:
-    """What people read, on standard error; the counterexample in full on standard output."""
-    from hwmark.traces.text import trace_text
-
-    lines = [_headline(proof)]
-    if proof.trace is not None:
-        sys.stdout.write(trace_text(proof.trace))
-        lines.append(f"trace: {file}" if file else "add --trace FILE to keep the counterexample")
-    print("\n".join(lines), file=sys.stderr)
+    return answer(
+        proof.instance,
+        proof.verdict,
+        proof.error,
+        invariant=spelled(proof.invariant),
+        method=proof.method,
+        depth=proof.depth,
+        symmetry=list(proof.symmetric),
+        seconds=round(proof.seconds, 6),
+    )
 
 
 def _headline(proof: Proof) -> str:
