@@ -180,7 +180,9 @@ def test_an_interrupt_gives_what_was_found_until_then() -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=alone)
     guard = threading.Timer(120, process.kill)
     guard.start()
-    while process.poll() is None and threads_of(process.pid) < 3:
+    looks = 0  # the threads of a search stay; those that only prepare it are soon gone
+    while process.poll() is None and looks < 10:
+        looks = looks + 1 if threads_of(process.pid) >= 3 else 0
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
