@@ -300,6 +300,7 @@ CORNERS = {
                           {"sent": [{"who": 0, "value": 1}]}),
     "what follows a message moves up": ("for i in range(3):\n    send(s.bag, Pair(who=i, value=0))\ndiscard(s.bag, 0)",
                                         {"bag": [{"who": 1, "value": 0}, {"who": 2, "value": 0}]}),
+    "what is cut off is gone": ("append(s.log, Pair(who=1, value=2))\ntruncate(s.log, 0)", {"log": []}),
     "a long counter": ("a = 0\nfor i in range(60):\n    a += 1\ns.y = a", {"y": 60}),
     "a call by reference": ("set_pair(s.pairs[2])\nset_pair(Pair(who=0, value=0))\ns.x = s.pairs[2].value",
                             {"x": 3, "pairs": [*[{"who": None, "value": 0}] * 2, {"who": None, "value": 3}]}),
