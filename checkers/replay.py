@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from hwmark.spec import layout
 from hwmark.spec.catalogue import find, spelled
 from hwmark.spec.errors import RangeError
+from hwmark.spec.instance import Instance, Step
 from hwmark.spec.lang import Domain
-from hwmark.spec.model import Instance, Step
 from hwmark.traces import trace as traces
 from hwmark.traces.changes import Json
 from hwmark.traces.trace import Lanes, Trace

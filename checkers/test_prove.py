@@ -18,8 +18,9 @@ from hwmark.checkers.replay import verify
 from hwmark.checkers.verdict import Holds, Unknown, Violated
 from hwmark.spec.catalogue import find
 from hwmark.spec.errors import RangeError
+from hwmark.spec.instance import Instance
 from hwmark.spec.lang import Array, Bound, Domain, Optional, Range, Struct
-from hwmark.spec.model import Instance, Model
+from hwmark.spec.model import Model
 from hwmark.traces.trace import read_trace
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "tests" / "data" / "replication.json").read_text())

@@ -14,7 +14,7 @@ from hwmark.checkers.explore import Exploration, explore
 from hwmark.checkers.verdict import Holds, Violated
 from hwmark.spec.async_isr import async_isr, current_isr_only
 from hwmark.spec.catalogue import find
-from hwmark.spec.model import Instance
+from hwmark.spec.instance import Instance
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "tests" / "data" / "replication.json").read_text())
 BOUNDS = ("replicas", "log_size", "records", "max_epoch")

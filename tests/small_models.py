@@ -18,8 +18,9 @@ from typing import Any
 
 from hwmark.spec import views
 from hwmark.spec.errors import SpecError
+from hwmark.spec.instance import Instance
 from hwmark.spec.layout import Json, Record, Scalar, Sequence, Table, Type
-from hwmark.spec.model import Instance, Model
+from hwmark.spec.model import Model
 
 HEADER = """
 from __future__ import annotations

@@ -13,7 +13,8 @@ import pytest
 from hwmark.checkers.compiler import Compiled, compile_instance
 from hwmark.spec.catalogue import families
 from hwmark.spec.errors import RangeError
-from hwmark.spec.model import Action, Instance, Model
+from hwmark.spec.instance import Action, Instance
+from hwmark.spec.model import Model
 from hypothesis import given
 from hypothesis import strategies as st
 

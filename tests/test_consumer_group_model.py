@@ -19,8 +19,9 @@ from hwmark.spec.consumer_group.state import (
     Partitions,
     partition_count,
 )
+from hwmark.spec.instance import Instance
 from hwmark.spec.lang import contains, insert
-from hwmark.spec.model import Instance, Model
+from hwmark.spec.model import Model
 
 
 def at(model: Model, clients: int, perturbations: int, topics: int = 1, partitions: int = 1) -> Instance:

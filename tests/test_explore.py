@@ -14,7 +14,7 @@ from hwmark.checkers.explore.plain import PlainExploration, explore_plainly
 from hwmark.checkers.replay import verify_run
 from hwmark.checkers.verdict import Holds, Unknown, Violated
 from hwmark.spec.catalogue import find
-from hwmark.spec.model import Instance
+from hwmark.spec.instance import Instance
 from hypothesis import given
 from hypothesis import strategies as st
 

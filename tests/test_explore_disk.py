@@ -23,8 +23,9 @@ from hwmark.checkers.explore.runs import Difference, RowFile, Rows, Run, RunWrit
 from hwmark.checkers.verdict import Unknown
 from hwmark.spec.async_isr import async_isr, current_isr_only
 from hwmark.spec.catalogue import find
+from hwmark.spec.instance import Instance
 from hwmark.spec.lang import Array, Bound, Domain, Range, Struct
-from hwmark.spec.model import Instance, Model
+from hwmark.spec.model import Model
 from hwmark.spec.two_phase_commit import two_phase_commit
 from hwmark.traces.errors import BadInputError
 

@@ -11,8 +11,9 @@ from types import ModuleType
 import pytest
 from hwmark.checkers.compiler import compile_instance
 from hwmark.spec.errors import RangeError, SpecError
+from hwmark.spec.instance import Instance
 from hwmark.spec.lang import Bound
-from hwmark.spec.model import Instance, Model
+from hwmark.spec.model import Model
 
 MODULE = """
 from __future__ import annotations

@@ -10,7 +10,8 @@ from hwmark.checkers.explore import explore
 from hwmark.checkers.explore.plain import explore_plainly
 from hwmark.spec.async_isr import async_isr, current_isr_only
 from hwmark.spec.catalogue import families, find
-from hwmark.spec.model import Instance, Model
+from hwmark.spec.instance import Instance
+from hwmark.spec.model import Model
 from hwmark.spec.replication import base, variants
 from hwmark.spec.replication.base import truncate_to_hw
 from hwmark.spec.replication.mutants import MUTANTS

@@ -23,6 +23,7 @@ from hwmark.checkers.prove.numbers import Number
 from hwmark.checkers.prove.symbolic import Outcome, run
 from hwmark.spec.catalogue import families
 from hwmark.spec.errors import RangeError
+from hwmark.spec.instance import Action, Arguments, Instance
 from hwmark.spec.lang import (
     NONE,
     Array,
@@ -54,7 +55,7 @@ from hwmark.spec.lang import (
     union,
 )
 from hwmark.spec.layout import Record, Scalar, Sequence, Table, Type, leaves
-from hwmark.spec.model import Action, Arguments, Instance, Model
+from hwmark.spec.model import Model
 from hwmark.spec.terms import Function
 from hwmark.spec.views import SequenceView, read_scalar, view, write_scalar
 from hypothesis import given, settings

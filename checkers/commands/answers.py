@@ -12,7 +12,7 @@ from hwmark.spec.errors import SpecError
 
 if TYPE_CHECKING:
     from hwmark.checkers.verdict import Holds
-    from hwmark.spec.model import Instance
+    from hwmark.spec.instance import Instance
     from hwmark.traces.trace import Trace
 
 

@@ -25,7 +25,7 @@ from hwmark.checkers.verdict import Holds, Unknown, exit_status
 if TYPE_CHECKING:
     from hwmark.checkers.explore import Exploration
     from hwmark.checkers.explore.engine import Progress
-    from hwmark.spec.model import Instance
+    from hwmark.spec.instance import Instance
 
 UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 

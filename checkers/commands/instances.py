@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from hwmark.spec.errors import SpecError
 
 if TYPE_CHECKING:
-    from hwmark.spec.model import Instance, Model
+    from hwmark.spec.instance import Instance
+    from hwmark.spec.model import Model
 
 
 def configure_instance(parser: argparse.ArgumentParser) -> None:

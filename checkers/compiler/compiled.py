@@ -15,7 +15,7 @@ from hwmark.checkers.compiler.bodies import Functions
 from hwmark.checkers.compiler.emit import LONG, POINTER, Emitter, Site, Unit, Value, long
 from hwmark.checkers.compiler.symmetry import Symmetry
 from hwmark.spec import terms
-from hwmark.spec.model import Action, Instance
+from hwmark.spec.instance import Action, Instance
 
 Rows = npt.NDArray[np.uint8]
 """Rows of states, of shape (number, row size)."""

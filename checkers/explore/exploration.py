@@ -11,7 +11,7 @@ from hwmark.checkers.explore.engine import Finding, OutOfMemoryError, Progress, 
 from hwmark.checkers.replay import DEADLOCK, OUT_OF_RANGE, first_range_error, trace_of
 from hwmark.checkers.verdict import Holds, Unknown, Violated
 from hwmark.spec.errors import RangeError
-from hwmark.spec.model import Instance, Step
+from hwmark.spec.instance import Instance, Step
 from hwmark.traces.trace import Trace
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hwmark.checkers.replay import DEADLOCK, OUT_OF_RANGE
 from hwmark.spec.errors import RangeError
-from hwmark.spec.model import Instance
+from hwmark.spec.instance import Instance
 
 __all__ = ["DEADLOCK", "OUT_OF_RANGE", "PlainExploration", "explore_plainly"]
 

@@ -21,8 +21,8 @@ from hwmark.checkers.prove.unrolling import Frame, Unrolling
 from hwmark.checkers.replay import trace_of
 from hwmark.checkers.verdict import Holds, Unknown, Violated
 from hwmark.spec.errors import RangeError
+from hwmark.spec.instance import Action, Arguments, Instance, Step
 from hwmark.spec.layout import leaves
-from hwmark.spec.model import Action, Arguments, Instance, Step
 from hwmark.traces.changes import Json
 from hwmark.traces.trace import Trace
 

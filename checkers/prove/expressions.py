@@ -33,8 +33,8 @@ from hwmark.checkers.prove.numbers import (
 from hwmark.checkers.prove.values import Value
 from hwmark.spec import terms
 from hwmark.spec.errors import SpecError
+from hwmark.spec.instance import Instance
 from hwmark.spec.layout import Record, Scalar, Sequence, Table, Type
-from hwmark.spec.model import Instance
 
 TURNS_MAX = 4096
 """Turns that a loop may be unrolled to."""

@@ -18,7 +18,7 @@ from hwmark.checkers.prove import values
 from hwmark.checkers.prove.numbers import Truth, both, equal, in_domain, opposite, z3_truth
 from hwmark.checkers.prove.symbolic import run
 from hwmark.checkers.prove.transition import Choice, Question, ask
-from hwmark.spec.model import Action, Instance
+from hwmark.spec.instance import Action, Instance
 
 PROOF_MILLISECONDS = 250
 """Time for each proof; steps for which it is not enough keep both orders."""

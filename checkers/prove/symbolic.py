@@ -18,8 +18,8 @@ from hwmark.checkers.prove.flow import ALWAYS, NEVER, Condition, Flow, Places, R
 from hwmark.checkers.prove.numbers import Number, Truth, both, choose, constant, either, fits, less, opposite
 from hwmark.checkers.prove.values import Value
 from hwmark.spec import terms
+from hwmark.spec.instance import Instance
 from hwmark.spec.layout import Sequence
-from hwmark.spec.model import Instance
 
 STATE = "state"
 

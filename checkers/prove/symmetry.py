@@ -32,9 +32,9 @@ from hwmark.checkers.prove.numbers import (
 from hwmark.checkers.prove.symbolic import Outcome, run
 from hwmark.checkers.prove.transition import Choice, Question
 from hwmark.checkers.prove.values import Value
+from hwmark.spec.instance import Action, Instance
 from hwmark.spec.lang import Domain
 from hwmark.spec.layout import Record, Scalar, Sequence, Table, Type
-from hwmark.spec.model import Action, Instance
 
 PROOF_MILLISECONDS = 2000
 """Time for the proof of one function; a symmetry that takes longer is not used."""

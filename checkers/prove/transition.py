@@ -20,7 +20,7 @@ from hwmark.checkers.prove.numbers import (
 )
 from hwmark.checkers.prove.symbolic import Outcome, run
 from hwmark.checkers.prove.values import Value
-from hwmark.spec.model import Action, Arguments, Instance
+from hwmark.spec.instance import Action, Arguments, Instance
 
 
 @dataclass(frozen=True)

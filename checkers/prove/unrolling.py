@@ -16,8 +16,8 @@ from hwmark.checkers.prove.reordering import Swap
 from hwmark.checkers.prove.symmetry import introduced, introduced_by
 from hwmark.checkers.prove.transition import Choice, Question, ask, choices, holds_always
 from hwmark.checkers.prove.values import Value
+from hwmark.spec.instance import Instance
 from hwmark.spec.lang import Domain
-from hwmark.spec.model import Instance
 
 
 @dataclass(frozen=True)
