@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from hwmark.checkers.compiler.bodies import Functions
 from hwmark.checkers.compiler.emit import LONG, POINTER, Emitter, Site, Unit, Value, long
+from hwmark.checkers.compiler.machine import machine_code, target
 from hwmark.checkers.compiler.symmetry import Symmetry
 from hwmark.spec import terms
 from hwmark.spec.instance import Action, Instance
@@ -91,36 +91,8 @@ def compile_instance(
     `single` also gives every action and property a function of its own, for `Compiled.run`.
     """
     checked = tuple(instance.model.standing if invariants is None else invariants)
-    target = _target()
-    unit = Unit(llvm.get_default_triple(), str(target.target_data))
-    return _Assembly(unit, instance, checked, symmetry, single).compile(target)
-
-
-@functools.cache
-def _target() -> Any:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features().flatten()
-    triple = llvm.Target.from_default_triple()
-    return triple.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True)
-
-
-def _machine_code(text: str, target: Any) -> Any:
-    """Optimise and compile a module; the result owns the memory of the code."""
-    module = llvm.parse_assembly(text)
-    module.verify()
-    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-    llvm.create_pass_builder(target, tuning).getModulePassManager().run(
-        module, llvm.create_pass_builder(target, tuning)
-    )
-    engine = llvm.create_mcjit_compiler(module, _fresh_target())
-    engine.finalize_object()
-    return engine
-
-
-def _fresh_target() -> Any:
-    """A target machine of its own for each execution engine, which takes it over."""
-    return _target.__wrapped__()
+    unit = Unit(llvm.get_default_triple(), str(target().target_data))
+    return _Assembly(unit, instance, checked, symmetry, single).compile()
 
 
 class _Assembly:
@@ -134,7 +106,7 @@ class _Assembly:
         self.functions = Functions(unit, instance.program.functions)
         self.size = instance.row_size
 
-    def compile(self, target: Any) -> Compiled:
+    def compile(self) -> Compiled:
         """Emit everything, compile it, and look the addresses up."""
         self.expand()
         self.violated()
@@ -149,7 +121,7 @@ class _Assembly:
         if self.single:
             for name in names:
                 self.one(name)
-        engine = _machine_code(str(self.unit.module), target)
+        engine = machine_code(str(self.unit.module))
         address = engine.get_function_address
         return Compiled(
             self.instance,

@@ -42,7 +42,7 @@ class Sizes:
     block_rows: int = 64
     chunk_rows: int = 1024
     batch_bytes: int = 1 << 18
-    table_slots: int = 1 << 20
+    table_slots: int = 1 << 19
     run_block_bytes: int = 1 << 16
     slice_bytes: int = 1 << 24
 
