@@ -148,13 +148,13 @@ def main() -> None:
         ]
         title = "truncate-to-hw 3/2/2/2" + " symmetry" * symmetry
         rows(table, title, [each for each in contestants if each], arguments.rounds)
-    small = dict(replicas=3, log_size=2, records=2, max_epoch=1)
+    small = dict(replicas=2, log_size=2, records=2, max_epoch=2)
     contestants = [
         hand_written("truncate-to-hw", small, False),
         engine("replication", "truncate-to-hw", small, 1, False),
         plain("replication", "truncate-to-hw", small),
     ]
-    rows(table, "truncate-to-hw 3/2/2/1", [each for each in contestants if each], arguments.rounds)
+    rows(table, "truncate-to-hw 2/2/2/2", [each for each in contestants if each], arguments.rounds)
     managers = dict(resource_managers=8)
     two_phase = [engine("two-phase-commit", "two-phase-commit", managers, workers, False) for workers in (1, 2)]
     rows(table, "two-phase commit, 8", two_phase, arguments.rounds)
