@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -158,7 +159,8 @@ def report(found: Exploration, seconds: float) -> dict[str, Any]:
 
 
 def _lines(found: Exploration) -> list[str]:
-    return [_headline(found), _counts(found), *_coverage(found), *(f"warning: {text}" for text in found.warnings)]
+    warnings = (f"warning: {text}" for text in found.warnings)
+    return [_headline(found), _counts(found), _coverage(found), *_absences(found), *warnings]
 
 
 def _headline(found: Exploration) -> str:
@@ -182,10 +184,16 @@ def _counts(found: Exploration) -> str:
     )
 
 
-def _coverage(found: Exploration) -> list[str]:
+def _coverage(found: Exploration) -> str:
+    """How often each action was enabled."""
+    counts = ", ".join(f"{name} {count:,}" for name, count in found.coverage.items() if count)
+    return textwrap.fill(f"enabled: {counts or 'nothing'}", 116, subsequent_indent="  ", break_long_words=False)
+
+
+def _absences(found: Exploration) -> list[str]:
     """What never happened, which is what a pass may hide; only a complete search can tell."""
     from hwmark.spec.catalogue import spelled
 
-    where = "everywhere" if isinstance(found.verdict, Holds) else "among the states found"
-    lines = [f"action {name} was never enabled, {where}" for name in found.never_fired]
-    return lines + [f"never true, {where}: {spelled(name)}" for name in found.never_true]
+    where = "in no reachable state" if isinstance(found.verdict, Holds) else "in no state found"
+    lines = [f"enabled {where}: {name}" for name in found.never_fired]
+    return lines + [f"true {where}: {spelled(name)}" for name in found.never_true]
