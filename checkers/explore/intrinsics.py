@@ -2,6 +2,9 @@
 functions.
 
 Addresses are 64-bit integers. Nothing here checks anything: the callers in `loop` own the memory.
+
+Numba's cache notices only changes of the file that a cached function is in: after a change here, touch `loop` and
+`merging`.
 """
 
 from __future__ import annotations
