@@ -318,6 +318,8 @@ def test_a_corner_means_what_python_says(load: Load, name: str) -> None:
 
 FAULTS = {
     "a negative index": ("s.pairs[s.x - 1].value = 1", "index -1 is outside 0..2"),
+    "an index that can only be too low": ("s.pairs[s.x - 3].value = 1", "index -3 is outside 0..2"),
+    "a negative index of a sequence": ("append(s.log, s.pair)\ns.x = s.log[s.x - 1].value", "index -1 is outside a sequence of 1"),
     "an index beyond": ("s.pairs[s.x + 3].value = 1", "index 3 is outside 0..2"),
     "an index of an empty sequence": ("s.x = s.log[0].value", "index 0 is outside a sequence of 0"),
     "a value beyond": ("s.x = 6", "State.x = 6 is outside 0..5"),
