@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def test_a_damaged_file_is_compiled_anew(cache: Path, damage: bytes | None) -> N
     file.write_bytes(whole[:-1] if damage is None else damage)
     assert count() == 288
     assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("long", [1, 200])
+def test_modules_that_differ_only_at_their_end_are_kept_apart(cache: Path, long: int) -> None:
+    before = "".join(f'define i64 @"f{number}"(i64 %x) {{ ret i64 %x }}\n' for number in range(long))
+    for answer in (1, 2):
+        engine = machine.machine_code(before + f'define i64 @"answer"() {{ ret i64 {answer} }}')
+        assert ctypes.CFUNCTYPE(ctypes.c_int64)(engine.get_function_address("answer"))() == answer
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_without_a_place_to_keep_it_a_model_is_compiled_all_the_same(
