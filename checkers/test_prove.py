@@ -195,6 +195,10 @@ def test_a_counterexample_is_as_short_as_the_plain_search_finds(invariant: str, 
     assert_counterexample(bounded_model_check(instance, invariant), invariant, plain_depth(instance, invariant))
 
 
+def test_a_first_state_can_violate() -> None:
+    assert_counterexample(bounded_model_check(office.at(tickets=0), "tickets_are_left"), "tickets_are_left", 1)
+
+
 def test_a_value_out_of_range_is_a_violation() -> None:
     instance = careless.at(tickets=2)
     proof = bounded_model_check(instance, "nobody_is_served_twice")
