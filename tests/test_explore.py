@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from types import ModuleType
+from typing import NoReturn
 
+import numpy as np
 import pytest
-from hwmark.checkers.explore import Exploration, explore
+from hwmark.checkers.compiler import compile_instance
+from hwmark.checkers.explore import Exploration, engine, explore, loop
 from hwmark.checkers.explore.plain import PlainExploration, explore_plainly
 from hwmark.checkers.replay import verify_run
 from hwmark.checkers.verdict import Holds, Unknown, Violated
@@ -96,6 +102,24 @@ def test_symmetry_counts_one_state_of_each_orbit(seed: int, small_models: Module
 
 # ------------------------------------------------------------------------------- models written for one purpose
 
+MAIL = """
+from __future__ import annotations
+from typing import Annotated
+from hwmark.spec.lang import Bag, Capacity, Domain, Struct, send
+from hwmark.spec.model import Model
+Id = Annotated[int, Domain("id", 3, symmetric=True)]
+class Letter(Struct):
+    sender: Id
+class State(Struct):
+    sent: Annotated[Bag[Letter], Capacity(3)]
+def init(s: State): pass
+def post(s: State, sender: Id) -> bool:
+    if len(s.sent) == 3: return False
+    send(s.sent, Letter(sender=sender))
+    return True
+model = Model.of("mail", "mail", why="test", state=State, bounds=(), init=init, actions=(post,))
+"""
+
 TALLY = """
 from __future__ import annotations
 from enum import IntEnum
@@ -146,6 +170,13 @@ def unseen_zero(s: State) -> bool: return not (contains(s.seen, 0) and s.last ==
 def faulty(s: State) -> bool:
     return s.count < 2 or only_small(s.count) == 3
 def clean(s: State) -> bool: return s.count == 0
+def unseen(s: State) -> bool: return s.seen == 0
+def jump(s: State) -> bool:
+    if s.count != 0: return False
+    s.count = 2
+    return True
+def one(s: State) -> bool:
+    return s.count == 1 or s.count > 1 and only_small(s.count + 1) == 2
 def late(s: State) -> bool:
     return s.count > 2 and only_small(s.count) == 2
 model = Model.of("tally", "tally", why="test", state=State, bounds=(top,), init=init, {parts})
@@ -206,6 +237,34 @@ def test_a_property_that_leaves_a_range_is_a_violation(
     assert verify_in(exploration) is None
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_of_states_that_violate_the_least_is_shown(tally: Callable[..., Instance], workers: int) -> None:
+    instance = tally("actions=(see,), invariants=(unseen,)")
+    exploration, plain = explore(instance, workers=workers), explore_plainly(instance)
+    assert exploration.trace is not None
+    assert [instance.from_json(state) for state in exploration.trace.states()] == list(plain.path)
+
+
+@pytest.mark.parametrize("seen", [(1, 2), (2, 1)])
+def test_of_what_the_workers_noted_the_least_is_shown(tally: Callable[..., Instance], seen: tuple[int, int]) -> None:
+    instance = tally("actions=(see,), invariants=(unseen,)")
+    search = engine.Search(compile_instance(instance), 2, 1 << 26)
+    states = {step.arguments["who"] + 1: step.row for step in instance.successors(instance.initial()[0])}
+    for worker, who in zip(search.team, seen, strict=True):
+        worker.own[loop.VIOLATED] = 0
+        worker.worst[: instance.row_size] = np.frombuffer(states[who], np.uint8)
+    assert search._finding(0) == engine.Finding("unseen", states[1], 1)
+
+
+@pytest.mark.parametrize("slots", [64, 1000])
+def test_a_table_that_grows_piece_by_piece_loses_nothing(slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "MOVED_SLOTS", slots)
+    sizes = engine.Sizes(block_rows=2, chunk_rows=4, batch_bytes=1, table_slots=16)
+    search = engine.Search(compile_instance(find("two-phase-commit").at(resource_managers=5)), 2, 1 << 26, sizes=sizes)
+    assert search.run() is None
+    assert (search.distinct, search.table_size > 8 * slots) == (8832, True)
+
+
 def test_a_deadlock_is_found_on_request(tally: Callable[..., Instance]) -> None:
     instance = tally("actions=(see,)")
     assert explore(instance).verdict == Holds()
@@ -221,6 +280,34 @@ def test_what_never_happens_is_told(tally: Callable[..., Instance]) -> None:
     assert exploration.never_fired == ("rest", "never")
     assert exploration.never_true == ("far",)
     assert exploration.coverage == {"see": 3 + 3 * 2 + 6 * 1, "rest": 0, "never": 0}
+
+
+@pytest.mark.parametrize("actions", ["bump, jump", "jump, bump"])
+def test_what_a_level_reaches_is_asked_of_all_of_it(tally: Callable[..., Instance], actions: str) -> None:
+    """The property is true of one state of the second level, and leaves a range in the other."""
+    instance = tally(f"actions=({actions}), sometimes=(one,)")
+    exploration, plain = explore(instance), explore_plainly(instance)
+    assert isinstance(exploration.verdict, Violated)
+    assert (exploration.verdict.name, exploration.depth) == (plain.violated, plain.depth) == ("out-of-range", 2)
+
+
+def test_what_one_worker_reached_no_other_is_asked(
+    tally: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers take turns: the second reaches the property, which leaves a range where the first would ask it."""
+    original, calls, first = engine.Worker.work, Counter[int](), list[int]()
+
+    def work(worker: engine.Worker, starts: engine.Longs, stops: engine.Longs, shared: engine.Longs) -> None:
+        first[:] = first or [id(worker)]
+        if not shared[loop.STOP]:
+            calls[id(worker)] += 1
+            if calls[id(worker)] % 2 == (id(worker) == first[0]):
+                original(worker, starts, stops, shared)
+
+    monkeypatch.setattr(engine.Worker, "work", work)
+    exploration = explore(tally("actions=(bump,), sometimes=(one,)"), workers=2)
+    assert (exploration.verdict, exploration.reached) == (Holds(), {"one"})
+    assert len(calls) == 2
 
 
 def test_a_disabled_action_leaves_no_trace_of_its_writes(tally: Callable[..., Instance]) -> None:
@@ -242,6 +329,25 @@ def test_a_limit_gives_unknown_with_what_was_found(workers: int) -> None:
     assert 100 <= exploration.distinct < 288
 
 
+def test_an_interrupt_stops_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers who are not told would go on to the end of the level, however long that takes."""
+    interrupted, told = threading.Event(), list[bool]()
+
+    def work(worker: engine.Worker, starts: object, stops: object, shared: engine.Longs) -> None:
+        if interrupted.wait(0 if shared[loop.STOP] else 60):
+            told.append(any(shared[loop.STOP] or time.sleep(0.01) for _ in range(1000)))
+
+    def wait(*_: object, **__: object) -> NoReturn:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine.Worker, "work", work)
+    monkeypatch.setattr(engine, "wait", wait)
+    exploration = explore(find("two-phase-commit").at(), workers=2)
+    assert exploration.verdict == Unknown("stopped by the user")
+    assert told == [True, True]
+
+
 @pytest.mark.parametrize(
     ("parts", "what"),
     [
@@ -255,6 +361,13 @@ def test_a_broken_symmetry_is_never_a_pass(tally: Callable[..., Instance], parts
     exploration = explore(tally(parts), symmetry=True)
     assert exploration.warnings and what in exploration.warnings[0]
     assert not isinstance(exploration.verdict, Holds)
+
+
+def test_a_bag_whose_letters_are_renamed_is_in_order_again(small_models: ModuleType, folder: Path) -> None:
+    """Renamed and not sorted, the letters of 0, 0 and 1 are never those of 0, 1 and 1."""
+    instance = small_models.load(MAIL, folder).at()
+    assert explore(instance).distinct == 1 + 3 + 6 + 10
+    assert explore(instance, symmetry=True).distinct == 1 + 1 + 2 + 3  # how many letters each sender has
 
 
 def test_an_honest_symmetry_has_no_warning(tally: Callable[..., Instance]) -> None:
