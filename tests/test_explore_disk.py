@@ -448,6 +448,19 @@ def test_rows_that_collide_are_different_rows() -> None:
     assert a != b and hashes[0] == hashes[1]
 
 
+def test_the_table_in_memory_takes_no_two_colliding_rows_for_one() -> None:
+    search = Search(compiled("two-phase-commit")[0], 1, 1 << 24, sizes=SMALL)
+    worker, words = search.team[0], search.row_bytes // 8
+    rows = np.zeros((3, words), np.uint64)
+    rows[:, :2] = (3, 5), colliding(3, 8, 5), (3, 5)
+    assert words >= 2 and len(set(hashes_of(rows.view(np.uint8)).tolist())) == 1
+    worker.plan[loop.WANTED] = 0  # these rows are no states
+    worker.batch.rows(search.row_bytes, 0, 3)[:] = rows.view(np.uint8)
+    worker.own[loop.FILLED] = 3
+    worker.work(np.zeros(0, np.int64), np.zeros(0, np.int64), search.shared)
+    assert search.distinct == 2
+
+
 @pytest.mark.parametrize("slice_rows", [1, 10, 100_000])
 @pytest.mark.parametrize("seed", range(8))
 def test_a_difference_of_runs_is_that_of_sets(seed: int, slice_rows: int, tmp_path: Path) -> None:
