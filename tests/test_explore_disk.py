@@ -74,6 +74,20 @@ constrained = Model.of(
     constraint=is_explored, **COUNTING,
 )  # fmt: skip
 
+
+def one_of_three(index: Annotated[int, Range(0, 12)]) -> int:
+    return index % 3
+
+
+def the_sum_is_twelve(s: Counts) -> bool:
+    """Out of range in every state after the level in which it is true, where it is not asked any more."""
+    return one_of_three(sum(s.counted[node] for node in range(nodes))) == 0 and all(
+        s.counted[node] == 4 for node in range(nodes)
+    )
+
+
+asked_once = Model.of("counting", "asked-once", actions=(count_to_the_end,), sometimes=(the_sum_is_twelve,), **COUNTING)
+
 # -------------------------------------------------------------------------------------------- the searches
 
 
@@ -110,13 +124,14 @@ CASES = [
     Case("out-of-range-symmetric", overflowing.at(), symmetry=True),
     Case("deadlock", ending.at(), deadlock=True),
     Case("deadlock-symmetric", ending.at(nodes=5), symmetry=True, deadlock=True),
+    Case("asked-once", asked_once.at()),
     Case("outside-the-constraint", constrained.at(), ("the_sum_is_small",)),
     Case("outside-the-constraint-symmetric", constrained.at(nodes=4), ("the_sum_is_small",), symmetry=True),
 ]
 
 
 SMALL_CASES = (
-    "truncate-to-hw-2-2-2-2-weak_isr", "async-isr-violated", "out-of-range", "deadlock",
+    "truncate-to-hw-2-2-2-2-weak_isr", "async-isr-violated", "out-of-range", "deadlock", "asked-once",
     "outside-the-constraint",
 )  # fmt: skip
 """Those that do not take the plain twin long."""

@@ -195,6 +195,7 @@ class DiskSearch(Search):
         self.visited.add(run)
         self.levels.append(Level.of(run.start, run.start + run.count))
         self.expanded = self.found_in_memory = 0
+        self._want_less()
 
     # -------------------------------------------------------------------------------------------- rows
 

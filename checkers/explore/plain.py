@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,11 +45,8 @@ def explore_plainly(
         within = False
         try:
             within = instance.within(row)
-            failing.extend(
-                (number, row, parent)
-                for number, name in enumerate(checked, 2)
-                if instance.witness(name, row) is not None
-            )
+            failed = (number for number, name in enumerate(checked, 2) if instance.witness(name, row) is not None)
+            failing.extend((number, row, parent) for number in itertools.islice(failed, 1))
             reached.update(name for name in wanted if instance.instance_of(name, row) is not None)
         except RangeError:
             failing.append((len(names) - 1, row, parent))
