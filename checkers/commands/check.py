@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--deadlock", action="store_true", help="a state in which nothing is enabled is a violation")
     parser.add_argument(
-        "--workers", type=at_least_one, default=os.cpu_count() or 1, metavar="N", help="threads (default: all)"
+        "--workers", type=at_least_one, default=_processors(), metavar="N", help="threads (default: all)"
     )
     parser.add_argument(
         "--max-states", type=at_least_one, metavar="N", help="stop after about N states: verdict unknown"
@@ -57,6 +57,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--disk", type=Path, metavar="DIR", help="where to go on (default: the system's temporary folder)"
     )
     configure_answer(parser)
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _bytes(text: str) -> int:
