@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from hwmark.checkers.commands.answers import print_json
 from hwmark.checkers.verdict import EXIT_BAD_INPUT, exit_status
 from hwmark.traces.errors import BadInputError
 
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         reports = [report for _, report in judged]
         together = reports[0] if len(reports) == 1 else {"files": reports}
-        _print_json(together | {"seconds": round(time.perf_counter() - started, 6)})
+        print_json(together | {"seconds": round(time.perf_counter() - started, 6)})
     return max(status for status, _ in judged)
 
 
@@ -79,10 +80,3 @@ def _judge(file: str, arguments: argparse.Namespace) -> tuple[int, dict[str, Any
         print(describe(history, report), end="\n\n" if len(arguments.files) > 1 else "\n", file=sys.stderr)
     elapsed = round(time.perf_counter() - started, 6)
     return exit_status(report.verdict()), report.to_json() | {"seconds": elapsed}
-
-
-def _print_json(report: dict[str, Any]) -> None:
-    """One JSON object on standard output."""
-    import orjson
-
-    sys.stdout.write(orjson.dumps(report).decode() + "\n")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from hwmark.checkers.commands.answers import print_json
 from hwmark.checkers.verdict import EXIT_HOLDS
 from hwmark.spec.errors import SpecError
 
@@ -116,6 +117,7 @@ def _entry(name: str, what: str) -> str:
 
 def _print(what: dict[str, Any] | str) -> None:
     """Text as it is, a report as one JSON object, on standard output."""
-    import orjson
-
-    sys.stdout.write(what if isinstance(what, str) else orjson.dumps(what).decode() + "\n")
+    if isinstance(what, str):
+        sys.stdout.write(what)
+    else:
+        print_json(what)

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from hwmark.checkers.commands.answers import print_json
 from hwmark.checkers.verdict import EXIT_HOLDS, EXIT_VIOLATED
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ def _mismatch(trace: Trace, file: str | None) -> str | None:
 
 def _print_json(file: str, trace: Trace, verified: bool | None, mismatch: str | None, seconds: float) -> None:
     """One JSON object on standard output: the trace as in its file, and whether the model agrees."""
-    import orjson
     from hwmark.traces.trace import header_of, steps_of
 
     report: dict[str, Any] = {"file": file, **header_of(trace), "steps": steps_of(trace)}
     report |= {"verified": verified, "mismatch": mismatch, "seconds": round(seconds, 6)}
-    sys.stdout.write(orjson.dumps(report).decode() + "\n")
+    print_json(report)

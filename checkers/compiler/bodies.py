@@ -9,7 +9,6 @@ from hwmark.checkers.compiler.emit import BIT, LONG, POINTER, VOID, Emitter, Sit
 from hwmark.spec import terms
 from hwmark.spec.layout import Scalar, Sequence, Table, leaves
 from hwmark.spec.terms import Expr, Place, Source, Statement
-from llvmlite import ir
 
 
 class Functions:
@@ -435,8 +434,6 @@ def emit_has(functions: Functions, kind: Sequence, function: Value) -> None:
         same = body.equal(body.slot(messages, kind, body.get(counter)), message, kind.stride)
         with body.when(same):
             body.at.ret(long(1))
-            body.at.position_at_end(body.block("unreached"))
-            body.at.unreachable()
     body.at.ret(long(0))
     body.finish()
 
@@ -448,15 +445,12 @@ def emit_send(functions: Functions, kind: Sequence, function: Value) -> None:
         there = body.at.call(functions.helper("has", kind), [messages, message])
         with body.when(body.at.icmp_signed("!=", there, long(0))):
             body.at.ret(long(0))
-            body.at.position_at_end(body.block("unreached"))
-            body.at.unreachable()
     with body.when(body.at.icmp_unsigned(">=", count, long(kind.capacity))):
         body.at.ret(long(-1))
-        body.at.position_at_end(body.block("unreached"))
-        body.at.unreachable()
     counter, index = body.variable(), body.variable(long(0))
+    order = [(offset, scalar.size) for offset, scalar in leaves(kind.element)]
     with body.loop(counter, long(0), count):
-        before = _is_less(body, body.slot(messages, kind, body.get(counter)), message, kind)
+        before = body.less(body.slot(messages, kind, body.get(counter)), message, order)
         body.set(index, body.at.add(body.get(index), body.at.zext(before, LONG)))
     slot = body.slot(messages, kind, body.get(index))
     following = body.at.mul(body.at.sub(count, body.get(index)), long(kind.stride))
@@ -465,15 +459,3 @@ def emit_send(functions: Functions, kind: Sequence, function: Value) -> None:
     body.store(kind.length, messages, body.at.add(count, long(1)))
     body.at.ret(long(1))
     body.finish()
-
-
-def _is_less(body: Body, left: Value, right: Value, kind: Sequence) -> Value:
-    """Whether a message sorts before another: the first scalar that differs decides."""
-    less: Value = bit(0)
-    for offset, scalar in reversed(list(leaves(kind.element))):
-        raw = ir.IntType(8 * scalar.size)
-        a = body.at.load(body.offset(left, offset), typ=raw)
-        b = body.at.load(body.offset(right, offset), typ=raw)
-        tied = body.at.and_(body.at.icmp_unsigned("==", a, b), less)
-        less = body.at.or_(body.at.icmp_unsigned("<", a, b), tied)
-    return less

@@ -159,6 +159,16 @@ class Emitter:
         order = self.at.call(self.unit.memory["memcmp"], [left, right, long(size)])
         return self.at.icmp_signed("==", order, ir.Constant(INT, 0))
 
+    def less(self, left: Value, right: Value, parts: list[tuple[int, int]]) -> Value:
+        """Whether the left bytes sort before the right ones: the first part (offset, size) that differs decides."""
+        less: Value = bit(0)
+        for offset, size in reversed(parts):
+            raw = ir.IntType(8 * size)
+            a, b = (self.at.load(self.offset(pointer, offset), typ=raw) for pointer in (left, right))
+            tied = self.at.and_(self.at.icmp_unsigned("==", a, b), less)
+            less = self.at.or_(self.at.icmp_unsigned("<", a, b), tied)
+        return less
+
     # -------------------------------------------------------------------------------------------- control
 
     def block(self, name: str) -> Value:

@@ -17,7 +17,6 @@ from hwmark.checkers.compiler.emit import BYTE, LONG, POINTER, VOID, Emitter, Un
 from hwmark.spec.errors import SpecError
 from hwmark.spec.lang import Domain
 from hwmark.spec.layout import Record, Scalar, Sequence, Table, Type
-from llvmlite import ir
 
 PERMUTATIONS_MAX = 5040
 
@@ -167,18 +166,10 @@ class Symmetry:
                 source = middle
             body.at.call(renamer, [source, target, number])
             source = target
-        with body.when(body.at.not_(first)), body.when(self._is_less(body, trial, best)):
+        words = [(offset, 8) for offset in range(0, self.size, 8)]
+        with body.when(body.at.not_(first)), body.when(body.less(trial, best, words)):
             body.copy_apart(best, trial, self.size)
         body.set(found, long(1))
-
-    def _is_less(self, body: Emitter, left: Value, right: Value) -> Value:
-        less: Value = ir.Constant(ir.IntType(1), 0)
-        for offset in reversed(range(0, self.size, 8)):
-            a = body.at.load(body.offset(left, offset), typ=LONG)
-            b = body.at.load(body.offset(right, offset), typ=LONG)
-            tied = body.at.and_(body.at.icmp_unsigned("==", a, b), less)
-            less = body.at.or_(body.at.icmp_unsigned("<", a, b), tied)
-        return less
 
     def _emit_rename(self, renamed: Renamed, number: int) -> Value:
         """`rename(row, target, renaming)`: the row with every name of one domain replaced."""

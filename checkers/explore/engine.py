@@ -165,6 +165,7 @@ class Search:
             self.sizes.block_rows * self.compiled.successors_max + int(self.plan[loop.BATCH_ROWS])
         )
         self.reserve = claimed + self.workers * self.sizes.chunk_rows
+        self._tell_workers()
         self._load_loop()
         self.started = time.perf_counter()
 
@@ -186,11 +187,6 @@ class Search:
         )
         plan[loop.WITHIN] = compiled.within if instance.model.constraint else 0
         plan[loop.CANONICAL] = compiled.canonical
-        plan[loop.ARENA], plan[loop.TABLE], plan[loop.TABLE_SIZE] = (
-            self.arena.address,
-            self.table.address,
-            self.table_size,
-        )
         plan[loop.ROW_BYTES], plan[loop.SUCCESSORS_MAX] = self.row_bytes, compiled.successors_max
         plan[loop.BATCH_ROWS] = max(self.sizes.batch_bytes // self.row_bytes, 2 * compiled.successors_max + 1)
         plan[loop.WANTED] = (1 << len(instance.model.sometimes)) - 1
@@ -331,7 +327,7 @@ class Search:
 
     def _tell_workers(self) -> None:
         """Write where the arena and the table are into every plan."""
-        for plan in (self.plan, *(worker.plan for worker in getattr(self, "team", []))):
+        for plan in (self.plan, *(worker.plan for worker in self.team)):
             plan[loop.ARENA], plan[loop.TABLE], plan[loop.TABLE_SIZE] = (
                 self.arena.address,
                 self.table.address,

@@ -109,7 +109,7 @@ def close_segment(own: Any, segments: Any) -> None:
 
 
 @jit
-def judge(row: int, plan: Any, own: Any, worst: int, shared: int, fault: int) -> None:
+def judge(row: int, plan: Any, own: Any, worst: int, fault: int) -> None:
     """Check a new state: keep the least violating row of the first invariant that fails; note what it reaches.
 
     A range check that fails before an invariant does counts as one more invariant, after all others.
@@ -139,7 +139,7 @@ def insert_batch(
     count = own[FILLED]
     own[FILLED] = 0
     if plan[WITHIN] != 0:
-        count = keep_within(plan, own, batch, count, worst, shared, fault)
+        count = keep_within(plan, own, batch, count, worst, fault)
     for i in range(count):
         row = batch + i * row_bytes
         if plan[CANONICAL] != 0:
@@ -169,7 +169,7 @@ def insert_batch(
                 if swap_word(slot, np.uint64(0), (tag << np.uint64(32)) | np.uint64(number + 1)):
                     own[CHUNK_NEXT] += 1
                     own[INSERTED] += 1
-                    judge(place, plan, own, worst, shared, fault)
+                    judge(place, plan, own, worst, fault)
                     break
             elif entry >> np.uint64(32) == tag and equal_rows(
                 arena + (np.int64(entry & np.uint64(0xFFFFFFFF)) - 1) * row_bytes, row, row_bytes
@@ -181,7 +181,7 @@ def insert_batch(
 
 
 @jit
-def keep_within(plan: Any, own: Any, batch: int, count: int, worst: int, shared: int, fault: int) -> int:
+def keep_within(plan: Any, own: Any, batch: int, count: int, worst: int, fault: int) -> int:
     """Judge the rows outside the constraint and drop them; how many are left."""
     row_bytes, kept = plan[ROW_BYTES], 0
     for i in range(count):
@@ -193,7 +193,7 @@ def keep_within(plan: Any, own: Any, batch: int, count: int, worst: int, shared:
         else:
             if plan[CANONICAL] != 0:
                 call2(plan[CANONICAL], row, worst + SCRATCH_ROW * row_bytes)
-            judge(row, plan, own, worst, shared, fault)
+            judge(row, plan, own, worst, fault)
     return kept
 
 

@@ -39,11 +39,6 @@ def describe(history: History, report: HistoryReport) -> str:
     return "\n".join([*lines, "", *_coverage(report)])
 
 
-def describe_anomalies(report: HistoryReport) -> str:
-    """Only the anomalies, each with its sentence and its partitions."""
-    return "\n".join(line for name in CHECKED if name in report.anomalies for line in _anomaly(name, report))
-
-
 def _headline(report: HistoryReport) -> str:
     """The verdict in one line."""
     if report.bad_error_types:

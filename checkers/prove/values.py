@@ -23,7 +23,7 @@ from hwmark.checkers.prove.numbers import (
     less,
     variable,
 )
-from hwmark.spec.layout import Record, Scalar, Sequence, Table, Type, leaves
+from hwmark.spec.layout import Record, Scalar, Sequence, Table, Type
 
 Value = Number | tuple["Value", ...]
 Step = int | Number
@@ -54,12 +54,6 @@ def variables(kind: Type, name: str) -> Value:
     """A value that Z3 chooses."""
     count = iter(range(1 << 30))
     return build(kind, lambda scalar: variable(f"{name}.{next(count)}", scalar.low, scalar.high))
-
-
-def of_row(kind: Type, row: bytes) -> Value:
-    """The value in a row of bytes."""
-    found = [int.from_bytes(row[at : at + leaf.size], "little") + leaf.low for at, leaf in leaves(kind)]
-    return of_numbers(kind, [constant(value) for value in found])
 
 
 def of_numbers(kind: Type, numbers: list[Number]) -> Value:
