@@ -38,6 +38,22 @@ class Renamed:
         return 8 << self.count
 
 
+@dataclass(frozen=True)
+class _LeastSearch:
+    """The least renamed row while it is looked for: `best` so far, `trial` beside it, `found` once there is a best.
+
+    `renamers` and `marks` have one function and one array of signatures for each domain.
+    """
+
+    body: Emitter
+    row: Value
+    best: Value
+    trial: Value
+    found: Value
+    renamers: list[Value]
+    marks: list[Value]
+
+
 def symmetric_domains(kind: Type) -> dict[Domain, int]:
     """The domains declared symmetric that a type mentions, with the number of their elements."""
     match kind:
@@ -99,30 +115,20 @@ class Symmetry:
     def _emit_choice(self, function: Value, renamers: list[Value]) -> None:
         body = Emitter(self.unit, function, None)
         row, scratch = function.args
-        best, trial = scratch, body.offset(scratch, self.size)
+        trial = body.offset(scratch, self.size)
         marks = [self._signatures(body, row, renamed) for renamed in self.domains]
-        found = body.variable(long(0))
-        self._choose(body, row, best, trial, found, renamers, marks, [])
-        body.copy_apart(row, best, self.size)
+        search = _LeastSearch(body, row, scratch, trial, body.variable(long(0)), renamers, marks)
+        self._choose(search, [])
+        body.copy_apart(row, search.best, self.size)
         body.at.ret_void()
         body.finish()
 
-    def _choose(
-        self,
-        body: Emitter,
-        row: Value,
-        best: Value,
-        trial: Value,
-        found: Value,
-        renamers: list[Value],
-        marks: list[Value],
-        chosen: list[Value],
-    ) -> None:
+    def _choose(self, search: _LeastSearch, chosen: list[Value]) -> None:
         """Nested loops over the renamings of each domain that sort its marks; inside, keep the least renamed row."""
         if len(chosen) == len(self.domains):
-            self._keep_least(body, row, best, trial, found, renamers, chosen)
+            self._keep_least(search, chosen)
             return
-        renamed, mark = self.domains[len(chosen)], marks[len(chosen)]
+        body, renamed, mark = search.body, self.domains[len(chosen)], search.marks[len(chosen)]
         number, position, unsorted = body.variable(), body.variable(), body.variable()
         with body.loop(number, long(0), long(len(renamed.renamings))):
             body.set(unsorted, long(0))
@@ -139,37 +145,29 @@ class Symmetry:
                 body.at.branch(after)
                 body.at.position_at_end(go_on)
             with body.when(body.at.icmp_signed("==", body.get(unsorted), long(0))):
-                self._choose(body, row, best, trial, found, renamers, marks, [*chosen, body.get(number)])
+                self._choose(search, [*chosen, body.get(number)])
 
     def _mark_at(self, body: Emitter, marks: Value, element: Value) -> Value:
         """The mark of the element whose number is stored at an address."""
         index = body.at.zext(body.at.load(element, typ=BYTE), LONG)
         return body.at.load(body.offset(marks, body.at.shl(index, long(3))), typ=LONG)
 
-    def _keep_least(
-        self,
-        body: Emitter,
-        row: Value,
-        best: Value,
-        trial: Value,
-        found: Value,
-        renamers: list[Value],
-        chosen: list[Value],
-    ) -> None:
-        first = body.at.icmp_signed("==", body.get(found), long(0))
-        target = body.at.select(first, best, trial)
-        source = row
-        for renamer, number in zip(renamers, chosen, strict=True):
-            if source is not row:
+    def _keep_least(self, search: _LeastSearch, chosen: list[Value]) -> None:
+        body = search.body
+        first = body.at.icmp_signed("==", body.get(search.found), long(0))
+        target = body.at.select(first, search.best, search.trial)
+        source = search.row
+        for renamer, number in zip(search.renamers, chosen, strict=True):
+            if source is not search.row:
                 middle = body.scratch(self.size)
                 body.copy_apart(middle, target, self.size)
                 source = middle
             body.at.call(renamer, [source, target, number])
             source = target
         words = [(offset, 8) for offset in range(0, self.size, 8)]
-        with body.when(body.at.not_(first)), body.when(body.less(trial, best, words)):
-            body.copy_apart(best, trial, self.size)
-        body.set(found, long(1))
+        with body.when(body.at.not_(first)), body.when(body.less(search.trial, search.best, words)):
+            body.copy_apart(search.best, search.trial, self.size)
+        body.set(search.found, long(1))
 
     def _emit_rename(self, renamed: Renamed, number: int) -> Value:
         """`rename(row, target, renaming)`: the row with every name of one domain replaced."""
