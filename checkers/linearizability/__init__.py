@@ -1,0 +1,1 @@
+"""Linearizability: a linear-time rule for partition logs, and a search for any sequential model."""
