@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from hwmark.checkers.cli import main
-from hwmark.checkers.histories.report import KNOWN
+from hwmark.checkers.histories.kinds import KNOWN
 from hwmark.checkers.histories.text import compact
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def test_json_lists_every_lost_value(capsys: pytest.CaptureFixture[str]) -> None
     assert report["error_types"] == report["bad_error_types"] == ["inconsistent-offsets", "missing-from-final-read"]
     missing = report["anomalies"]["missing-from-final-read"]
     assert len({(a["key"], a["value"]) for a in missing}) == 88
-    assert missing[0].keys() == {"key", "value", "offset", "writer", "process", "time"}
+    assert missing[0].keys() == {"key", "value", "offset", "writer", "process", "time", "sentence", "operations"}
 
 
 def test_several_files_give_the_worst_status(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

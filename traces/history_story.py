@@ -113,8 +113,8 @@ def _promises(history: History, key: int, damage: Mapping[Value, str]) -> list[P
     micro, operations = history.micro, history.operations
     offsets = _seen_offsets(history, key)
     promises = {}
-    for row in np.flatnonzero((micro.is_send == 1) & (micro.key == key)):
-        operation, value = int(micro.operation[row]), history.values[int(micro.value[row])]
+    for row in np.flatnonzero(micro.is_send & (micro.key == key)):
+        operation, value = int(micro.operation[row]), history.value(int(micro.value[row]))
         outcome, time = Outcome(int(operations.outcome[operation])), int(operations.completed_at[operation])
         if time != NO_TIME and (outcome is Outcome.OK or value in damage):
             offset = int(micro.offset[row]) if micro.offset[row] != NO_OFFSET else offsets.get(value)
@@ -126,8 +126,8 @@ def _promises(history: History, key: int, damage: Mapping[Value, str]) -> list[P
 def _seen_offsets(history: History, key: int) -> dict[Value, int]:
     """Where each value of the key was seen by a reader."""
     micro = history.micro
-    rows = np.flatnonzero((micro.is_send == 0) & (micro.key == key) & (micro.offset != NO_OFFSET))
-    return {history.values[int(micro.value[row])]: int(micro.offset[row]) for row in rows}
+    rows = np.flatnonzero(~micro.is_send & (micro.key == key) & (micro.offset != NO_OFFSET))
+    return {history.value(int(micro.value[row])): int(micro.offset[row]) for row in rows}
 
 
 def _found(history: History, key: int) -> Found:
@@ -136,8 +136,8 @@ def _found(history: History, key: int) -> Found:
     closing = (operations.closing == Closing.READ_COMMITTED) & (operations.outcome == Outcome.OK)
     has_closing = bool(closing.any())
     reader = closing if has_closing else operations.outcome == Outcome.OK
-    rows = np.flatnonzero((micro.is_send == 0) & (micro.key == key) & reader[micro.operation])
-    at = {int(micro.offset[row]): history.values[int(micro.value[row])] for row in rows}
+    rows = np.flatnonzero(~micro.is_send & (micro.key == key) & reader[micro.operation])
+    at = {int(micro.offset[row]): history.value(int(micro.value[row])) for row in rows}
     return Found(at, int(operations.completed_at[closing].max()) if has_closing else None)
 
 

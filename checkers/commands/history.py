@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _refuse_unknown(allow: list[str]) -> None:
     """Raise BadInputError for a name that is no anomaly."""
-    from hwmark.checkers.histories.report import KNOWN
+    from hwmark.checkers.histories.kinds import KNOWN
 
     for name in allow:
         if name not in KNOWN:

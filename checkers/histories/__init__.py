@@ -1,21 +1,30 @@
 """Judging recorded histories: which promises of Kafka a real cluster broke, and for which messages.
 
 The anomalies and the verdict are those of Jepsen's Kafka workload checker (jepsen 0.3, `jepsen.tests.kafka`), computed
-on columns. Two extensions: the closing `read_uncommitted` read is evidence of the log but nobody's read, and
-`missing-from-final-read` holds acknowledged values against the complete closing `read_committed` read.
-
-Looked for so far: missing-from-final-read, lost-write, unseen, inconsistent-offsets, duplicate, G1a. Not yet: cycles
-(G0, G1c), skipped and nonmonotonic polls and sends, precommitted reads, and therefore the atomicity of transactions.
-`hwmark.checkers.histories.plain` is the slow twin that follows the definitions word by word.
+on columns, and those that hwmark adds; `hwmark.checkers.histories.kinds` has them all. The closing `read_uncommitted`
+read is evidence of the log but nobody's read. `hwmark.checkers.histories.plain` is the slow twin that follows the
+definitions word by word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
-from hwmark.checkers.histories.aborted_reads import aborted_reads
+from hwmark.checkers.histories.aborted_reads import aborted_reads, values_nobody_sent
 from hwmark.checkers.histories.evidence import Evidence
+from hwmark.checkers.histories.kinds import (
+    DUPLICATE,
+    G1A,
+    INCONSISTENT_OFFSETS,
+    KINDS,
+    LOST_WRITE,
+    MISSING,
+    NEVER_GENERATED,
+    NO_WRITER,
+    UNSEEN,
+    Anomaly,
+)
 from hwmark.checkers.histories.log_conflicts import duplicates, inconsistent_offsets
 from hwmark.checkers.histories.losses import (
     has_closing_read,
@@ -24,53 +33,44 @@ from hwmark.checkers.histories.losses import (
     missing_from_closing_read,
     unseen,
 )
-from hwmark.checkers.histories.report import (
-    CHECKED,
-    DUPLICATE,
-    G1A,
-    INCONSISTENT_OFFSETS,
-    LOST_WRITE,
-    MISSING,
-    NO_CLOSING_READ,
-    NOT_CHECKED_YET,
-    NOT_IMPLEMENTED,
-    UNSEEN,
-    Anomaly,
-    HistoryReport,
-    allowed_types,
-)
+from hwmark.checkers.histories.report import NO_CLOSING_READ, NOT_IMPLEMENTED, HistoryReport, Options
 from hwmark.traces.history import History
 
-__all__ = ["Anomaly", "HistoryReport", "check"]
+__all__ = ["Anomaly", "HistoryReport", "Options", "check"]
 
-CHECKS = {
+Found = dict[str, list[Anomaly]]
+
+# One type each.
+CHECKS: dict[str, Callable[[Evidence], list[Anomaly]]] = {
     MISSING: missing_from_closing_read,
     LOST_WRITE: lost_writes,
     UNSEEN: unseen,
     INCONSISTENT_OFFSETS: inconsistent_offsets,
     DUPLICATE: duplicates,
     G1A: aborted_reads,
+    NO_WRITER: values_nobody_sent,
 }
+# Several types at once: the types that are looked for, and how.
+JOINT_CHECKS: list[tuple[tuple[str, ...], Callable[[Evidence, Options], Found]]] = []
 
 
-def check(history: History, *, allow: Iterable[str] = (), via: str = "assign", ww_deps: bool = False) -> HistoryReport:
-    """Look for every anomaly and judge the history.
-
-    `allow` names anomaly types that shall not count against it; `via` is how its consumers got their partitions
-    (`assign` or `subscribe`); `ww_deps` says that cycles were to count write-write dependencies. The latter two excuse
-    types of `report.NOT_CHECKED_YET` only.
-    """
+def check(
+    history: History,
+    *,
+    allow: Iterable[str] = (),
+    via: str = "assign",
+    ww_deps: bool = False,
+    compat: bool = False,
+) -> HistoryReport:
+    """Look for every anomaly and judge the history; the options are those of `Options`."""
+    options = Options(frozenset(allow), via, ww_deps, compat)
     evidence = Evidence(history)
-    not_checked = dict.fromkeys(NOT_CHECKED_YET, NOT_IMPLEMENTED)
-    if not has_closing_read(evidence):
-        not_checked[MISSING] = NO_CLOSING_READ
-    checked = tuple(name for name in CHECKED if name not in not_checked)
-    found = {name: CHECKS[name](evidence) for name in checked}
+    found, not_checked = _look_for_all(evidence, options)
     return HistoryReport(
         file=history.file,
-        anomalies={name: instances for name, instances in found.items() if instances},
-        allowed=allowed_types(frozenset(allow), via, ww_deps),
-        checked=checked,
+        anomalies={name: found[name] for name in KINDS if found.get(name)},
+        allowed=options.allowed(),
+        checked=tuple(name for name in KINDS if name not in not_checked),
         not_checked=not_checked,
         ops=history.counts(),
         ignored=history.ignored(),
@@ -78,6 +78,17 @@ def check(history: History, *, allow: Iterable[str] = (), via: str = "assign", w
         acknowledged=_acknowledged_per_key(evidence),
         unacknowledged_present=int((in_closing_read(evidence) & ~evidence.acknowledged).sum()),
     )
+
+
+def _look_for_all(evidence: Evidence, options: Options) -> tuple[Found, dict[str, str]]:
+    """What every check found, and the types that none looked for with the reason."""
+    not_checked = dict(NEVER_GENERATED)
+    if not has_closing_read(evidence):
+        not_checked[MISSING] = NO_CLOSING_READ
+    found = {name: look(evidence) for name, look in CHECKS.items() if name not in not_checked}
+    for names, look_for in JOINT_CHECKS:
+        found |= {name: [] for name in names} | look_for(evidence, options)
+    return found, not_checked | {name: NOT_IMPLEMENTED for name in KINDS if name not in found | not_checked}
 
 
 def _acknowledged_per_key(evidence: Evidence) -> dict[str, int]:

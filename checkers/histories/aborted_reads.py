@@ -1,10 +1,10 @@
-"""G1a: a client read what a failed operation had sent, although the system had said that it never happened."""
+"""Reads of what never happened: sent by a failed operation (G1a), or by nobody at all."""
 
 from __future__ import annotations
 
 import numpy as np
-from hwmark.checkers.histories.evidence import Evidence
-from hwmark.checkers.histories.report import Anomaly
+from hwmark.checkers.histories.evidence import NOWHERE, Evidence
+from hwmark.checkers.histories.kinds import Anomaly
 
 
 def aborted_reads(evidence: Evidence) -> list[Anomaly]:
@@ -21,6 +21,30 @@ def aborted_reads(evidence: Evidence) -> list[Anomaly]:
                 "reader": int(operations.index[operation[row]]),
                 "offset": _offset(int(evidence.history.micro.offset[row])),
                 "time": int(operations.completed_at[operation[row]]),
+            }
+        )
+    return found
+
+
+def values_nobody_sent(evidence: Evidence) -> list[Anomaly]:
+    """Reads, by any operation, of messages that nobody is recorded as sending: {key, value, reader, offset, time}.
+
+    One entry per message, for the first operation that read it. Either the recording lacks an operation, or the cluster
+    made a message up.
+    """
+    history = evidence.history
+    rows = np.flatnonzero(~evidence.is_send & (evidence.writer[evidence.message] == NOWHERE))
+    _, first = np.unique(evidence.message[rows], return_index=True)
+    found = []
+    for row in rows[first]:
+        message, operation = evidence.message[row], history.micro.operation[row]
+        found.append(
+            {
+                "key": evidence.key_of(message),
+                "value": evidence.value_of(message),
+                "reader": int(history.operations.index[operation]),
+                "offset": _offset(int(history.micro.offset[row])),
+                "time": int(history.operations.completed_at[operation]),
             }
         )
     return found

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from hwmark.checkers.histories.numbering import Numbering
 from hwmark.traces.history import NO_OFFSET, Closing, History, Key, Outcome, Value
 from numpy.typing import NDArray
 
@@ -24,7 +26,7 @@ NOWHERE = -1
 class Places:
     """Distinct places (key, offset, message), sorted so; `index` counts a key's distinct offsets from 0."""
 
-    key: Rows
+    key: NDArray[np.int32]
     offset: Rows
     message: Rows
     index: Rows
@@ -42,16 +44,16 @@ class Evidence:
     def __init__(self, history: History) -> None:
         self.history = history
         micro, operations = history.micro, history.operations
-        pairs = micro.key.astype(np.int64) * max(1, len(history.values)) + micro.value
-        codes, message = np.unique(pairs, return_inverse=True)
-        self.message: Rows = message.reshape(-1)
-        self.message_key: Rows = codes // max(1, len(history.values))
-        self.message_value: Rows = codes % max(1, len(history.values))
-        self.is_send: Mask = micro.is_send == 1
+        messages = Numbering(micro.key, micro.value, len(history.keys))
+        self.message: NDArray[np.int32] = messages.of
+        self.message_key: NDArray[np.int32] = messages.group
+        self.message_value: Rows = messages.number
+        self.is_send: Mask = micro.is_send
         self.closing: NDArray[np.int8] = operations.closing[micro.operation]
         self.outcome: NDArray[np.int8] = operations.outcome[micro.operation]
         self.is_raw_read: Mask = ~self.is_send & (self.closing == Closing.READ_UNCOMMITTED)
-        self.is_ok_read: Mask = ~self.is_send & ~self.is_raw_read & (self.outcome == Outcome.OK)
+        self.is_read: Mask = ~self.is_send & ~self.is_raw_read
+        self.is_ok_read: Mask = self.is_read & (self.outcome == Outcome.OK)
 
     def __len__(self) -> int:
         return len(self.message_key)
@@ -112,20 +114,24 @@ class Evidence:
     @cached_property
     def log(self) -> Places:
         """The log as anything ever saw it."""
-        return self._places(self._is_seen_by_clients | (self.is_raw_read & (self.history.micro.offset != NO_OFFSET)))
+        raw = self.is_raw_read & (self.history.micro.offset != NO_OFFSET)
+        return self._places(self._is_seen_by_clients | raw) if raw.any() else self.version_order
 
     def _places(self, of: Mask) -> Places:
-        """Sort the places of the given micro-operations and number the offsets of each key."""
+        """The places of the given micro-operations; almost every offset has one message, others are sorted in."""
         rows = np.flatnonzero(of)
-        message, offset = self.message[rows], self.history.micro.offset[rows]
-        order = np.lexsort((message, offset, self.message_key[message]))
-        message, offset = message[order], offset[order]
-        key = self.message_key[message]
-        new_key, new_offset = changes(key), changes(key, offset)
-        distinct = new_offset | changes(message)
-        index = np.cumsum(new_offset) - 1
-        index -= np.maximum.accumulate(np.where(new_key, index, 0)) if len(index) else 0
-        return Places(key[distinct], offset[distinct], message[distinct], index[distinct])
+        message = self.message[rows]
+        places = Numbering(self.message_key[message], self.history.micro.offset[rows], len(self.history.keys))
+        first = np.empty(len(places), dtype=np.int64)
+        first[places.of] = message
+        pair = np.arange(len(places)) * len(self) + first
+        conflicting = np.flatnonzero(first[places.of] != message)
+        others = np.unique(places.of[conflicting].astype(np.int64) * len(self) + message[conflicting])
+        pair = np.insert(pair, np.searchsorted(pair, others), others)
+        place, first = np.divmod(pair, len(self)) if len(pair) else (pair, pair)
+        start = np.searchsorted(places.group, np.arange(len(self.history.keys)))
+        key = places.group[place]
+        return Places(key, places.number[place], first, place - start[key])
 
     @cached_property
     def first_index(self) -> Rows:
@@ -143,6 +149,24 @@ class Evidence:
         return last
 
     @cached_property
+    def chosen(self) -> Rows:
+        """The message that stands for each position of the version order, the keys one after the other.
+
+        Where several were seen, the one with the smallest value number: any choice would do, this one is deterministic.
+        """
+        order = self.version_order
+        return order.message[changes(order.key, order.index)]
+
+    @cached_property
+    def position(self) -> Rows:
+        """Each message's last position in its key's version order for which it is chosen, else NOWHERE."""
+        order = self.version_order
+        of_place = order.index[changes(order.key, order.index)]
+        position = np.full(len(self), NOWHERE, dtype=np.int64)
+        position[self.chosen] = of_place
+        return position
+
+    @cached_property
     def offset(self) -> Rows:
         """Each message's offset: the one its writer was told, else the last at which it was seen, else NO_OFFSET."""
         micro = self.history.micro
@@ -158,10 +182,10 @@ class Evidence:
 
     def value_of(self, message: int) -> Value:
         """The value of a message, as recorded."""
-        return self.history.values[int(self.message_value[message])]
+        return self.history.value(int(self.message_value[message]))
 
 
-def changes(*columns: Rows) -> Mask:
+def changes(*columns: NDArray[Any]) -> Mask:
     """Where a row differs from the row before in any of the columns; the first row always does."""
     changed = np.zeros(len(columns[0]), dtype=bool)
     changed[:1] = True

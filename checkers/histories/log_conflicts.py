@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hwmark.checkers.histories.evidence import Evidence, Places, Rows, changes
-from hwmark.checkers.histories.report import Anomaly
+from hwmark.checkers.histories.kinds import Anomaly
+from hwmark.traces.history import Value
+from numpy.typing import NDArray
 
 
 def inconsistent_offsets(evidence: Evidence) -> list[Anomaly]:
@@ -47,7 +51,7 @@ def duplicates(evidence: Evidence) -> list[Anomaly]:
     return found
 
 
-def _groups(*columns: Rows) -> tuple[Rows, Rows]:
+def _groups(*columns: NDArray[Any]) -> tuple[Rows, Rows]:
     """Starts and ends (exclusive) of the runs of equal rows."""
     starts = np.flatnonzero(changes(*columns))
     return starts, np.append(starts[1:], len(columns[0]))
@@ -66,6 +70,6 @@ def _index_of(order: Places, key: int, offset: int) -> int | None:
     return int(order.index[at]) if at < high and order.offset[at] == offset else None
 
 
-def _sorted_values(evidence: Evidence, messages: Rows) -> list[int | str]:
+def _sorted_values(evidence: Evidence, messages: Rows) -> list[Value]:
     """The messages' values, numbers before texts."""
     return sorted((evidence.value_of(m) for m in messages), key=lambda v: (isinstance(v, str), v))

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 from hwmark.checkers.histories.evidence import NOWHERE, Evidence, Mask, Rows
-from hwmark.checkers.histories.report import Anomaly
+from hwmark.checkers.histories.kinds import Anomaly
 from hwmark.traces.history import NO_OFFSET, NO_TIME, Closing, Function, Outcome, Value
 
 
@@ -20,7 +20,8 @@ def lost_writes(evidence: Evidence) -> list[Anomaly]:
     bound = np.full(len(evidence.history.keys), NOWHERE, dtype=np.int64)
     np.maximum.at(bound, evidence.message_key[evidence.read], evidence.first_index[evidence.read])
     must_be_read = (evidence.last_index != NOWHERE) & (evidence.last_index <= bound[evidence.message_key])
-    lost = must_be_read & ~evidence.read & evidence.committed[evidence.writer]
+    is_committed = (evidence.writer != NOWHERE) & evidence.committed[evidence.writer]
+    lost = must_be_read & ~evidence.read & is_committed
     reader_at_bound = _readers_at(evidence, bound)
     index = evidence.history.operations.index
     found = []

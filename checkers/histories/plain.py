@@ -25,6 +25,7 @@ def check_plain(records: Iterable[Record]) -> Facts:
         "inconsistent-offsets": _inconsistent(ops),
         "duplicate": _duplicates(ops),
         "G1a": _aborted_reads(ops),
+        "no-writer-of-value": _phantoms(ops),
     }
     return {name: sorted(facts, key=repr) for name, facts in looked_for.items() if facts}
 
@@ -127,6 +128,12 @@ def _aborted_reads(ops: list[Record]) -> list[tuple[Any, ...]]:
     return [(*m, writer[m]["index"], op["index"]) for op in readers for m, _ in _reads(op) if m in failed]
 
 
+def _phantoms(ops: list[Record]) -> list[tuple[Any, ...]]:
+    writer = _writers(ops)
+    reader = {m: op["index"] for op in ops[::-1] for m, _ in _reads(op) if m not in writer}
+    return [(*message, index) for message, index in reader.items()]
+
+
 def _lost(ops: list[Record]) -> list[tuple[Any, ...]]:
     ok_read, writer = _ok_read(ops), _writers(ops)
     lost = []
@@ -137,7 +144,7 @@ def _lost(ops: list[Record]) -> list[tuple[Any, ...]]:
         for value, from_the_end in last.items():
             if len(order) - 1 - from_the_end > bound or (key, value) in ok_read:
                 continue
-            if _is_committed(writer[key, value], ok_read):
+            if (key, value) in writer and _is_committed(writer[key, value], ok_read):
                 lost.append((key, value, first[value], bound, writer[key, value]["index"]))
     return lost
 

@@ -6,48 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hwmark.checkers.histories.kinds import KINDS, Anomaly
 from hwmark.checkers.verdict import Holds, Verdict, Violated
 
-Anomaly = dict[str, Any]
-
-LOST_WRITE = "lost-write"
-MISSING = "missing-from-final-read"
-DUPLICATE = "duplicate"
-INCONSISTENT_OFFSETS = "inconsistent-offsets"
-G1A = "G1a"
-UNSEEN = "unseen"
-
-CHECKED = {
-    MISSING: "an acknowledged value that the complete closing read does not contain",
-    LOST_WRITE: "a committed value that nobody ever read, although readers got past its offset",
-    UNSEEN: "an acknowledged value that no reader had seen when the recording ended",
-    INCONSISTENT_OFFSETS: "different values were seen at one offset of a partition",
-    DUPLICATE: "one value was seen at several offsets of a partition",
-    G1A: "a reader was handed a value of a failed (aborted) operation",
-}
-NOT_CHECKED_YET = (
-    "G0",
-    "G0-process",
-    "G0-realtime",
-    "G1c",
-    "G1c-process",
-    "G1c-realtime",
-    "PL-1-cycle-exists",
-    "PL-2-cycle-exists",
-    "cycle-search-timeout",
-    "empty-transaction-graph",
-    "int-nonmonotonic-poll",
-    "int-nonmonotonic-send",
-    "int-poll-skip",
-    "int-send-skip",
-    "nonmonotonic-poll",
-    "nonmonotonic-send",
-    "poll-skip",
-    "precommitted-read",
-    "strong-PL-1-cycle-exists",
-    "strong-PL-2-cycle-exists",
-)
-KNOWN = (*CHECKED, *NOT_CHECKED_YET)
 NO_CLOSING_READ = "the recording has no complete closing read (polls marked final: read_committed)"
 NOT_IMPLEMENTED = "this version does not look for it"
 
@@ -107,7 +68,14 @@ class HistoryReport:
             "valid": self.valid,
             "error_types": self.error_types,
             "bad_error_types": self.bad_error_types,
-            "anomalies": dict(self.anomalies),
+            "anomalies": {
+                name: [
+                    instance | {"sentence": kind.sentence(instance), "operations": kind.operations(instance)}
+                    for instance in instances
+                ]
+                for name, instances in self.anomalies.items()
+                for kind in [KINDS[name]]
+            },
             "checked": list(self.checked),
             "not_checked": dict(self.not_checked),
             "ops": dict(self.ops),
@@ -118,9 +86,23 @@ class HistoryReport:
         }
 
 
-def allowed_types(allow: frozenset[str], via: str, ww_deps: bool) -> frozenset[str]:
-    """The anomaly types that do not count: those never meant to, those the options excuse, those the user allows."""
-    allowed = ALLOWED_ALWAYS | allow
-    if via == "subscribe":
-        allowed |= ALLOWED_VIA_SUBSCRIBE
-    return allowed | ALLOWED_WITH_WW if ww_deps else allowed
+@dataclass(frozen=True)
+class Options:
+    """How a history is judged.
+
+    `allow` names anomaly types that shall not count against it; `via` is how its consumers got their partitions
+    (`assign` or `subscribe`); `ww_deps` makes cycles count write-write dependencies; `compat` adds the reference's
+    quirks.
+    """
+
+    allow: frozenset[str] = frozenset()
+    via: str = "assign"
+    ww_deps: bool = False
+    compat: bool = False
+
+    def allowed(self) -> frozenset[str]:
+        """The types that do not count: those never meant to, those the options excuse, those the user allows."""
+        allowed = ALLOWED_ALWAYS | self.allow
+        if self.via == "subscribe":
+            allowed |= ALLOWED_VIA_SUBSCRIBE
+        return allowed | ALLOWED_WITH_WW if self.ww_deps else allowed

@@ -7,21 +7,22 @@ import shutil
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import groupby
 from typing import Any
 
-from hwmark.checkers.histories.report import (
-    CHECKED,
+from hwmark.checkers.histories.kinds import (
     DUPLICATE,
     G1A,
     INCONSISTENT_OFFSETS,
+    KINDS,
     LOST_WRITE,
     MISSING,
-    NOT_IMPLEMENTED,
     UNSEEN,
     Anomaly,
-    HistoryReport,
+    Kind,
 )
+from hwmark.checkers.histories.report import NOT_IMPLEMENTED, HistoryReport
 from hwmark.traces.history import Fault, History, Outcome
 
 _SAME = "the {count:,} values that the closing read misses"
@@ -33,9 +34,8 @@ FAULTS_MAX = 24
 def describe(history: History, report: HistoryReport) -> str:
     """The whole report as text: verdict, what was recorded, every anomaly by partition, what was not looked for."""
     lines = [_headline(report), "", *_recorded(history, report)]
-    for name in CHECKED:
-        if name in report.anomalies:
-            lines += ["", *_anomaly(name, report)]
+    for name in report.anomalies:
+        lines += ["", *_anomaly(name, report)]
     return "\n".join([*lines, "", *_coverage(report)])
 
 
@@ -104,7 +104,8 @@ def _anomaly(name: str, report: HistoryReport) -> list[str]:
     instances = report.anomalies[name]
     excused = " (allowed)" if name in report.allowed else ""
     count = sum(instances[0]["unseen"].values()) if name == UNSEEN else len(instances)
-    return [f"  {name}, {counted(count, 'time')}{excused}: {CHECKED[name]}", *_DETAILS[name](instances, report)]
+    details = _DETAILS.get(name, partial(_sentences, KINDS[name]))
+    return [f"  {name}, {counted(count, 'time')}{excused}: {KINDS[name].meaning}", *details(instances, report)]
 
 
 def _missing(instances: list[Anomaly], report: HistoryReport) -> list[str]:
@@ -209,6 +210,11 @@ def _aborted_reads(instances: list[Anomaly], report: HistoryReport) -> list[str]
         told = f"operation {a['writer']} had reported that it failed"
         sentences.append(f"partition {a['key']}: value {a['value']}{place}, {read}; {told}")
     return _examples(sentences)
+
+
+def _sentences(kind: Kind, instances: list[Anomaly], report: HistoryReport) -> list[str]:
+    """A sentence per instance."""
+    return _examples([kind.sentence(instance) for instance in instances])
 
 
 _DETAILS: dict[str, Callable[[list[Anomaly], HistoryReport], list[str]]] = {

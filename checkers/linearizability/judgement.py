@@ -13,10 +13,10 @@ VERDICT_WORDS = {"holds": "linearizable", "violated": "not-linearizable", "unkno
 class Counterexample:
     """Why no order of the operations explains what was seen.
 
-    `operations` is the smallest set found that shows it, by number (their place in the file, from 0); `sentence` says in
-    words what is wrong with them. `longest_partials` are the longest orders that do work before one gets stuck, and
-    `window` is the stretch of time (from, to) in which it gets stuck; a checker whose witness needs neither leaves them
-    empty.
+    `operations` is the smallest set found that shows it, by number (their place in the file, from 0); `sentence` says
+    in words what is wrong with them. `longest_partials` are the longest orders that do work before one gets stuck, and
+    `window` is the stretch of time (from, to) in which it gets stuck; a checker whose witness needs neither leaves
+    them empty.
     """
 
     sentence: str

@@ -1,0 +1,116 @@
+"""Every type of anomaly: what it means, how one instance of it reads, and which operations show it.
+
+Names are those of Jepsen's Kafka workload checker and of Elle, as far as they have them. An instance is plain data
+(`Anomaly`); its sentence is a template over its fields, and the fields that hold operations are named here, so that
+text, JSON and pictures tell the same story.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Anomaly = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of anomaly.
+
+    `meaning` is the type in a sentence, `instance` one of it (a template over its fields), `shown_by` the fields that
+    hold the operations that together show it: indices of records, one or a list.
+    """
+
+    meaning: str
+    instance: str
+    shown_by: tuple[str, ...]
+
+    def sentence(self, anomaly: Anomaly) -> str:
+        """What happened, of one instance."""
+        return self.instance.format_map(anomaly)
+
+    def operations(self, anomaly: Anomaly) -> list[int]:
+        """The smallest set of operations that shows one instance, by index, in order."""
+        found: set[int] = set()
+        for field in self.shown_by:
+            held = anomaly.get(field)
+            found.update(held if isinstance(held, list) else [] if held is None else [held])
+        return sorted(found)
+
+
+MISSING = "missing-from-final-read"
+LOST_WRITE = "lost-write"
+UNSEEN = "unseen"
+INCONSISTENT_OFFSETS = "inconsistent-offsets"
+DUPLICATE = "duplicate"
+G1A = "G1a"
+NO_WRITER = "no-writer-of-value"
+
+KINDS: dict[str, Kind] = {
+    MISSING: Kind(
+        "an acknowledged value that the complete closing read does not contain",
+        "value {value} of key {key}, acknowledged to operation {writer}, is not in the closing read",
+        ("writer",),
+    ),
+    LOST_WRITE: Kind(
+        "a committed value that nobody ever read, although readers got past its offset",
+        "value {value} of key {key}, committed by operation {writer}, was never read, though operation {max-read} read "
+        "on past its place",
+        ("writer", "max-read"),
+    ),
+    UNSEEN: Kind(
+        "an acknowledged value that no reader had seen when the recording ended",
+        "acknowledged values that no reader had seen when the recording ended, per key: {unseen}",
+        (),
+    ),
+    INCONSISTENT_OFFSETS: Kind(
+        "different values were seen at one offset of a partition",
+        "offset {offset} of key {key} held the values {values}",
+        ("operations",),
+    ),
+    DUPLICATE: Kind(
+        "one value was seen at several offsets of a partition",
+        "value {value} of key {key} was seen at the {count} offsets {offsets}",
+        ("operations",),
+    ),
+    G1A: Kind(
+        "a reader was handed a value of a failed (aborted) operation",
+        "operation {reader} read value {value} of key {key}, which operation {writer} sent and reported as failed",
+        ("writer", "reader"),
+    ),
+    NO_WRITER: Kind(
+        "a value was read that nobody is recorded as sending",
+        "operation {reader} read value {value} of key {key}, and no operation of the recording ever sent it",
+        ("reader",),
+    ),
+    "precommitted-read": Kind("an operation read what it had itself only just sent", "", ()),
+    "int-poll-skip": Kind("the polls of one operation passed over values of the log", "", ()),
+    "int-nonmonotonic-poll": Kind("the polls of one operation went back in the log, or stood still", "", ()),
+    "int-send-skip": Kind("between two sends of one operation lie values of others", "", ()),
+    "int-nonmonotonic-send": Kind("the sends of one operation stand in the log in another order", "", ()),
+    "poll-skip": Kind("a consumer's next poll passed over values of the log", "", ()),
+    "nonmonotonic-poll": Kind("a consumer's next poll went back in the log, or stood still", "", ()),
+    "nonmonotonic-send": Kind("a process's later send stands earlier in the log", "", ()),
+    "G0": Kind("a cycle of writes: each operation wrote a value before the next one's", "", ()),
+    "G1c": Kind("a cycle of reads and writes: each operation depends on the one before", "", ()),
+    "G0-realtime": Kind("a cycle of writes, given which operations ended before others began", "", ()),
+    "G1c-realtime": Kind("a cycle of reads and writes, given which operations ended before others began", "", ()),
+    "PL-1-cycle-exists": Kind("operations that depend on each other through writes alone", "", ()),
+    "PL-2-cycle-exists": Kind("operations that depend on each other through reads and writes", "", ()),
+    "strong-PL-1-cycle-exists": Kind("operations that depend on each other through writes and real time", "", ()),
+    "strong-PL-2-cycle-exists": Kind(
+        "operations that depend on each other through reads, writes and real time", "", ()
+    ),
+    "empty-transaction-graph": Kind("no two operations are related, so that nothing could be checked", "", ()),
+    "torn-transaction": Kind("a committed transaction of which a complete read has one part and lacks another", "", ()),
+    "aborted-visible": Kind("a value of a transaction that was never committed, visible to read_committed", "", ()),
+    "processed-twice": Kind("two committed transactions of a group processed the same record", "", ()),
+    "processed-never": Kind("a group committed an offset past a record that it had not processed", "", ()),
+}
+
+NEVER_GENERATED = {
+    "G0-process": "there are no process edges in this checker, as in the reference",
+    "G1c-process": "there are no process edges in this checker, as in the reference",
+    "cycle-search-timeout": "the search for cycles has no time limit here",
+}
+KNOWN = (*KINDS, *NEVER_GENERATED)
