@@ -32,8 +32,10 @@ def values_nobody_sent(evidence: Evidence) -> list[Anomaly]:
     One entry per message, for the first operation that read it. Either the recording lacks an operation, or the cluster
     made a message up.
     """
-    history = evidence.history
-    rows = np.flatnonzero(~evidence.is_send & (evidence.writer[evidence.message] == NOWHERE))
+    history, is_unsent = evidence.history, evidence.writer == NOWHERE
+    if not is_unsent.any():
+        return []
+    rows = np.flatnonzero(is_unsent[evidence.message])
     _, first = np.unique(evidence.message[rows], return_index=True)
     found = []
     for row in rows[first]:

@@ -118,20 +118,24 @@ class Evidence:
         return self._places(self._is_seen_by_clients | raw) if raw.any() else self.version_order
 
     def _places(self, of: Mask) -> Places:
-        """The places of the given micro-operations; almost every offset has one message, others are sorted in."""
-        rows = np.flatnonzero(of)
-        message = self.message[rows]
-        places = Numbering(self.message_key[message], self.history.micro.offset[rows], len(self.history.keys))
-        first = np.empty(len(places), dtype=np.int64)
-        first[places.of] = message
-        pair = np.arange(len(places)) * len(self) + first
-        conflicting = np.flatnonzero(first[places.of] != message)
-        others = np.unique(places.of[conflicting].astype(np.int64) * len(self) + message[conflicting])
-        pair = np.insert(pair, np.searchsorted(pair, others), others)
-        place, first = np.divmod(pair, len(self)) if len(pair) else (pair, pair)
-        start = np.searchsorted(places.group, np.arange(len(self.history.keys)))
+        """The places of the given micro-operations.
+
+        Almost every message has one place, however often it is read: only those few micro-operations that saw it
+        elsewhere are compared with each other.
+        """
+        offset = self.history.micro.offset
+        somewhere = np.full(len(self), NO_OFFSET, dtype=np.int64)
+        somewhere[self.message[of]] = offset[of]
+        elsewhere = np.flatnonzero(of & (offset != somewhere[self.message]))
+        placed = np.flatnonzero(somewhere != NO_OFFSET)
+        message = np.concatenate((placed, self.message[elsewhere]))
+        at = np.concatenate((somewhere[placed], offset[elsewhere]))
+        places = Numbering(self.message_key[message], at, len(self.history.keys))
+        pair = np.sort(places.of.astype(np.int64) * len(self) + message, kind="stable")
+        place, message = np.divmod(pair[changes(pair)], max(1, len(self)))
         key = places.group[place]
-        return Places(key, places.number[place], first, place - start[key])
+        start = np.searchsorted(places.group, np.arange(len(self.history.keys)))
+        return Places(key, places.number[place], message, place - start[key])
 
     @cached_property
     def first_index(self) -> Rows:
@@ -170,9 +174,9 @@ class Evidence:
     def offset(self) -> Rows:
         """Each message's offset: the one its writer was told, else the last at which it was seen, else NO_OFFSET."""
         micro = self.history.micro
-        known = np.flatnonzero((micro.offset != NO_OFFSET) & (~self.is_send | (self.outcome != Outcome.FAIL)))
+        is_known = micro.offset != NO_OFFSET
         offset = np.full(len(self), NO_OFFSET, dtype=np.int64)
-        for rows in (known[~self.is_send[known]], known[self.is_send[known]]):
+        for rows in (is_known & ~self.is_send, is_known & self.is_send & (self.outcome != Outcome.FAIL)):
             offset[self.message[rows]] = micro.offset[rows]
         return offset
 

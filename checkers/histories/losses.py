@@ -22,6 +22,8 @@ def lost_writes(evidence: Evidence) -> list[Anomaly]:
     must_be_read = (evidence.last_index != NOWHERE) & (evidence.last_index <= bound[evidence.message_key])
     is_committed = (evidence.writer != NOWHERE) & evidence.committed[evidence.writer]
     lost = must_be_read & ~evidence.read & is_committed
+    if not lost.any():
+        return []
     reader_at_bound = _readers_at(evidence, bound)
     index = evidence.history.operations.index
     found = []
@@ -95,6 +97,8 @@ def _last_ok_time(evidence: Evidence) -> int:
 def _in_log_order(evidence: Evidence, messages: Mask) -> list[int]:
     """The messages of a mask by key, offset and acknowledgement."""
     rows = np.flatnonzero(messages)
+    if not len(rows):  # before asking for every message's offset
+        return []
     order = np.lexsort((evidence.writer[rows], evidence.offset[rows], evidence.message_key[rows]))
     return rows[order].tolist()  # type: ignore[no-any-return]
 
