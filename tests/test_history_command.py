@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hwmark.checkers.cli import main
+from hwmark.checkers.histories import check, stream
 from hwmark.checkers.histories.kinds import KNOWN
+from hwmark.checkers.histories.stream import report_pieces
 from hwmark.checkers.histories.text import compact
+from hwmark.traces.history import read_history
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "traces" / "recorded"
@@ -53,6 +57,27 @@ def test_several_files_give_the_worst_status(capsys: pytest.CaptureFixture[str],
     status, report, err = answer(capsys, LOSSY, absent, VALID)
     assert status == 2 and [f["valid"] for f in report["files"]] == [False, None, True]
     assert err.startswith(f"hwmark: {absent}: ") and err.count("\n") == 1 and report["files"][1]["error"] in err
+
+
+def test_json_is_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is written piece by piece is what pictures get whole."""
+    judged = check(read_history(LOSSY)).to_json()
+    report = answer(capsys, LOSSY)[1]
+    assert {name: report[name] for name in judged} == json.loads(orjson.dumps(judged))
+    assert report.keys() - judged.keys() == {"seconds", "dropped"} and report["dropped"] == []
+
+
+def test_more_anomalies_than_one_piece_of_json_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = check(read_history(LOSSY))
+    for piece in (1, 7, 87, 88, 89):
+        monkeypatch.setattr(stream, "PIECE", piece)
+        assert json.loads(b"".join(report_pieces(report, {}))) == json.loads(orjson.dumps(report.to_json()))
+
+
+def test_standard_input_can_be_read_only_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["history", "-", VALID, "-"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err == "hwmark: -: standard input is given twice; expected it once\n"
 
 
 def test_allowed_anomalies_are_reported_but_not_held_against_it(capsys: pytest.CaptureFixture[str]) -> None:

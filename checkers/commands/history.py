@@ -5,29 +5,40 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from hwmark.checkers.commands.answers import print_json
 from hwmark.checkers.verdict import EXIT_BAD_INPUT, exit_status
 from hwmark.traces.errors import BadInputError
+
+if TYPE_CHECKING:
+    from hwmark.checkers.histories import HistoryReport
+    from hwmark.traces.history import History
+
+STANDARD_INPUT = "-"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="a history, JSON lines in the format of Jepsen's Kafka workload"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a history in the format of Jepsen's Kafka workload; - reads standard input",
     )
     parser.add_argument(
         "--via",
         choices=("assign", "subscribe"),
         default="assign",
-        help="how its consumers got their partitions; subscribe excuses poll-skip and nonmonotonic-poll, "
-        "which are not looked for yet (default: assign)",
+        help="how its consumers got their partitions; subscribe excuses poll-skip and nonmonotonic-poll, which a "
+        "rebalance explains (default: assign)",
     )
     parser.add_argument(
         "--ww-deps",
         action="store_true",
-        help="count write-write dependencies in cycles; excuses G1c and its kin, which are not looked for yet",
+        help="count in cycles that one write came before another; excuses G1c and its kin, because Kafka does not "
+        "isolate writes",
     )
     parser.add_argument(
         "--allow",
@@ -37,19 +48,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="ANOMALY",
         help="report these anomalies, but do not call a history invalid for them (give the files first)",
     )
+    parser.add_argument("--compat", action="store_true", help="reproduce the quirks of Jepsen's checker too")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output instead of text")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge every file; an unusable one does not keep the others from being judged."""
     _refuse_unknown(arguments.allow)
+    if arguments.files.count(STANDARD_INPUT) > 1:
+        raise BadInputError(STANDARD_INPUT, None, "standard input is given twice; expected it once")
     started = time.perf_counter()
-    judged = [_judge(file, arguments) for file in arguments.files]
-    if arguments.json:
-        reports = [report for _, report in judged]
-        together = reports[0] if len(reports) == 1 else {"files": reports}
-        print_json(together | {"seconds": round(time.perf_counter() - started, 6)})
-    return max(status for status, _ in judged)
+    alone = len(arguments.files) == 1
+    judged = (_judge(file, arguments, alone) for file in arguments.files)
+    tell = _tell_json if arguments.json else _tell_text
+    return max(tell(judged, alone, started))
 
 
 def _refuse_unknown(allow: list[str]) -> None:
@@ -61,22 +73,62 @@ def _refuse_unknown(allow: list[str]) -> None:
             raise BadInputError("--allow", None, f"unknown anomaly {name!r}; known are {', '.join(sorted(KNOWN))}")
 
 
-def _judge(file: str, arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
-    """The exit status and the JSON report of one file; the text for people is printed."""
+@dataclass(frozen=True)
+class Judged:
+    """One file's history with its report and what JSON adds to it; of an unusable file only why."""
+
+    file: str
+    status: int
+    read: tuple[History, HistoryReport] | None
+    more: dict[str, Any]
+
+
+def _judge(file: str, arguments: argparse.Namespace, alone: bool) -> Judged:
+    """Judge one file; raises BadInputError if it is unusable and the only one."""
     from hwmark.checkers.histories import check
-    from hwmark.checkers.histories.text import describe
     from hwmark.traces.history import read_history
 
     started = time.perf_counter()
     try:
         history = read_history(file)
     except BadInputError as error:
-        if len(arguments.files) == 1:
+        if alone:
             raise
-        print(f"hwmark: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT, {"file": file, "valid": None, "error": str(error)}
-    report = check(history, allow=arguments.allow, via=arguments.via, ww_deps=arguments.ww_deps)
-    if not arguments.json:
-        print(describe(history, report), end="\n\n" if len(arguments.files) > 1 else "\n", file=sys.stderr)
-    elapsed = round(time.perf_counter() - started, 6)
-    return exit_status(report.verdict()), report.to_json() | {"seconds": elapsed}
+        return Judged(file, EXIT_BAD_INPUT, None, {"error": str(error)})
+    report = check(
+        history, allow=arguments.allow, via=arguments.via, ww_deps=arguments.ww_deps, compat=arguments.compat
+    )
+    dropped = [{"line": line, "reason": reason} for line, reason in history.dropped]
+    more = {"dropped": dropped, "seconds": round(time.perf_counter() - started, 6)}
+    return Judged(file, exit_status(report.verdict()), (history, report), more)
+
+
+def _tell_text(judged: Iterable[Judged], alone: bool, started: float) -> Iterator[int]:
+    """The reports for people, on standard error; yields the exit statuses."""
+    from hwmark.checkers.histories.text import describe
+
+    for one in judged:
+        if one.read is None:
+            print(f"hwmark: {one.more['error']}", file=sys.stderr)
+        else:
+            print(describe(*one.read), end="\n" if alone else "\n\n", file=sys.stderr)
+        yield one.status
+
+
+def _tell_json(judged: Iterable[Judged], alone: bool, started: float) -> Iterator[int]:
+    """One JSON object on standard output, written file by file and piece by piece; yields the exit statuses."""
+    import orjson
+    from hwmark.checkers.histories.stream import report_pieces
+
+    out = sys.stdout.write
+    for number, one in enumerate(judged):
+        if not alone:
+            out(", " if number else '{"files": [')
+        if one.read is None:
+            print(f"hwmark: {one.more['error']}", file=sys.stderr)
+            out(orjson.dumps({"file": one.file, "valid": None} | one.more).decode())
+        else:
+            for piece in report_pieces(one.read[1], one.more):
+                out(piece.decode())
+        yield one.status
+    out("\n" if alone else f'], "seconds": {time.perf_counter() - started:.6f}}}\n')

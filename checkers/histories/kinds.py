@@ -37,6 +37,10 @@ class Kind:
             found.update(held if isinstance(held, list) else [] if held is None else [held])
         return sorted(found)
 
+    def told(self, anomaly: Anomaly) -> Anomaly:
+        """One instance with its sentence and the operations that show it."""
+        return anomaly | {"sentence": self.sentence(anomaly), "operations": self.operations(anomaly)}
+
 
 MISSING = "missing-from-final-read"
 LOST_WRITE = "lost-write"
