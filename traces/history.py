@@ -184,11 +184,14 @@ class History:
         return int((self.operations.function == Function.OTHER).sum())
 
 
-def read_history(path: str | Path) -> History:
-    """Read the history in a file.
+def read_history(path: str | Path, *, lenient: bool = False) -> History:
+    """Read the history in a file, or on standard input if `path` is "-".
 
-    Raises BadInputError, with file and line, for a file that cannot be read or is not a history.
+    JSON lines, a JSON array or EDN (Jepsen's `history.edn`), each also compressed with gzip; which one it is shows in
+    the content. Raises BadInputError, with file and line, for a file that cannot be read or is not a history.
+    If `lenient`, what is wrong is left out instead and told in `History.dropped`; a file of which nothing remains is
+    refused all the same.
     """
-    from hwmark.traces.history_records import parse_file
+    from hwmark.traces.history_files import read
 
-    return parse_file(str(path))
+    return read(str(path), lenient=lenient)
