@@ -22,6 +22,7 @@ from hwmark.checkers.histories.kinds import (
     MISSING,
     NEVER_GENERATED,
     NO_WRITER,
+    PRECOMMITTED,
     UNSEEN,
     Anomaly,
 )
@@ -33,7 +34,9 @@ from hwmark.checkers.histories.losses import (
     missing_from_closing_read,
     unseen,
 )
+from hwmark.checkers.histories.precommitted import precommitted_reads
 from hwmark.checkers.histories.report import NO_CLOSING_READ, NOT_IMPLEMENTED, HistoryReport, Options
+from hwmark.checkers.histories.sequences import SEQUENCE_TYPES, out_of_sequence
 from hwmark.traces.history import History
 
 __all__ = ["Anomaly", "HistoryReport", "Options", "check"]
@@ -49,9 +52,12 @@ CHECKS: dict[str, Callable[[Evidence], list[Anomaly]]] = {
     DUPLICATE: duplicates,
     G1A: aborted_reads,
     NO_WRITER: values_nobody_sent,
+    PRECOMMITTED: precommitted_reads,
 }
 # Several types at once: the types that are looked for, and how.
-JOINT_CHECKS: list[tuple[tuple[str, ...], Callable[[Evidence, Options], Found]]] = []
+JOINT_CHECKS: list[tuple[tuple[str, ...], Callable[[Evidence, Options], Found]]] = [
+    (SEQUENCE_TYPES, out_of_sequence),
+]
 
 
 def check(

@@ -49,23 +49,24 @@ INCONSISTENT_OFFSETS = "inconsistent-offsets"
 DUPLICATE = "duplicate"
 G1A = "G1a"
 NO_WRITER = "no-writer-of-value"
+PRECOMMITTED = "precommitted-read"
 
 KINDS: dict[str, Kind] = {
     MISSING: Kind(
         "an acknowledged value that the complete closing read does not contain",
         "value {value} of key {key}, acknowledged to operation {writer}, is not in the closing read",
-        ("writer",),
+        ("writer", "closing"),
     ),
     LOST_WRITE: Kind(
         "a committed value that nobody ever read, although readers got past its offset",
         "value {value} of key {key}, committed by operation {writer}, was never read, though operation {max-read} read "
         "on past its place",
-        ("writer", "max-read"),
+        ("operations",),
     ),
     UNSEEN: Kind(
         "an acknowledged value that no reader had seen when the recording ended",
-        "acknowledged values that no reader had seen when the recording ended, per key: {unseen}",
-        (),
+        "{count} acknowledged values had been seen by no reader when the recording ended",
+        ("operations",),
     ),
     INCONSISTENT_OFFSETS: Kind(
         "different values were seen at one offset of a partition",
@@ -87,14 +88,49 @@ KINDS: dict[str, Kind] = {
         "operation {reader} read value {value} of key {key}, and no operation of the recording ever sent it",
         ("reader",),
     ),
-    "precommitted-read": Kind("an operation read what it had itself only just sent", "", ()),
-    "int-poll-skip": Kind("the polls of one operation passed over values of the log", "", ()),
-    "int-nonmonotonic-poll": Kind("the polls of one operation went back in the log, or stood still", "", ()),
-    "int-send-skip": Kind("between two sends of one operation lie values of others", "", ()),
-    "int-nonmonotonic-send": Kind("the sends of one operation stand in the log in another order", "", ()),
-    "poll-skip": Kind("a consumer's next poll passed over values of the log", "", ()),
-    "nonmonotonic-poll": Kind("a consumer's next poll went back in the log, or stood still", "", ()),
-    "nonmonotonic-send": Kind("a process's later send stands earlier in the log", "", ()),
+    PRECOMMITTED: Kind(
+        "an operation read what it had itself only just sent",
+        "operation {op} read value {value} of key {key}, which it had itself sent and not yet committed",
+        ("op",),
+    ),
+    "int-poll-skip": Kind(
+        "the polls of one operation passed over values of the log",
+        "operation {op} read value {values[1]} of key {key} right after {values[0]}, passing over {skipped}",
+        ("op",),
+    ),
+    "int-nonmonotonic-poll": Kind(
+        "the polls of one operation went back in the log, or stood still",
+        "operation {op} read value {values[1]} of key {key} right after {values[0]}: a step of {delta} in the log",
+        ("op",),
+    ),
+    "int-send-skip": Kind(
+        "between two sends of one operation lie values of others",
+        "operation {op} sent value {values[1]} to key {key} right after {values[0]}; between them lies {skipped}",
+        ("op",),
+    ),
+    "int-nonmonotonic-send": Kind(
+        "the sends of one operation stand in the log in another order",
+        "operation {op} sent value {values[1]} to key {key} right after {values[0]}: a step of {delta} in the log",
+        ("op",),
+    ),
+    "poll-skip": Kind(
+        "a consumer's next poll passed over values of the log",
+        "operation {ops[1]} read value {values[1]} of key {key}, though its process had only got to {values[0]}, in "
+        "operation {ops[0]}: it passed over {skipped}",
+        ("ops",),
+    ),
+    "nonmonotonic-poll": Kind(
+        "a consumer's next poll went back in the log, or stood still",
+        "operation {ops[1]} read value {values[1]} of key {key}, though its process had got to {values[0]}, in "
+        "operation {ops[0]}: a step of {delta} in the log",
+        ("ops",),
+    ),
+    "nonmonotonic-send": Kind(
+        "a process's later send stands earlier in the log",
+        "operation {ops[1]} sent value {values[1]} to key {key} after {values[0]}, which its process had sent in "
+        "operation {ops[0]}: a step of {delta} in the log",
+        ("ops",),
+    ),
     "G0": Kind("a cycle of writes: each operation wrote a value before the next one's", "", ()),
     "G1c": Kind("a cycle of reads and writes: each operation depends on the one before", "", ()),
     "G0-realtime": Kind("a cycle of writes, given which operations ended before others began", "", ()),
