@@ -47,7 +47,8 @@ def test_json_lists_every_lost_value(capsys: pytest.CaptureFixture[str]) -> None
     assert report["error_types"] == report["bad_error_types"] == ["inconsistent-offsets", "missing-from-final-read"]
     missing = report["anomalies"]["missing-from-final-read"]
     assert len({(a["key"], a["value"]) for a in missing}) == 88
-    assert missing[0].keys() == {"key", "value", "offset", "writer", "process", "time", "sentence", "operations"}
+    fields = {"key", "value", "offset", "writer", "process", "time", "closing", "sentence", "operations"}
+    assert missing[0].keys() == fields
 
 
 def test_several_files_give_the_worst_status(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
