@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 from hwmark.checkers.histories.aborted_reads import aborted_reads, values_nobody_sent
+from hwmark.checkers.histories.cycles import CYCLE_TYPES, cycles
 from hwmark.checkers.histories.evidence import Evidence
 from hwmark.checkers.histories.kinds import (
     DUPLICATE,
@@ -57,6 +58,7 @@ CHECKS: dict[str, Callable[[Evidence], list[Anomaly]]] = {
 # Several types at once: the types that are looked for, and how.
 JOINT_CHECKS: list[tuple[tuple[str, ...], Callable[[Evidence, Options], Found]]] = [
     (SEQUENCE_TYPES, out_of_sequence),
+    (CYCLE_TYPES, cycles),
 ]
 
 

@@ -51,6 +51,10 @@ G1A = "G1a"
 NO_WRITER = "no-writer-of-value"
 PRECOMMITTED = "precommitted-read"
 
+# Sentences of cycles: witnesses tell theirs, step by step.
+_CYCLE = "{story}"
+_CIRCLE = "{scc-size} operations depend on each other in a circle, which {not} rules out; for example {cycle}"
+
 KINDS: dict[str, Kind] = {
     MISSING: Kind(
         "an acknowledged value that the complete closing read does not contain",
@@ -131,17 +135,51 @@ KINDS: dict[str, Kind] = {
         "operation {ops[0]}: a step of {delta} in the log",
         ("ops",),
     ),
-    "G0": Kind("a cycle of writes: each operation wrote a value before the next one's", "", ()),
-    "G1c": Kind("a cycle of reads and writes: each operation depends on the one before", "", ()),
-    "G0-realtime": Kind("a cycle of writes, given which operations ended before others began", "", ()),
-    "G1c-realtime": Kind("a cycle of reads and writes, given which operations ended before others began", "", ()),
-    "PL-1-cycle-exists": Kind("operations that depend on each other through writes alone", "", ()),
-    "PL-2-cycle-exists": Kind("operations that depend on each other through reads and writes", "", ()),
-    "strong-PL-1-cycle-exists": Kind("operations that depend on each other through writes and real time", "", ()),
-    "strong-PL-2-cycle-exists": Kind(
-        "operations that depend on each other through reads, writes and real time", "", ()
+    "G0": Kind(
+        "a cycle of writes: each operation wrote a value before the next one's",
+        _CYCLE,
+        ("cycle",),
     ),
-    "empty-transaction-graph": Kind("no two operations are related, so that nothing could be checked", "", ()),
+    "G1c": Kind(
+        "a cycle of reads and writes: each operation depends on the one before",
+        _CYCLE,
+        ("cycle",),
+    ),
+    "G0-realtime": Kind(
+        "a cycle of writes, given which operations ended before others began",
+        _CYCLE,
+        ("cycle",),
+    ),
+    "G1c-realtime": Kind(
+        "a cycle of reads and writes, given which operations ended before others began",
+        _CYCLE,
+        ("cycle",),
+    ),
+    "PL-1-cycle-exists": Kind(
+        "operations that depend on each other through writes alone",
+        _CIRCLE,
+        ("cycle",),
+    ),
+    "PL-2-cycle-exists": Kind(
+        "operations that depend on each other through reads and writes",
+        _CIRCLE,
+        ("cycle",),
+    ),
+    "strong-PL-1-cycle-exists": Kind(
+        "operations that depend on each other through writes and real time",
+        _CIRCLE,
+        ("cycle",),
+    ),
+    "strong-PL-2-cycle-exists": Kind(
+        "operations that depend on each other through reads, writes and real time",
+        _CIRCLE,
+        ("cycle",),
+    ),
+    "empty-transaction-graph": Kind(
+        "no two operations are related, so that nothing could be checked",
+        "no operation read what another sent, and none began after another had been acknowledged",
+        (),
+    ),
     "torn-transaction": Kind("a committed transaction of which a complete read has one part and lacks another", "", ()),
     "aborted-visible": Kind("a value of a transaction that was never committed, visible to read_committed", "", ()),
     "processed-twice": Kind("two committed transactions of a group processed the same record", "", ()),
