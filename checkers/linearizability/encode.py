@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from hwmark.checkers.linearizability.models import Operation, as_register
+from hwmark.checkers.linearizability.models import MODELS, Operation, as_register
 from hwmark.checkers.linearizability.search_parts import Part
 from hwmark.traces.operations import TIME_MAX
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 # The instructions of the compiled search, as `search_loop` has them; not imported, to do without Numba here.
 MASKED, DIFFERS, FOLLOW, ENQUEUE, DEQUEUE = range(5)
 ANY, ELSEWHERE = -1, 0
+BEFORE_ALL = -1
 ALL_BITS = -1
 STATE_BITS = 62
 COLUMNS = 9
@@ -265,8 +266,6 @@ ENCODERS: dict[str, Callable[[Sequence[Operation], Any], Program | None]] = {
 
 def encode(part: Part) -> Encoding | None:
     """The part as arrays, None if the compiled search cannot take it."""
-    from hwmark.checkers.linearizability.models import MODELS
-
     if type(part.model) is not MODELS.get(part.model.name) or part.model.name not in ENCODERS:
         return None
     distinct = {label: row for row, label in enumerate(dict.fromkeys(part.labels))}
@@ -283,11 +282,12 @@ def _timed(part: Part, program: Program, row: NDArray[np.int64]) -> Encoding:
     call = np.array(part.call, np.int64)
     returned = np.array([TIME_MAX if time is None else time for time in part.returned], np.int64)
     optional = np.array([time is None for time in part.returned], np.bool_)
-    endless = np.zeros(len(call), np.bool_)
+    endless, before = np.zeros((2, len(call)), np.bool_)
     if part.free:
         free = list(part.free)
         call[free], optional[free] = -TIME_MAX, True
-        endless[free] = part.model.finite or part.model.name == "kv-append"
+        endless[free] = part.endless
+        before[list(part.before)] = True
     must, may = np.flatnonzero(~optional), np.flatnonzero(optional)
     if len(may):
         may = may[np.lexsort((call[may], row[may], ~endless[may]))]
@@ -297,7 +297,8 @@ def _timed(part: Part, program: Program, row: NDArray[np.int64]) -> Encoding:
     operations = np.zeros((len(positions), COLUMNS), np.int64)
     operations[:, :6] = instructions[row[positions]]
     operations[:, 6] = np.searchsorted(times, call[positions], "left")
-    groups = _groups(row[may], endless[may], len(must), operations)
+    operations[len(must) :, 6][endless[may]] = BEFORE_ALL
+    groups = _groups(row[may], endless[may], before[may], len(must), operations)
     return Encoding(operations, by_return, groups, [part.numbers[i] for i in positions.tolist()], times, program)
 
 
@@ -310,14 +311,18 @@ def _with_is_read(instructions: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _groups(
-    row: NDArray[np.int64], endless: NDArray[np.bool_], first: int, operations: NDArray[np.int64]
+    row: NDArray[np.int64],
+    endless: NDArray[np.bool_],
+    before: NDArray[np.bool_],
+    first: int,
+    operations: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Groups (start, end, endless) of equal neighbours among the optional operations, which are told their group."""
+    """Groups (start, end, endless, before) of equal neighbours among the optional operations, who learn their group."""
     if not len(row):
-        return np.zeros((0, 3), np.int64)
+        return np.zeros((0, 4), np.int64)
     begins = np.ones(len(row), np.bool_)
     begins[1:] = (row[1:] != row[:-1]) | (endless[1:] != endless[:-1])
     operations[first:, 8] = np.cumsum(begins) - 1
     start = np.flatnonzero(begins)
     end = np.append(start[1:], len(row))
-    return np.column_stack((start + first, end + first, endless[start]))
+    return np.column_stack((start + first, end + first, endless[start], before[start]))

@@ -240,7 +240,6 @@ class KeyValueAppend(Model):
     name = "kv-append"
     functions: ClassVar[Functions | None] = {"get": (KEY, TEXT), "put": (KEY_TEXT, DONE), "append": (KEY_TEXT, DONE)}
     default_init = ""
-    finite = False
 
     def initial(self, init: Any, part: Hashable) -> State:
         """The text of every key."""

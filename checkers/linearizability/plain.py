@@ -15,6 +15,7 @@ from hwmark.checkers.linearizability.search_parts import Part
 from hwmark.traces.operations import TIME_MAX
 
 LOOKS_AT_CLOCK = 256
+BEGIN = -1
 
 
 def search(part: Part, limit: int, stopwatch: Stopwatch) -> Outcome:
@@ -40,24 +41,35 @@ class _Search:
         self.part = part
         positions = range(len(part))
         self.settled = [i for i in positions if part.returned[i] is not None and i not in part.free]
-        self.optional = [i for i in positions if part.returned[i] is None or i in part.free]
-        self.bit = {i: 1 << b for b, i in enumerate(self.settled)}
+        self.optional = [i for i in positions if (part.returned[i] is None or i in part.free) and i not in part.before]
+        self.bit = {BEGIN: 0} | {i: 1 << b for b, i in enumerate(self.settled)}
         self.all_settled = (1 << len(self.settled)) - 1
         for b, i in enumerate(self.optional, len(self.settled)):
-            self.bit[i] = 0 if i in part.free and part.model.finite else 1 << b
+            self.bit[i] = 0 if i in part.free and part.endless else 1 << b
         self.seen: set[tuple[int, State]] = set()
         self.stack: list[tuple[int, Path, Iterator[tuple[int, State]]]] = []
         self.longest: list[Path] = []
         self.longest_size = -1
         self.stuck_at = -TIME_MAX
-        self.enter(0, part.initial, None)
+        self.stack.append((0, None, ((BEGIN, state) for state in self.first_states())))
+
+    def first_states(self) -> Iterator[State]:
+        """The first state, and where there are operations that come before all others, what they may lead to."""
+        waiting, met = [self.part.initial], {self.part.initial}
+        while waiting:
+            state = waiting.pop()
+            yield state
+            for i in self.part.free if self.part.before else ():
+                reached = set(self.part.model.step(state, self.part.operations[i])) - met
+                met |= reached
+                waiting.extend(reached)
 
     def advance(self) -> bool | None:
         """One move; true when every operation that has to happen did, false when nothing is left to try."""
         if not self.stack:
             return False
         done, path, moves = self.stack[-1]
-        if done & self.all_settled == self.all_settled:
+        if done & self.all_settled == self.all_settled and path is not None:
             return True
         for i, state in moves:
             if (done | self.bit[i], state) not in self.seen:
@@ -106,5 +118,6 @@ class _Search:
         backwards = []
         while path is not None:
             i, path = path
-            backwards.append(self.part.numbers[i])
+            if i != BEGIN:
+                backwards.append(self.part.numbers[i])
         return tuple(reversed(backwards))

@@ -13,7 +13,7 @@ GROWTH = 4
 CHUNK = 100_000
 
 
-def search(encoding: Encoding, limit: int, stopwatch: Stopwatch) -> Outcome:
+def search(encoding: Encoding, limit: int, stopwatch: Stopwatch, partials: bool = True) -> Outcome:
     """Look for a legal order of the operations; give up after `limit` configurations."""
     run = _Run(encoding)
     status = run.go_on(limit, stopwatch)
@@ -23,8 +23,8 @@ def search(encoding: Encoding, limit: int, stopwatch: Stopwatch) -> Outcome:
     if status == loop.AT_LIMIT:
         return Outcome(None, configurations, why=stopwatch.why_not(configurations))
     stuck_at = int(encoding.return_times[run.register(loop.FURTHEST)])
-    partials = tuple(_longest(encoding, run.register(loop.LONGEST)))
-    return Outcome(False, configurations, partials=partials, stuck_at=stuck_at)
+    longest = tuple(_longest(encoding, run.register(loop.LONGEST))) if partials else ()
+    return Outcome(False, configurations, partials=longest, stuck_at=stuck_at)
 
 
 def _longest(encoding: Encoding, size: int) -> list[tuple[int, ...]]:
@@ -46,9 +46,12 @@ class _Run:
         words = np.zeros((slots + 63) // 64, np.int64)
         edge_start, edges = _edges(encoding.program.edges)
         self.queue_max = _queue_max(encoding)
-        registers = np.zeros(11, np.int64)
+        registers = np.zeros(loop.REGISTERS, np.int64)
         registers[loop.ENTERING], registers[loop.GOAL], registers[loop.NODE_COUNT] = 1, goal, 1
         registers[loop.STATE] = encoding.program.initial
+        registers[loop.PASSED] = loop.NOT_BEGUN if encoding.groups[:, loop.GROUP_IS_BEFORE].any() else 0
+        registers[loop.READS_LEFT] = operations[:must, loop.IS_READ].sum()
+        registers[loop.NO_WAY_BACK] = not ((operations[:, loop.KIND] == loop.MASKED) & ~_is_read(operations)).any()
         self.arrays = loop.Arrays(
             operations,
             encoding.returns,
@@ -132,6 +135,10 @@ def _longer(array: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     longer = np.empty((size, *array.shape[1:]), array.dtype)
     longer[: len(array)] = array
     return longer
+
+
+def _is_read(operations: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return operations[:, loop.IS_READ] != 0
 
 
 def _power_of_two(least: int) -> int:

@@ -1,6 +1,6 @@
 """The compiled search: operations are rows of integers, a state is one integer, a configuration one row of them.
 
-The search is the one that `plain` writes out, with four things that make it fast:
+The search is the one that `plain` writes out, with five things that make it fast:
 
 - A configuration is the number of returns that it got past, the state, and which of the operations open there took
   effect: every operation that must happen has a slot (a bit) from its call to its return, slots are used again, and the
@@ -8,6 +8,8 @@ The search is the one that `plain` writes out, with four things that make it fas
 - An operation that changes no state whatsoever takes effect as soon as it can, without any alternative: nothing that
   follows could miss it. (This would be wrong for a write that happens to leave the present state as it is: it may be
   needed later.)
+- Of the states that nothing can be read in any more, those that nothing leads back from are left out while there are
+  reads to come.
 - Of equal operations that may never happen, the one that was called first is taken first. One that would change nothing
   is not taken at all.
 - All that was found is kept in arrays, so that the search stops for the clock, or for larger arrays, and goes on.
@@ -31,7 +33,9 @@ ANY = -1
 ELSEWHERE = 0
 IMPOSSIBLE = -1
 # Columns of a group of equal operations that may never happen.
-GROUP_START, GROUP_END, GROUP_IS_ENDLESS = range(3)
+GROUP_START, GROUP_END, GROUP_IS_ENDLESS, GROUP_IS_BEFORE = range(4)
+# Returns behind us while operations that come before all others still may happen: none, and what must happen waits.
+NOT_BEGUN = -1
 # Columns of a node of the queues: the queue without its last value, that value, the head, the queue without its head.
 BEFORE_LAST, LAST, HEAD, TAIL = range(4)
 EMPTY = 0
@@ -39,6 +43,8 @@ EMPTY = 0
 TRAIL, ROW, CANDIDATE = range(3)
 # Registers, which outlive a call of `run`.
 PASSED, STATE, TRAIL_SIZE, FRAME_COUNT, ROW_COUNT, HAPPENED, LONGEST, FURTHEST, ENTERING, GOAL, NODE_COUNT = range(11)
+READS_LEFT, NO_WAY_BACK = 11, 12
+REGISTERS = 13
 # What `run` answers.
 NO_ORDER, ORDER, AT_LIMIT, AT_GOAL, WANTS_ROWS, WANTS_NODES = range(6)
 
@@ -177,7 +183,7 @@ def step(a: Any, operation: Any, state: int) -> int:
         for e in range(a.edge_start[state], a.edge_start[state + 1]):
             if a.edges[e, 0] == operation[READ]:
                 return a.edges[e, 1]
-        return ELSEWHERE
+        return IMPOSSIBLE if a.registers[NO_WAY_BACK] and a.registers[READS_LEFT] else ELSEWHERE
     if kind == ENQUEUE:
         result, a.registers[NODE_COUNT] = enqueue(
             a.nodes, a.node_index, a.registers[NODE_COUNT], state, operation[WRITE]
@@ -188,7 +194,7 @@ def step(a: Any, operation: Any, state: int) -> int:
     return a.nodes[state, TAIL] if state != EMPTY and a.nodes[state, HEAD] == operation[READ] else IMPOSSIBLE
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def happen(a: Any, i: int) -> None:
     """Operation i takes effect now."""
     slot = a.operations[i, SLOT]
@@ -196,6 +202,7 @@ def happen(a: Any, i: int) -> None:
         a.links[0, a.links[1, i]], a.links[1, a.links[0, i]] = a.links[0, i], a.links[1, i]
         a.happened[i] = 1
         a.registers[HAPPENED] += 1
+        a.registers[READS_LEFT] -= a.operations[i, IS_READ]
         a.words[slot >> 6] |= np.int64(1) << (slot & 63)
     elif not a.groups[a.operations[i, GROUP], GROUP_IS_ENDLESS]:
         a.used[a.operations[i, GROUP]] += 1
@@ -204,7 +211,7 @@ def happen(a: Any, i: int) -> None:
     a.registers[TRAIL_SIZE] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def unhappen(a: Any) -> None:
     """The last operation that took effect did not; `words` are not brought back."""
     a.registers[TRAIL_SIZE] -= 1
@@ -213,15 +220,16 @@ def unhappen(a: Any) -> None:
         a.links[0, a.links[1, i]] = a.links[1, a.links[0, i]] = i
         a.happened[i] = 0
         a.registers[HAPPENED] -= 1
+        a.registers[READS_LEFT] += a.operations[i, IS_READ]
     elif not a.groups[a.operations[i, GROUP], GROUP_IS_ENDLESS]:
         a.used[a.operations[i, GROUP]] -= 1
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def settle(a: Any) -> None:
     """What changes no state takes effect as soon as it can; then the returns of all that did are behind us."""
     must, passed, state = len(a.returns), a.registers[PASSED], a.registers[STATE]
-    settled = False
+    settled = passed == NOT_BEGUN
     while not settled:
         settled = True
         while passed < must and a.happened[a.returns[passed]]:
@@ -238,7 +246,7 @@ def settle(a: Any) -> None:
     a.registers[PASSED] = passed
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def enter(a: Any, row: Any) -> bool:
     """Look at the present configuration; false if it was seen. `row` is room for one."""
     row[0], row[1], row[2:] = a.registers[PASSED], a.registers[STATE], a.words
@@ -257,7 +265,7 @@ def enter(a: Any, row: Any) -> bool:
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def go_back(a: Any) -> None:
     """Back to the configuration of the last frame."""
     frame = a.frames[a.registers[FRAME_COUNT] - 1]
@@ -268,7 +276,7 @@ def go_back(a: Any) -> None:
     a.words[:] = configuration[2:]
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def choose(a: Any) -> bool:
     """Let the next operation of the last frame take effect; false if none is left to try there."""
     must, passed, state = len(a.returns), a.registers[PASSED], a.registers[STATE]
@@ -285,15 +293,19 @@ def choose(a: Any) -> bool:
         group = candidate - must
         candidate += 1
         i = a.groups[group, GROUP_START] + a.used[group]
-        if i < a.groups[group, GROUP_END] and a.operations[i, AFTER] <= passed:
+        has_time = passed == NOT_BEGUN if a.groups[group, GROUP_IS_BEFORE] else a.operations[i, AFTER] <= passed
+        if i < a.groups[group, GROUP_END] and has_time:
             next_state = step(a, a.operations[i], state)
             if next_state != IMPOSSIBLE and next_state != state:
                 chosen = i
-    frame[CANDIDATE] = candidate
+    begins = chosen < 0 and passed == NOT_BEGUN and candidate == must + len(a.groups)
+    frame[CANDIDATE] = candidate + begins
+    if begins:
+        a.registers[PASSED] = 0
     if chosen >= 0:
         happen(a, chosen)
         a.registers[STATE] = next_state
-    return chosen >= 0
+    return chosen >= 0 or begins
 
 
 @njit(cache=True)

@@ -16,7 +16,8 @@ class Part:
     """The operations on one object, by call; `numbers` are their numbers in the history, `labels` tell equal ones.
 
     `returned` is None for an operation that may happen at any time from its call on, or never. Those at the positions
-    `free` may happen whenever they like, as often as they like if `model.finite` and at most once otherwise.
+    `free` may happen whenever they like, at most once or, if `endless`, as often as they like; those of them in
+    `before`, however, before all that are not free.
     """
 
     model: Model
@@ -27,21 +28,30 @@ class Part:
     call: list[int]
     returned: list[int | None]
     free: frozenset[int] = frozenset()
+    before: frozenset[int] = frozenset()
+    endless: bool = False
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def with_free(self, positions: Collection[int]) -> Part:
-        """The same with other operations free; what only reads is left out instead, as nothing depends on it."""
-        free = frozenset(i for i in positions if not self.model.is_read(self.operations[i]))
-        return self.without(frozenset(positions) - free, free)
+    def binding_only(self, kept: Collection[int], endless: bool) -> Part:
+        """The part in which all but the positions `kept` are free: if there is no order now, there was none before.
 
-    def without(self, dropped: Collection[int], free: Collection[int]) -> Part:
-        """The part without some positions, those of `free` free."""
-        kept = [i for i in range(len(self)) if i not in dropped]
-        place = {i: new for new, i in enumerate(kept)}
-        columns = (self.numbers, self.labels, self.operations, self.call, self.returned)
-        numbers, labels, operations, call, returned = ([column[i] for i in kept] for column in columns)  # type: ignore[index]
+        What only reads is left out instead, as nothing needs it. Of equal endless operations one is enough, and if all
+        of them were over before the first of those kept was called, it comes before.
+        """
+        kept = set(kept)
+        others = [i for i in range(len(self)) if i not in kept and not self.model.is_read(self.operations[i])]
+        start, before = min(self.call[i] for i in kept), set[int]()
+        if endless:
+            late = {self.labels[i] for i in others if (until := self.returned[i]) is None or until >= start}
+            others = list({self.labels[i]: i for i in others}.values())
+            before = {i for i in others if self.labels[i] not in late}
+        chosen = sorted(kept.union(others))
+        numbers, labels, operations, call, returned = (
+            [column[i] for i in chosen]
+            for column in (self.numbers, self.labels, self.operations, self.call, self.returned)  # type: ignore[index]
+        )
         return replace(
             self,
             numbers=numbers,
@@ -49,7 +59,9 @@ class Part:
             operations=operations,
             call=call,
             returned=returned,
-            free=frozenset(place[i] for i in free),
+            free=frozenset(place for place, i in enumerate(chosen) if i not in kept),
+            before=frozenset(place for place, i in enumerate(chosen) if i in before),
+            endless=endless,
         )
 
 
