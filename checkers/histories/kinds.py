@@ -49,6 +49,11 @@ INCONSISTENT_OFFSETS = "inconsistent-offsets"
 DUPLICATE = "duplicate"
 G1A = "G1a"
 NO_WRITER = "no-writer-of-value"
+TORN = "torn-transaction"
+ABORTED_VISIBLE = "aborted-visible"
+PROCESSED_TWICE = "processed-twice"
+PROCESSED_NEVER = "processed-never"
+GROUP_OFFSET_BACK = "group-offset-back"
 PRECOMMITTED = "precommitted-read"
 
 # Sentences of cycles: witnesses tell theirs, step by step.
@@ -180,10 +185,35 @@ KINDS: dict[str, Kind] = {
         "no operation read what another sent, and none began after another had been acknowledged",
         (),
     ),
-    "torn-transaction": Kind("a committed transaction of which a complete read has one part and lacks another", "", ()),
-    "aborted-visible": Kind("a value of a transaction that was never committed, visible to read_committed", "", ()),
-    "processed-twice": Kind("two committed transactions of a group processed the same record", "", ()),
-    "processed-never": Kind("a group committed an offset past a record that it had not processed", "", ()),
+    TORN: Kind(
+        "a committed transaction of which a complete read has one part and lacks another",
+        "the closing read has value {present[0][value]} of key {present[0][key]} and lacks value {lost[0][value]} of "
+        "key {lost[0][key]}, which operation {writer} sent in one transaction",
+        ("writer", "closing"),
+    ),
+    ABORTED_VISIBLE: Kind(
+        "a value that certainly was not committed, handed to a reader that G1a does not look at",
+        "operation {reader} was handed value {value} of key {key}, which operation {writer} sent and never committed",
+        ("writer", "reader"),
+    ),
+    PROCESSED_TWICE: Kind(
+        "two committed transactions of a group processed the same record",
+        "group {group} processed value {value} of key {key} (offset {offset}) in each of the committed transactions "
+        "{operations}",
+        ("operations",),
+    ),
+    PROCESSED_NEVER: Kind(
+        "a group committed an offset past a record that it had not processed",
+        "operation {writer} committed offset {committed} of key {key} for group {group}, but no transaction of the "
+        "group had processed value {value} at offset {offset}",
+        ("operations",),
+    ),
+    GROUP_OFFSET_BACK: Kind(
+        "a group's committed offset went back, after a later one had been acknowledged",
+        "operation {writer} committed offset {committed} of key {key} for group {group}, after operation {before} had "
+        "committed {previous}",
+        ("before", "writer"),
+    ),
 }
 
 NEVER_GENERATED = {

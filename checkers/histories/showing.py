@@ -63,10 +63,7 @@ class Showing:
     @cached_property
     def _first_reader(self) -> Rows:
         """The first acknowledged operation that read each message."""
-        rows = np.flatnonzero(self.evidence.is_ok_read)[::-1]
-        reader = np.full(len(self.evidence), NOWHERE, dtype=np.int64)
-        reader[self.evidence.message[rows]] = self.evidence.history.micro.operation[rows]
-        return reader
+        return first_readers(self.evidence)
 
     @cached_property
     def _rows_of_place(self) -> dict[Place, list[int]]:
@@ -81,21 +78,37 @@ class Showing:
         return found
 
 
+def first_readers(evidence: Evidence) -> Rows:
+    """For each message the first acknowledged operation that read it, NOWHERE if none did."""
+    rows = np.flatnonzero(evidence.is_ok_read)[::-1]
+    reader = np.full(len(evidence), NOWHERE, dtype=np.int64)
+    reader[evidence.message[rows]] = evidence.history.micro.operation[rows]
+    return reader
+
+
 class ClosingPolls:
-    """The polls of the closing `read_committed` read around an offset."""
+    """The polls of the closing `read_committed` read that show what it has and what it lacks."""
 
     def __init__(self, evidence: Evidence) -> None:
         micro, operations = evidence.history.micro, evidence.history.operations
         rows = np.flatnonzero(evidence.is_ok_read & (evidence.closing == Closing.READ_COMMITTED))
+        self.evidence = evidence
+        self._reader = np.full(len(evidence), NOWHERE, dtype=np.int64)
+        self._reader[evidence.message[rows]] = micro.operation[rows]
         rows = rows[np.lexsort((micro.offset[rows], micro.key[rows]))]
-        self.key, self.offset, self.operation = micro.key[rows], micro.offset[rows], micro.operation[rows]
+        self._key, self._offset, self._operation = micro.key[rows], micro.offset[rows], micro.operation[rows]
         polls = (operations.function == Function.POLL) | (operations.function == Function.TXN)
         closing = np.flatnonzero(polls & (operations.closing == Closing.READ_COMMITTED))
-        self.last = int(closing[np.argmax(operations.invoked_at[closing])]) if len(closing) else NOWHERE
+        self._last = int(closing[np.argmax(operations.invoked_at[closing])]) if len(closing) else NOWHERE
 
-    def around(self, key: int, offset: int) -> Operations:
+    def reading(self, message: int) -> Operations:
+        """The poll that returned a message."""
+        return {int(self._reader[message])}
+
+    def lacking(self, message: int) -> Operations:
         """The polls that returned the nearest offsets below and above, and the last poll if there are none above."""
-        low, high = np.searchsorted(self.key, [key, key + 1])
-        at = low + int(np.searchsorted(self.offset[low:high], offset)) if offset != NO_OFFSET else high
-        before = {int(self.operation[at - 1])} if at > low else set()
-        return before | {int(self.operation[at]) if at < high else self.last}
+        offset, key = int(self.evidence.offset[message]), int(self.evidence.message_key[message])
+        low, high = np.searchsorted(self._key, [key, key + 1])
+        at = low + int(np.searchsorted(self._offset[low:high], offset)) if offset != NO_OFFSET else high
+        before = {int(self._operation[at - 1])} if at > low else set()
+        return before | {int(self._operation[at]) if at < high else self._last}
