@@ -15,6 +15,7 @@ from hwmark.traces.errors import BadInputError
 COMMANDS = {
     "check": "check every reachable state of a model against its invariants",
     "draw": "draw a trace or a history as a picture",
+    "generate": "generate histories of a simulated Kafka, valid or with chosen anomalies",
     "history": "judge recorded histories of real clusters",
     "models": "list what there is to check: models, variants, bounds, invariants",
     "prove": "look for the shortest violation of an invariant with Z3, where there are too many states to explore",
