@@ -108,9 +108,18 @@ def missing_from_closing_read(evidence: Evidence) -> list[Anomaly]:
     """
     polls = ClosingPolls(evidence)
     found = []
-    for message in _in_log_order(evidence, evidence.acknowledged & ~in_closing_read(evidence)):
-        around = polls.around(int(evidence.message_key[message]), int(evidence.offset[message]))
-        found.append(_promise(evidence, message) | {"closing": _indices(evidence, around)})
+    missing = evidence.acknowledged & ~in_closing_read(evidence) & completely_read(evidence)[evidence.message_key]
+    for message in _in_log_order(evidence, missing):
+        found.append(_promise(evidence, message) | {"closing": _indices(evidence, polls.lacking(message))})
+    return found
+
+
+def completely_read(evidence: Evidence) -> Mask:
+    """Keys that the closing `read_committed` read covers: those its consumers were assigned, all if that is unknown."""
+    history = evidence.history
+    rows = history.operations.closing[history.assigned.operation] == Closing.READ_COMMITTED
+    found = np.full(len(history.keys), not rows.any())
+    found[history.assigned.key[rows]] = True
     return found
 
 
@@ -121,18 +130,20 @@ def in_closing_read(evidence: Evidence) -> Mask:
     return found
 
 
-def unseen(evidence: Evidence) -> list[Anomaly]:
+def unseen(evidence: Evidence, also: Mask | bool = False) -> list[Anomaly]:
     """Acknowledged messages that no acknowledged operation read: one entry {time, count, unseen, messages, writers}.
 
-    `unseen` counts them per key, `writers` has for each message of a key the operation to which it was acknowledged.
+    `unseen` counts them per key, `writers` has for each message of a key the operation to which it was acknowledged;
+    those that shall `also` count may have none.
     """
     messages: dict[str, list[Value]] = defaultdict(list)
     writers: dict[str, list[int]] = defaultdict(list)
     acknowledged_to = _acknowledged_to(evidence)
-    for message in _in_log_order(evidence, evidence.acknowledged & ~evidence.read):
+    for message in _in_log_order(evidence, (evidence.acknowledged & ~evidence.read) | also):
         key = str(evidence.key_of(message))
         messages[key].append(evidence.value_of(message))
-        writers[key].append(int(acknowledged_to[message]))
+        if acknowledged_to[message] != NOWHERE:
+            writers[key].append(int(acknowledged_to[message]))
     if not messages:
         return []
     counts = {key: len(values) for key, values in messages.items()}
