@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 from hwmark.checkers.histories.aborted_reads import aborted_reads, values_nobody_sent
+from hwmark.checkers.histories.compat import ADDED, NOT_IN_REFERENCE, unpromised
+from hwmark.checkers.histories.consume_counts import consume_counts
 from hwmark.checkers.histories.cycles import CYCLE_TYPES, cycles
 from hwmark.checkers.histories.evidence import Evidence
 from hwmark.checkers.histories.kinds import (
+    ABORTED_VISIBLE,
     DUPLICATE,
     G1A,
     INCONSISTENT_OFFSETS,
@@ -24,6 +27,7 @@ from hwmark.checkers.histories.kinds import (
     NEVER_GENERATED,
     NO_WRITER,
     PRECOMMITTED,
+    TORN,
     UNSEEN,
     Anomaly,
 )
@@ -36,9 +40,11 @@ from hwmark.checkers.histories.losses import (
     unseen,
 )
 from hwmark.checkers.histories.precommitted import precommitted_reads
+from hwmark.checkers.histories.realtime_lag import RealtimeLag
 from hwmark.checkers.histories.report import NO_CLOSING_READ, NOT_IMPLEMENTED, HistoryReport, Options
 from hwmark.checkers.histories.sequences import SEQUENCE_TYPES, out_of_sequence
-from hwmark.traces.history import History
+from hwmark.checkers.histories.transactions import aborted_visible, torn_transactions
+from hwmark.traces.history import NO_ERROR, Function, History, Outcome
 
 __all__ = ["Anomaly", "HistoryReport", "Options", "check"]
 
@@ -48,10 +54,11 @@ Found = dict[str, list[Anomaly]]
 CHECKS: dict[str, Callable[[Evidence], list[Anomaly]]] = {
     MISSING: missing_from_closing_read,
     LOST_WRITE: lost_writes,
-    UNSEEN: unseen,
     INCONSISTENT_OFFSETS: inconsistent_offsets,
     DUPLICATE: duplicates,
     G1A: aborted_reads,
+    TORN: torn_transactions,
+    ABORTED_VISIBLE: aborted_visible,
     NO_WRITER: values_nobody_sent,
     PRECOMMITTED: precommitted_reads,
 }
@@ -59,6 +66,7 @@ CHECKS: dict[str, Callable[[Evidence], list[Anomaly]]] = {
 JOINT_CHECKS: list[tuple[tuple[str, ...], Callable[[Evidence, Options], Found]]] = [
     (SEQUENCE_TYPES, out_of_sequence),
     (CYCLE_TYPES, cycles),
+    ((UNSEEN,), lambda evidence, options: {UNSEEN: unseen(evidence, options.compat and unpromised(evidence))}),
 ]
 
 
@@ -85,6 +93,9 @@ def check(
         faults=len(history.faults),
         acknowledged=_acknowledged_per_key(evidence),
         unacknowledged_present=int((in_closing_read(evidence) & ~evidence.acknowledged).sum()),
+        worst_realtime_lag=RealtimeLag(evidence, compat=compat).worst(),
+        consume_counts=consume_counts(evidence),
+        info_txn_causes=_info_txn_causes(history),
     )
 
 
@@ -92,11 +103,23 @@ def _look_for_all(evidence: Evidence, options: Options) -> tuple[Found, dict[str
     """What every check found, and the types that none looked for with the reason."""
     not_checked = dict(NEVER_GENERATED)
     if not has_closing_read(evidence):
-        not_checked[MISSING] = NO_CLOSING_READ
+        not_checked |= dict.fromkeys((MISSING, TORN), NO_CLOSING_READ)
+    if options.compat:
+        not_checked |= dict.fromkeys(ADDED, NOT_IN_REFERENCE)
     found = {name: look(evidence) for name, look in CHECKS.items() if name not in not_checked}
     for names, look_for in JOINT_CHECKS:
-        found |= {name: [] for name in names} | look_for(evidence, options)
+        if not not_checked.keys() >= set(names):
+            found |= {name: [] for name in names} | look_for(evidence, options)
+    found = {name: instances for name, instances in found.items() if name not in not_checked}
     return found, not_checked | {name: NOT_IMPLEMENTED for name in KINDS if name not in found | not_checked}
+
+
+def _info_txn_causes(history: History) -> list[str]:
+    """The distinct errors of data operations of unknown outcome."""
+    operations = history.operations
+    judged = (operations.outcome == Outcome.INFO) & (operations.function <= Function.TXN)
+    causes = np.unique(operations.error[judged & (operations.error != NO_ERROR)])
+    return sorted(history.errors[cause] for cause in causes)
 
 
 def _acknowledged_per_key(evidence: Evidence) -> dict[str, int]:

@@ -40,7 +40,8 @@ def _reads_of_own(evidence: Evidence) -> Rows:
         count = np.int64(len(evidence))
         sent = operation[others] * count + evidence.message[others]
         own |= np.isin(operation[reads] * count + evidence.message[reads], sent)
-    return reads[own]
+    found: Rows = reads[own]
+    return found
 
 
 def _rows_of_mixed(evidence: Evidence) -> tuple[Rows, Rows]:

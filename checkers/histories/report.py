@@ -26,7 +26,8 @@ class HistoryReport:
     `anomalies` maps each type found to all of its instances as plain data; `allowed` are the types that do not count
     against it; `checked` are the types looked for, `not_checked` the others with the reason. `ops` counts client
     operations, `acknowledged` the acknowledged values per key, and `unacknowledged_present` the values of the closing
-    read whose send was never acknowledged.
+    read whose send was never acknowledged. `worst_realtime_lag`, `consume_counts` and `info_txn_causes` (the errors of
+    sends, polls and transactions of unknown outcome) inform and do not count.
     """
 
     file: str
@@ -39,6 +40,9 @@ class HistoryReport:
     faults: int
     acknowledged: Mapping[str, int]
     unacknowledged_present: int
+    worst_realtime_lag: Mapping[str, Any] | None
+    consume_counts: Mapping[str, Any]
+    info_txn_causes: list[str]
 
     @property
     def error_types(self) -> list[str]:
@@ -81,6 +85,9 @@ class HistoryReport:
             "faults": self.faults,
             "acknowledged": dict(self.acknowledged),
             "unacknowledged_present": self.unacknowledged_present,
+            "worst_realtime_lag": self.worst_realtime_lag,
+            "consume_counts": self.consume_counts,
+            "info_txn_causes": self.info_txn_causes,
         }
 
 

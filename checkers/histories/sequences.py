@@ -9,6 +9,7 @@ with one of them is not judged.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from hwmark.checkers.histories.evidence import NOWHERE, Evidence, Mask, Rows
@@ -16,6 +17,7 @@ from hwmark.checkers.histories.kinds import Anomaly
 from hwmark.checkers.histories.report import Options
 from hwmark.checkers.histories.stretches import Assignments, Stretches, Threads, read_stretches, sent_stretches
 from hwmark.traces.history import Outcome, Value
+from numpy.typing import NDArray
 
 SEQUENCE_TYPES = (
     "int-poll-skip",
@@ -37,8 +39,8 @@ class Pairs:
     `delta` is the difference of their positions, never 1.
     """
 
-    before: Rows
-    after: Rows
+    before: NDArray[Any]
+    after: NDArray[Any]
     delta: Rows
 
     def where(self, chosen: Mask | Rows) -> Pairs:
@@ -114,7 +116,7 @@ def _between_operations(evidence: Evidence, threads: Threads, stretches: Stretch
     return wrong.where(np.argsort(wrong.after, kind="stable"))
 
 
-def _wrong(evidence: Evidence, before: Rows, after: Rows) -> Pairs:
+def _wrong(evidence: Evidence, before: NDArray[Any], after: NDArray[Any]) -> Pairs:
     """Those pairs of rows whose messages have known positions that are not neighbours."""
     origin = evidence.position[evidence.message[before]]
     delta = evidence.position[evidence.message[after]] - origin
@@ -160,6 +162,6 @@ def _described(evidence: Evidence, pairs: Pairs) -> list[Anomaly]:
     ]
 
 
-def _values(evidence: Evidence, messages: Rows) -> list[Value]:
+def _values(evidence: Evidence, messages: NDArray[Any]) -> list[Value]:
     """The values of messages, as recorded."""
     return [evidence.history.value(number) for number in evidence.message_value[messages].tolist()]

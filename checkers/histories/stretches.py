@@ -37,18 +37,16 @@ class Threads:
         threads: Rows = self.process[operation] * np.int64(self.keys) + key
         return threads
 
-    def key(self, thread: Rows) -> Rows:
-        """The keys of threads."""
-        return thread % max(1, self.keys)
-
-    def moment(self, whose: NDArray[Any], operation: NDArray[Any]) -> Rows:
+    def moment(self, whose: NDArray[Any], operation: NDArray[Any] | int) -> Rows:
         """Numbers that sort operations first by their process or thread and then by when they ended."""
-        return np.asarray(whose, dtype=np.int64) * self.operations + operation
+        moments: Rows = np.asarray(whose, dtype=np.int64) * self.operations + operation
+        return moments
 
     def order(self, thread: Rows, operation: NDArray[Any]) -> Rows:
         """The order by thread and then operation, equal ones as they come."""
         by_operation = np.argsort(operation, kind="stable")
-        return by_operation[stable_order(thread[by_operation], self.count)]
+        order: Rows = by_operation[stable_order(thread[by_operation], self.count)]
+        return order
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def runs(of: Mask, *columns: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[n
     return starts[chosen], ends[chosen]
 
 
-def stable_order(number: Rows, below: int) -> Rows:
+def stable_order(number: NDArray[Any], below: int) -> Rows:
     """The order that sorts numbers from 0 to a bound, equal ones as they come: a radix sort, linear, 16 bits a time."""
     order = np.argsort(_digit(number, 0), kind="stable")
     shift = DIGIT
@@ -123,7 +121,7 @@ def stable_order(number: Rows, below: int) -> Rows:
     return order
 
 
-def _digit(number: Rows, shift: int) -> NDArray[np.uint16]:
+def _digit(number: NDArray[Any], shift: int) -> NDArray[np.uint16]:
     """16 bits of each number."""
     return ((number >> shift) & ((1 << DIGIT) - 1)).astype(np.uint16)
 
