@@ -1,0 +1,144 @@
+"""Open outcomes that no matching decides: each way to settle them is tried, up to a limit.
+
+- A transactional append that nobody saw may fill a gap, which moves the begin of its transaction and with it the last
+  stable offset; one of several records needs several gaps in a row; a producer with unseen appends of several epochs
+  may have them in an order that times forbid.
+- An append that was answered without an offset is somewhere, if only behind everything that was seen.
+- A marker of unknown offset, and any marker of a transaction of which nothing is known, may be anywhere or nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+
+import numpy as np
+from hwmark.checkers.linearizability.log_columns import (
+    LONG_AGO,
+    NEVER,
+    NONE,
+    Column,
+    Flags,
+    Markers,
+    PartitionLog,
+    column_or,
+)
+from hwmark.checkers.linearizability.log_content import Content, LimitReachedError
+from hwmark.checkers.linearizability.log_words import ContradictionError
+
+COMPLETIONS_MAX = 4096
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One open outcome: a row of `Appends`, or of `Markers` (a further row if nothing is known of the transaction).
+
+    `options` are offsets, NONE for nowhere; of an unknown transaction NONE or (offset, whether it commits).
+    """
+
+    row: int
+    is_marker: bool
+    options: list[tuple[int, bool]]
+
+
+def further_completions(content: Content) -> Iterator[PartitionLog]:
+    """The log with its open outcomes settled, in every way but the one in which nothing was appended or written.
+
+    Raises LimitReachedError if there are more than COMPLETIONS_MAX ways.
+    """
+    log = _with_unknown_markers(content.log)
+    choices = _choices(content, log)
+    if prod(len(choice.options) for choice in choices) > COMPLETIONS_MAX:
+        raise LimitReachedError(
+            f"{len(choices)} appends and markers of unknown outcome may be at {len(content.gaps)} offsets that nobody "
+            "saw; a final read_uncommitted read with its control records would tell"
+        )
+    for settled in product(*(choice.options for choice in choices)):
+        offsets = [offset for offset, _ in settled if offset != NONE]
+        if offsets and len(set(offsets)) == len(offsets):
+            yield _settled(log, choices, settled)
+
+
+def _choices(content: Content, log: PartitionLog) -> list[_Choice]:
+    """Every open outcome with its options."""
+    gaps = [(gap, False) for gap in content.gaps.tolist()]
+    lost = open_appends(content)
+    required = answered_without_offset(content)
+    markers = np.flatnonzero(log.markers.offset == NONE)
+    room = int(content.records.size[required].sum()) + len(markers)
+    behind = [(content.length + i, False) for i in range(room)]
+    nowhere = [(NONE, False)]
+    choices = [_Choice(int(row), False, nowhere + gaps) for row in lost if not required[row]]
+    choices += [_Choice(int(row), False, gaps + behind) for row in np.flatnonzero(required)]
+    for row in markers.tolist():
+        options = [(offset, bool(log.markers.commits[row])) for offset, _ in gaps + behind]
+        if log.markers.operation[row] == NONE:
+            options += [(offset, not commits) for offset, commits in options]
+        choices.append(_Choice(row, True, nowhere + options))
+    return [choice for choice in choices if choice.options != nowhere]
+
+
+def open_appends(content: Content) -> Column:
+    """Rows of the appends of unknown outcome that only trying places: transactional, of many records, of many epochs."""
+    log, records = content.log, content.records
+    rows = np.arange(len(log.appends))
+    unseen = ~content.is_placed & ~records.failed & (log.appends.offset == NONE) & (records.group_of(rows) == rows)
+    hard = (column_or(log.appends.transaction, len(rows)) != NONE) | (records.size > 1)
+    if log.appends.sequence is not None and log.appends.epoch is not None and log.appends.producer is not None:
+        numbered = np.flatnonzero(unseen & (log.appends.sequence != NONE))
+        pairs = np.unique(np.stack([log.appends.producer[numbered], log.appends.epoch[numbered]]), axis=1)
+        several, count = np.unique(pairs[0], return_counts=True)
+        hard |= (log.appends.sequence != NONE) & np.isin(log.appends.producer, several[count > 1])
+    return np.flatnonzero(unseen & hard)
+
+
+def answered_without_offset(content: Content) -> Flags:
+    """Per append: whether it was answered, but nobody knows where it is."""
+    log, rows = content.log, np.arange(len(content.log.appends))
+    answered: Flags = (log.appends.returned != NEVER) & (log.appends.offset == NONE) & ~content.is_placed
+    if log.appends.failed is not None:
+        answered &= ~log.appends.failed
+    return answered & (content.records.group_of(rows) == rows)
+
+
+def _with_unknown_markers(log: PartitionLog) -> PartitionLog:
+    """The log with a marker at an unknown offset for each transaction of which nothing is known."""
+    unknown = log.unknown_transactions()
+    if not unknown:
+        return log
+    old, count = log.markers, len(unknown)
+    process = None if old.process is None else np.append(old.process, np.full(count, NONE))
+    markers = Markers(
+        operation=np.append(old.operation, np.full(count, NONE)),
+        call=np.append(old.call, np.full(count, LONG_AGO)),
+        returned=np.append(old.returned, np.full(count, NEVER)),
+        process=process,
+        transaction=np.append(old.transaction, np.array(unknown)),
+        commits=np.append(old.commits, np.zeros(count, dtype=bool)),
+        offset=np.append(old.offset, np.full(count, NONE)),
+    )
+    return replace(log, markers=markers)
+
+
+def _settled(log: PartitionLog, choices: list[_Choice], settled: tuple[tuple[int, bool], ...]) -> PartitionLog:
+    """The log with each choice made."""
+    at, marker_at, commits = log.appends.offset.copy(), log.markers.offset.copy(), log.markers.commits.copy()
+    for choice, (offset, is_commit) in zip(choices, settled, strict=True):
+        if choice.is_marker:
+            marker_at[choice.row] = offset
+            commits[choice.row] = is_commit
+        else:
+            at[choice.row] = offset
+    appends, markers = replace(log.appends, offset=at), replace(log.markers, offset=marker_at, commits=commits)
+    return replace(log, appends=appends, markers=markers)
+
+
+def is_beyond_cure(log: PartitionLog, contradiction: ContradictionError) -> bool:
+    """Whether a contradiction stays, whatever the open outcomes are: it is not about what read_committed shows."""
+    if contradiction.condition in ("agreement", "no-phantom", "no-duplicate"):
+        return True
+    reads = [table.operation[table.read_committed] for table in (log.fetches, log.list_offsets)]
+    timing = ("real-time", "sessions", "sequential")
+    return contradiction.condition in timing and not np.isin(contradiction.operations, np.concatenate(reads)).any()
