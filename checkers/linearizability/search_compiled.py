@@ -66,7 +66,7 @@ class _Run:
             np.full(2 * ROWS_AT_FIRST, -1, np.int32),
             edge_start,
             edges,
-            np.empty((2 + self.queue_max, 4), np.int64),
+            np.zeros((2 + self.queue_max, 4), np.int64),  # the tail of the empty queue is empty
             np.full(_power_of_two(4 + 2 * self.queue_max), -1, np.int32),
             registers,
         )
