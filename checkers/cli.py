@@ -17,6 +17,7 @@ COMMANDS = {
     "draw": "draw a trace or a history as a picture",
     "generate": "generate histories of a simulated Kafka, valid or with chosen anomalies",
     "history": "judge recorded histories of real clusters",
+    "linearizable": "judge whether operations on an object, or on partition logs, are linearizable",
     "models": "list what there is to check: models, variants, bounds, invariants",
     "prove": "look for the shortest violation of an invariant with Z3, where there are too many states to explore",
     "replay": "step through a trace, and verify it against the model",

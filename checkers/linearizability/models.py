@@ -8,14 +8,30 @@ every state that may follow, whatever was answered.
 Linearizability is local (Herlihy & Wing 1990): `part` names the object that an operation belongs to, and each object is
 judged alone (P-compositionality). Values are JSON scalars, compared as Python compares them.
 
-To add a model, write a class like those below in a file of your own and name the file as `--model FILE.py`.
+To use a model of your own, write a subclass of `Model` in a file and name it as `--model FILE.py`:
+
+    from hwmark.checkers.linearizability.models import Model
+
+    class Counter(Model):
+        def initial(self, init, part):
+            return 0
+
+        def step(self, state, operation):
+            if operation.f == "increment":
+                return [state + 1]
+            return [state] if not operation.known or operation.output == state else []
 """
 
 from __future__ import annotations
 
+import importlib.util
+import traceback
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import chain, combinations
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
+
+from hwmark.traces.errors import BadInputError
 
 State = Hashable
 
@@ -420,3 +436,33 @@ MODELS: dict[str, type[Model]] = {
         NondeterministicRegister,
     )
 }
+
+
+def load_model(file: str) -> Model:
+    """The model in a user's Python file: the one subclass of `Model` that it defines; raises BadInputError."""
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        models = [
+            member
+            for member in vars(module).values()
+            if isinstance(member, type) and issubclass(member, Model) and member.__module__ == module.__name__
+        ]
+        if len(models) != 1:
+            found = _one_of(model.__name__ for model in models) if models else "none"
+            raise BadInputError(file, None, f"subclasses of Model: {found}; expected exactly one")
+        return models[0]()
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise user_error(file, error) from None
+
+
+def user_error(file: str, error: Exception) -> BadInputError:
+    """The one line for what went wrong in a user's model."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
+    hint = "hashable states" if "unhashable" in str(error) else "a model whose step gives a list of states"
+    return BadInputError(file, line, f"{type(error).__name__}: {error}; expected {hint}")

@@ -25,6 +25,7 @@ WORK_LIMIT = 2_000_000
 WINDOW_AT_FIRST = 16
 GROWTH = 4
 SHOWN = 60
+TOLD = 4
 
 
 def least_core(part: Part, stuck_at: int, engine: str) -> tuple[list[int], bool]:
@@ -96,15 +97,15 @@ class _Trials:
 
 
 def sentence(history: OperationHistory, operations: Sequence[int], endless: bool) -> str:
-    """What is wrong with these operations, in words."""
-    described = "; ".join(describe(history, i) for i in operations)
+    """What is wrong with these operations, in words; it names them if they are few."""
+    described = ": " + "; ".join(describe(history, i) for i in operations) if len(operations) <= TOLD else ""
     how_often = "whenever and as often as it likes" if endless else "whenever it likes"
     others = f", even if every other operation takes effect {how_often} or not at all"
     if len(operations) == len(history):
         others = ""
     if len(operations) == 1:
-        return f"This operation is impossible{others}: {described}"
-    return f"These {len(operations)} operations have no legal order{others}: {described}"
+        return f"This operation is impossible{others}{described}"
+    return f"These {len(operations)} operations have no legal order{others}{described}"
 
 
 def describe(history: OperationHistory, i: int) -> str:

@@ -1,0 +1,202 @@
+"""`hwmark linearizable`: judge operation files and recorded histories, and answer with the worst exit status."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from hwmark.checkers.commands.answers import print_json
+from hwmark.checkers.verdict import EXIT_BAD_INPUT, Unknown, Violated, exit_status, verdict_name
+from hwmark.traces.errors import BadInputError
+from hwmark.traces.operations import GZIP_MAGIC, STANDARD_INPUT, read_operations
+
+if TYPE_CHECKING:
+    from hwmark.checkers.linearizability.judgement import Counterexample, Judgement
+    from hwmark.traces.operations import OperationHistory
+
+PARTITION_LOG = "partition-log"
+HEAD_BYTES = 65_536
+LISTED = 20
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="operations as JSON lines, or a history in the format of Jepsen's Kafka workload, which is judged as one "
+        "log for each partition; - is standard input",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="the object that was asked: register, cas-register, kv, kv-append, set, queue, mutex, multi-register, "
+        "nondet-register, partition-log, or a Python file with a model of your own (default: as the header says)",
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS", help="answer unknown when the search of a file takes longer"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output instead of text")
+
+
+def _seconds(text: str) -> float:
+    """The type of a time limit."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, not {text!r}")
+    return value
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judge every file; an unusable one does not keep the others from being judged."""
+    if arguments.files.count(STANDARD_INPUT) > 1:
+        raise BadInputError(STANDARD_INPUT, None, "standard input is given twice; expected it once")
+    started = time.perf_counter()
+    judged = [_judge(file, arguments) for file in arguments.files]
+    if arguments.json:
+        reports = [report for _, report in judged]
+        together = reports[0] if len(reports) == 1 else {"files": reports}
+        print_json(together | {"seconds": round(time.perf_counter() - started, 6)})
+    return max(status for status, _ in judged)
+
+
+def _judge(file: str, arguments: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """The exit status and the JSON report of one file; the text for people is printed."""
+    started = time.perf_counter()
+    try:
+        status, report, text = _answer(file, arguments)
+    except BadInputError as error:
+        if len(arguments.files) == 1:
+            raise
+        print(f"hwmark: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT, {"file": file, "verdict": None, "error": str(error)}
+    if not arguments.json:
+        print("\n".join(text), file=sys.stderr)
+    return status, report | {"seconds": round(time.perf_counter() - started, 6)}
+
+
+def _answer(file: str, arguments: argparse.Namespace) -> tuple[int, dict[str, Any], list[str]]:
+    """The exit status, the JSON report and the text for one file."""
+    if _is_recorded_history(file):
+        raise BadInputError(file, 1, "a recorded history; expected operations with a header")
+    history = read_operations(file)
+    model, judgement = _judgement(history, arguments.model, arguments.timeout)
+    report = {"file": file, "model": model, "verdict": _word(judgement), "operations": judgement.operations}
+    report |= {"expected": history.expected} | _details(history, judgement)
+    return exit_status(judgement.verdict), report, _text(history, model, judgement)
+
+
+def _judgement(history: OperationHistory, name: str | None, timeout: float | None) -> tuple[str, Judgement]:
+    """The model's name, and the judgement by it."""
+    if (name or history.model) == PARTITION_LOG:
+        from hwmark.checkers.linearizability import log_operations
+
+        return PARTITION_LOG, log_operations.check_operations(history)
+    from hwmark.checkers.linearizability.models import MODELS, load_model, user_error
+    from hwmark.checkers.linearizability.search import check_operations
+
+    if name is None or name in MODELS:
+        model = MODELS[name]() if name else None
+        return name or history.model, check_operations(history, model, seconds=timeout)
+    if not name.endswith(".py"):
+        known = ", ".join([*MODELS, PARTITION_LOG])
+        raise BadInputError("--model", None, f"unknown model {name!r}; expected one of {known}, or a file NAME.py")
+    model = load_model(name)
+    try:
+        return model.name or type(model).__name__, check_operations(history, model, engine="plain", seconds=timeout)
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise user_error(name, error) from None
+
+
+def _is_recorded_history(file: str) -> bool:
+    """Whether a file begins like a history, as invocations and completions, and not with a header."""
+    line = _head(file).lstrip().split(b"\n", 1)[0]
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return line.startswith((b"{:", b"#", b"[{:"))
+    return isinstance(record, dict) and "type" in record and "model" not in record
+
+
+def _head(file: str) -> bytes:
+    """The beginning of a file, which stays to be read; nothing of one that cannot be read."""
+    try:
+        if file == STANDARD_INPUT:
+            head = sys.stdin.buffer.peek(HEAD_BYTES)  # type: ignore[attr-defined]
+        else:
+            with Path(file).open("rb") as opened:
+                head = opened.read(HEAD_BYTES)
+        return zlib.decompressobj(31).decompress(head) if head.startswith(GZIP_MAGIC) else head
+    except (OSError, zlib.error):
+        return b""
+
+
+def _word(judgement: Judgement) -> str:
+    """The verdict's word in JSON."""
+    from hwmark.checkers.linearizability.judgement import VERDICT_WORDS
+
+    return VERDICT_WORDS[verdict_name(judgement.verdict)]
+
+
+def _details(history: OperationHistory, judgement: Judgement) -> dict[str, Any]:
+    """The order, or why there is none, or why nobody knows, as JSON."""
+    verdict = judgement.verdict
+    return {
+        "why": verdict.why if isinstance(verdict, Unknown) else None,
+        "order": judgement.order,
+        "counterexample": _counterexample(history, verdict.witness) if isinstance(verdict, Violated) else None,
+    }
+
+
+def _counterexample(history: OperationHistory, witness: Counterexample) -> dict[str, Any]:
+    """The counterexample as JSON, its operations in full."""
+    return {
+        "sentence": witness.sentence,
+        "operations": [
+            {
+                "operation": i,
+                "line": i + 2,
+                "process": history.process[i],
+                "f": history.f[i],
+                "input": history.input[i],
+                "output": history.output[i],
+                "call": history.call[i],
+                "return": history.returned[i],
+            }
+            for i in witness.operations
+        ],
+        "window": witness.window,
+        "longest_partials": witness.longest_partials,
+    }
+
+
+def _text(history: OperationHistory, model: str, judgement: Judgement) -> list[str]:
+    """What people read."""
+    verdict = judgement.verdict
+    first = f"{history.file}: {_word(judgement)} ({model}, {judgement.operations:,} operations)"
+    if isinstance(verdict, Unknown):
+        return [f"{first}: {verdict.why}"]
+    if not isinstance(verdict, Violated):
+        return [first]
+    from hwmark.checkers.linearizability.search_core import describe
+
+    witness = verdict.witness
+    lines = [f"  line {i + 2}: {describe(history, i)}" for i in witness.operations[:LISTED]]
+    if len(witness.operations) > LISTED:
+        lines.append(f"  and {len(witness.operations) - LISTED:,} more, which --json lists")
+    if witness.longest_partials:
+        longest = max(map(len, witness.longest_partials))
+        lines.append(f"the longest order that works has {longest:,} operations")
+    return [first, witness.sentence, *lines]
