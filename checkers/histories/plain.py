@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 Record = dict[str, Any]
 Message = tuple[str, Any]
 Facts = dict[str, list[tuple[Any, ...]]]
+# The values of a key, and the last position of each.
+Order = tuple[list[Any], dict[Any, int]]
 
 
 def check_plain(records: Iterable[Record]) -> Facts:
@@ -26,7 +29,9 @@ def check_plain(records: Iterable[Record]) -> Facts:
         "duplicate": _duplicates(ops),
         "G1a": _aborted_reads(ops),
         "no-writer-of-value": _phantoms(ops),
+        "precommitted-read": _precommitted(ops),
     }
+    looked_for |= _out_of_sequence(ops)
     return {name: sorted(facts, key=repr) for name, facts in looked_for.items() if facts}
 
 
@@ -168,3 +173,88 @@ def _missing(ops: list[Record]) -> list[tuple[Any, ...]]:
 
 def _unseen(ops: list[Record]) -> list[tuple[Any, ...]]:
     return list(_acknowledged(ops) - _ok_read(ops))
+
+
+def _precommitted(ops: list[Record]) -> list[tuple[Any, ...]]:
+    own = [(op, {m for m, _ in _sends(op)}) for op in ops if not _is_raw(op)]
+    first = [(op, next((m for m, _ in _reads(op) if m in sent), None)) for op, sent in own]
+    return [(*message, op["index"]) for op, message in first if message]
+
+
+def _out_of_sequence(ops: list[Record]) -> Facts:
+    """Skips and steps back, as (key, value, value after it, delta, values between, operations)."""
+    order = _version_orders(ops)
+    found: Facts = defaultdict(list)
+    for op in ops:
+        moved = {str(key) for entry in op.get("rebalance-log") or [] for key in entry["keys"]}
+        reads = {key: values for key, values in _values_read(op).items() if key not in moved}
+        for what, lists in (("poll", reads), ("send", _values_sent(op))):
+            for key, values in lists.items():
+                for pair in pairwise(values):
+                    _judge(found, order, f"int-{what}-skip", f"int-nonmonotonic-{what}", key, pair, op)
+    for process in {op["process"] for op in ops}:
+        _follow(found, order, [op for op in ops if op["process"] == process and not op.get("open")])
+    found.pop("send-skip", None)  # others send in between
+    return found
+
+
+def _follow(found: Facts, order: dict[str, Order], ops: list[Record]) -> None:
+    """Walk the operations of one process with what it last read of, and sent to, each key."""
+    last_read: dict[str, tuple[Record, list[Any]]] = {}
+    last_sent: dict[str, tuple[Record, list[Any]]] = {}
+    for op in ops:
+        if op["f"] in ("assign", "subscribe") and op["type"] != "fail":
+            named = {str(key) for key in op["value"]}
+            last_read = {key: last for key, last in last_read.items() if key in named}
+            last_sent = {key: last for key, last in last_sent.items() if key in named}
+        for what, lists, last in (("poll", _values_read(op), last_read), ("send", _values_sent(op), last_sent)):
+            if what == "send" and op["type"] == "fail":
+                continue
+            for key, values in lists.items():
+                before, earlier = last.get(key, (op, []))
+                if earlier and values:
+                    pair = (earlier[-1], values[0])
+                    _judge(found, order, f"{what}-skip", f"nonmonotonic-{what}", key, pair, before, op)
+                if what == "send" or op["type"] == "ok":
+                    last[key] = (op, values)
+
+
+def _judge(
+    found: Facts, order: dict[str, Order], skip: str, back: str, key: str, pair: tuple[Any, Any], *ops: Record
+) -> None:
+    """Note a pair of values that should be neighbours in the version order and are not."""
+    values, position = order.get(key, ([], {}))
+    if all(value in position for value in pair):
+        low, high = (position[value] for value in pair)
+        if high - low != 1:
+            between = tuple(values[low + 1 : high])
+            indices = tuple(op["index"] for op in ops)
+            found[skip if high > low else back].append((key, *pair, high - low, between, indices))
+
+
+def _version_orders(ops: list[Record]) -> dict[str, Order]:
+    """Per key the values in the order of their offsets, of several at an offset the least."""
+    orders: dict[str, Order] = {}
+    for key, offsets in _log(ops, raw=False).items():
+        values = [min(offsets[o], key=lambda value: (isinstance(value, str), value)) for o in sorted(offsets)]
+        orders[key] = values, {value: index for index, value in enumerate(values)}
+    return orders
+
+
+def _values_read(op: Record) -> dict[str, list[Any]]:
+    """Per key the values that an operation read, in order; nothing for the closing raw read."""
+    read: dict[str, list[Any]] = {}
+    if op["f"] in ("poll", "txn") and not _is_raw(op):
+        for micro in op["value"]:
+            if micro[0] == "poll" and len(micro) == 2:
+                for key, messages in micro[1].items():
+                    read.setdefault(key, []).extend(value for _, value in messages)
+    return read
+
+
+def _values_sent(op: Record) -> dict[str, list[Any]]:
+    """Per key the values that an operation which completed sent, in order."""
+    sent: dict[str, list[Any]] = defaultdict(list)
+    for (key, value), _ in [] if op.get("open") else _sends(op):
+        sent[key].append(value)
+    return sent
