@@ -16,6 +16,7 @@ from hwmark.checkers.histories.compat import ADDED, NOT_IN_REFERENCE, unpromised
 from hwmark.checkers.histories.consume_counts import consume_counts
 from hwmark.checkers.histories.cycles import CYCLE_TYPES, cycles
 from hwmark.checkers.histories.evidence import Evidence
+from hwmark.checkers.histories.group_offsets import GROUP_TYPES, group_anomalies
 from hwmark.checkers.histories.kinds import (
     ABORTED_VISIBLE,
     DUPLICATE,
@@ -66,6 +67,7 @@ CHECKS: dict[str, Callable[[Evidence], list[Anomaly]]] = {
 JOINT_CHECKS: list[tuple[tuple[str, ...], Callable[[Evidence, Options], Found]]] = [
     (SEQUENCE_TYPES, out_of_sequence),
     (CYCLE_TYPES, cycles),
+    (GROUP_TYPES, lambda evidence, _: group_anomalies(evidence)),
     ((UNSEEN,), lambda evidence, options: {UNSEEN: unseen(evidence, options.compat and unpromised(evidence))}),
 ]
 

@@ -26,7 +26,15 @@ from hwmark.checkers.histories.kinds import MISSING, NO_WRITER
 from hwmark.traces.history import NO_OFFSET, Function, Outcome
 
 NOT_IN_REFERENCE = "the reference does not look for it"
-ADDED = (MISSING, NO_WRITER, "torn-transaction", "aborted-visible", "processed-twice", "processed-never")
+ADDED = (
+    MISSING,
+    NO_WRITER,
+    "torn-transaction",
+    "aborted-visible",
+    "processed-twice",
+    "processed-never",
+    "group-offset-back",
+)
 
 
 def unpromised(evidence: Evidence) -> Mask:

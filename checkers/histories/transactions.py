@@ -7,7 +7,7 @@ so): without transactions every operation has one message.
 from __future__ import annotations
 
 import numpy as np
-from hwmark.checkers.histories.evidence import Evidence, Mask, Rows
+from hwmark.checkers.histories.evidence import Evidence, Mask, Rows, changes
 from hwmark.checkers.histories.kinds import Anomaly
 from hwmark.checkers.histories.losses import completely_read, in_closing_read
 from hwmark.checkers.histories.showing import ClosingPolls
@@ -50,9 +50,9 @@ def _may_commit(evidence: Evidence) -> Mask:
 def _torn(evidence: Evidence, operation: Rows, message: Rows, is_present: Mask) -> list[Anomaly]:
     """The entries of torn transactions, from their messages in the order of the operations."""
     operations, polls = evidence.history.operations, ClosingPolls(evidence)
-    starts = np.flatnonzero(np.diff(operation, prepend=-1))
+    starts = np.flatnonzero(changes(operation))
     found = []
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(operation)], strict=True):
+    for start, end in zip(starts.tolist(), np.append(starts, len(operation))[1:].tolist(), strict=True):
         own = message[start:end]
         present, lost = (dict.fromkeys(own[mask].tolist()) for mask in (is_present[start:end], ~is_present[start:end]))
         shown = polls.reading(next(iter(present))) | polls.lacking(next(iter(lost)))
