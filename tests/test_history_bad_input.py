@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hwmark.checkers.cli import main
 from hwmark.traces.errors import BadInputError
+from hwmark.traces.history import Fault
 from hwmark.traces.history_records import parse_lines
 
 RECORDED = Path(__file__).parents[1] / "traces" / "recorded"
@@ -31,6 +32,10 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
     return {k: v for k, v in record.items() if k != name}
 
 
+def split(content: bytes) -> list[bytes]:
+    return content.splitlines(keepends=True)
+
+
 SENT = lines(invoke(), ok())
 POLL = invoke([["poll"]], f="poll", process=1, time=3)
 
@@ -45,7 +50,8 @@ BAD = {
     "truncated last line": (SENT + lines(invoke())[:-20], 3, "the last line is cut off; expected a JSON object"),
     "not JSON": (SENT + b"{oops}\n", 3, "not JSON"),
     "empty line": (SENT + b"\n" + SENT, 3, "the line is empty"),
-    "binary": (b"\x1f\x8b\x08\x00\x00\n", 1, "not UTF-8"),
+    "binary": (b"\x00\xff\x08\x00\x00\n", 1, "not UTF-8"),
+    "gzip without data": (b"\x1f\x8b\x08\x00\x00\n", 1, "the gzip data is cut off here; expected a complete file"),
     "UTF-16": ("{}\n".encode("utf-16"), 1, "not UTF-8"),
     "a list": (lines([1, 2]), 1, "a list instead of an operation; expected a JSON object"),
     "a number": (SENT + b"7\n", 3, "a number instead of an operation"),
@@ -55,6 +61,17 @@ BAD = {
     "no time": (lines(without(invoke(), "time")), 1, "'time' is missing"),
     "no value": (lines(without(invoke(), "value")), 1, "the value of a send is null"),
     "unknown type": (lines(invoke(type="maybe")), 1, "unknown type 'maybe'; expected invoke, ok, fail or info"),
+    "unknown f": (lines(invoke(f="flush")), 1, "unknown f 'flush'; expected send, poll, txn, assign"),
+    "another history by index": (
+        lines(invoke(index=0), ok(index=1), invoke(index=0, time=0)),
+        3,
+        "index 0 follows 1: another history begins here; expected one history in a file",
+    ),
+    "another history by time": (
+        SENT + SENT,
+        3,
+        "time 1 lies before the previous 2: another history begins here; expected one history in a file",
+    ),
     "type is no name": (lines(invoke(type=[1])), 1, "type [1]"),
     "f is no name": (lines(invoke(f=3)), 1, "f 3"),
     "process is a boolean": (lines(invoke(process=True)), 1, "process true; expected an integer"),
@@ -71,8 +88,8 @@ BAD = {
     "offset is a fraction": (polled({"0": [[0.5, 1]]}), 4, "offset 0.5"),
     "offset is true": (polled({"0": [[True, 1]]}), 4, "offset true"),
     "offset too large": (polled({"0": [[2**63, 1]]}), 4, "expected a number from 0"),
-    "key is null": (lines(invoke(), ok([["send", None, 1]])), 2, "key None"),
-    "key of an open send is null": (SENT + lines(invoke([["send", None, 1]], time=3)), 3, "key None"),
+    "key is null": (lines(invoke(), ok([["send", None, 1]])), 2, "key null"),
+    "key of an open send is null": (SENT + lines(invoke([["send", None, 1]], time=3)), 3, "key null"),
     "send of three": (lines(invoke(), ok([["send", 0, [0, 1, 2]]])), 2, "expected a pair [offset, value]"),
     "send without value": (lines(invoke([["send", 0]])), 1, 'expected ["send", key, value]'),
     "poll in a send": (lines(invoke([["poll"]])), 1, 'micro-operation ["poll"]'),
@@ -133,25 +150,22 @@ def test_recording_cut_anywhere_in_its_last_line_is_refused(path: Path) -> None:
 
 
 def test_last_line_needs_no_newline() -> None:
-    assert len(parse_lines(SENT.rstrip(b"\n").splitlines(keepends=True), "recording").operations) == 1
+    assert len(parse_lines(split(SENT.rstrip(b"\n")), "recording").operations) == 1
 
 
 def test_unfinished_send_may_be_the_writer_of_a_value_read() -> None:
     records = [invoke(), POLL, POLL | {"type": "ok", "value": [["poll", {"0": [[0, 1]]}]], "time": 3}]
-    history = parse_lines(lines(*records).splitlines(keepends=True), "recording")
+    history = parse_lines(split(lines(*records)), "recording")
     assert history.counts() == {"invoke": 2, "ok": 1, "fail": 0, "info": 1}
 
 
-def test_unknown_f_of_a_client_is_ignored_but_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "recording.jsonl"
-    other = invoke("anything", f="flush", time=3)
-    file.write_bytes(SENT + lines(other, other | {"type": "ok"}) + polled({"0": [[0, 1]]})[len(SENT) :])
-    assert main(["history", str(file)]) == 0
-    assert "1 operation of a kind that the format does not know" in capsys.readouterr().err
+def test_f_of_a_fault_is_any_name() -> None:
+    fault = invoke("n1", process="nemesis", f="kill", time=3)
+    assert parse_lines(split(SENT + lines(fault)), "recording").faults == [Fault(3, "kill", "n1")]
 
 
 def test_minus_one_is_an_unknown_offset() -> None:
-    history = parse_lines(lines(invoke(), ok([["send", 0, [-1, 1]]])).splitlines(keepends=True), "recording")
+    history = parse_lines(split(lines(invoke(), ok([["send", 0, [-1, 1]]]))), "recording")
     assert history.micro.offset.tolist() == [-1]
 
 
@@ -172,4 +186,4 @@ def test_minus_one_is_an_unknown_offset() -> None:
 def test_key_of_a_poll_is_the_integer_that_it_writes(name: str, key: Any) -> None:
     records = [invoke([["send", key, 1]]), ok([["send", key, [0, 1]]])]
     records += [POLL, POLL | {"type": "ok", "value": [["poll", {name: [[0, 1]]}]]}]
-    assert parse_lines(lines(*records).splitlines(keepends=True), "recording").keys == [key]
+    assert parse_lines(split(lines(*records)), "recording").keys == [key]

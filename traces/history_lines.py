@@ -1,0 +1,59 @@
+"""One record of a history as JSON text: its value, exactly, or why there is none."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+EXPECTED_RECORD = "expected a JSON object with process, type, f, value and time"
+_PERHAPS_BEYOND_64_BITS = re.compile(rb"\d{19}")
+
+
+class MalformedError(ValueError):
+    """A record that is not of the format; the message says what is wrong and what was expected."""
+
+
+def decode(line: bytes) -> Any:
+    """The JSON value of a line; raises MalformedError."""
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise MalformedError(_why_undecodable(line, error)) from None
+    # orjson takes an integer beyond 64 bits for a fraction, and two of them could become one.
+    return json.loads(line) if _PERHAPS_BEYOND_64_BITS.search(line) else value
+
+
+def _why_undecodable(line: bytes, error: orjson.JSONDecodeError) -> str:
+    """Say in plain words why a line is no JSON."""
+    if not line.strip():
+        return f"the line is empty; {EXPECTED_RECORD}"
+    try:
+        line.decode()
+    except UnicodeDecodeError as undecodable:
+        return f"byte {undecodable.start + 1} is not UTF-8 text; {EXPECTED_RECORD}"
+    if not line.endswith(b"\n"):
+        return f"the last line is cut off; {EXPECTED_RECORD}, complete"
+    return f"not JSON ({error.msg}, column {error.colno}); {EXPECTED_RECORD}"
+
+
+def text_of(value: Any) -> str:
+    """A JSON value as text."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # an integer beyond 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def shown(value: Any, width: int = 60) -> str:
+    """A value as JSON, cut to what fits on a line."""
+    text = text_of(value)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def json_type(value: Any) -> str:
+    """What JSON calls the type of a parsed value."""
+    names = {dict: "JSON object", list: "list", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")

@@ -1,0 +1,201 @@
+"""The messages of a block of operations, taken out of their micro-operations into arrays.
+
+Shapes: an operation has micro-operations, a micro-operation has reads of a key (a send counts as one, a poll has one
+per key that it returned), a read has messages. Whatever `hwmark.traces.history_records` has more to say about is
+refused here with one of SURPRISES, and left to it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from hwmark.traces.history import NO_OFFSET, Function, Key, Value
+from hwmark.traces.history_columns import INT64_MAX, Columns, extend
+from numpy.typing import NDArray
+
+SURPRISES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+first, second, third = itemgetter(0), itemgetter(1), itemgetter(2)
+
+
+class UnusualError(ValueError):
+    """Something that is left to the plain reader."""
+
+
+def require(condition: Any) -> None:
+    """Leave the block to the plain reader unless this holds."""
+    if not condition:
+        raise UnusualError
+
+
+def require_types(things: Iterable[Any], *allowed: type) -> None:
+    """Require that all things have one of these types, exactly."""
+    require(set(map(type, things)) <= set(allowed))
+
+
+def lengths(lists: Sequence[Any]) -> NDArray[np.int64]:
+    """How long each of some lists is."""
+    return np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
+
+
+def check_invoked(values: list[Any], function: Function) -> None:
+    """Require that these values of invocations of one function know no answer yet."""
+    require_types(values, list)
+    micros = list(chain.from_iterable(values))
+    require_types(micros, list)
+    sends = [micro for micro in micros if micro[0] == "send"]
+    require(set(map(len, sends)) <= {3} and list not in set(map(type, map(third, sends))))
+    polls = micros.count(["poll"])
+    require(function != Function.SEND or not polls)
+    require(function != Function.POLL or not sends)
+    if len(sends) + polls < len(micros):
+        offsets = [micro for micro in micros if micro[0] == "send_offsets" and len(micro) == 3]
+        require(function == Function.TXN and len(sends) + polls + len(offsets) == len(micros))
+
+
+class Messages:
+    """The messages in the values of completed data operations: found out by the constructor, added by `commit`.
+
+    `rows` are the rows of the operations, counted from the first of the block, and `functions` what they are.
+    """
+
+    def __init__(self, values: list[Any], rows: NDArray[np.int64], functions: NDArray[np.int8]) -> None:
+        require_types(values, list)
+        micros = list(chain.from_iterable(values))
+        require_types(micros, list)
+        counts = lengths(values)
+        kinds = list(map(first, micros))
+        require(set(kinds) <= {"send", "poll", "send_offsets"})
+        row, function = np.repeat(rows, counts), np.repeat(functions, counts)
+        is_send = np.array([kind == "send" for kind in kinds], dtype=bool)
+        require(not (is_send & (function == Function.POLL)).any())
+        require(not (~is_send & (function == Function.SEND)).any())
+        self._take_group_offsets(micros, kinds, row, function)
+        self._take_sends([micro for micro, kind in zip(micros, kinds, strict=True) if kind == "send"])
+        polls = [
+            micro if kind == "poll" else ["poll"] for micro, kind in zip(micros, kinds, strict=True) if kind != "send"
+        ]
+        self._take_polls(polls)
+        self._put_in_order(row, is_send)
+
+    def _take_group_offsets(
+        self, micros: list[Any], kinds: list[str], row: NDArray[np.int64], function: NDArray[np.int8]
+    ) -> None:
+        """Set aside what was committed for consumer groups; few operations do that."""
+        self.group_offsets: list[tuple[int, str, dict[str, Any]]] = []
+        if "send_offsets" not in kinds:
+            return
+        for position, (micro, kind) in enumerate(zip(micros, kinds, strict=True)):
+            if kind == "send_offsets":
+                require(len(micro) == 3 and function[position] == Function.TXN)
+                self.group_offsets.append((int(row[position]), micro[1], micro[2]))
+
+    def _take_sends(self, sends: list[Any]) -> None:
+        """Keys, offsets and values of what was sent."""
+        require(set(map(len, sends)) <= {3})
+        self.send_keys = list(map(second, sends))
+        require_types(self.send_keys, int, str)
+        payloads = list(map(third, sends))
+        if set(map(type, payloads)) != {list}:
+            payloads = [payload if payload.__class__ is list else [None, payload] for payload in payloads]
+        self.send_offsets, self.send_values = _pairs(payloads, least=NO_OFFSET)
+
+    def _take_polls(self, polls: list[Any]) -> None:
+        """Keys, offsets and values of what was read; a poll may not know its result."""
+        sizes = set(map(len, polls))
+        require(sizes <= {1, 2})
+        results = [micro[1] if len(micro) == 2 else {} for micro in polls] if 1 in sizes else list(map(second, polls))
+        require_types(results, dict)
+        self.reads_of_poll = lengths(results)
+        self.read_keys: list[Key] = list(chain.from_iterable(results))
+        reads = list(chain.from_iterable(map(dict.values, results)))
+        require_types(reads, list)
+        self.read_lengths = lengths(reads)
+        self.read_offsets, self.read_values = _pairs(list(chain.from_iterable(reads)), least=0)
+
+    def _put_in_order(self, row: NDArray[np.int64], is_send: NDArray[np.bool_]) -> None:
+        """Bring sends and reads into the order of their micro-operations."""
+        reads = np.ones(len(is_send), dtype=np.int64)
+        reads[~is_send] = self.reads_of_poll
+        self.read_row, self.read_is_send = np.repeat(row, reads), np.repeat(is_send, reads)
+        messages = np.ones(len(self.read_row), dtype=np.int64)
+        messages[~self.read_is_send] = self.read_lengths
+        self.messages = messages
+        self.is_send = np.repeat(self.read_is_send, messages)
+        self.row = np.repeat(self.read_row, messages)
+        self.offset = np.empty(len(self.row), dtype=np.int64)
+        self.offset[self.is_send], self.offset[~self.is_send] = self.send_offsets, self.read_offsets
+
+    def commit(self, columns: Columns, base: int) -> None:
+        """Add everything to the columns; `base` is the row of the block's first operation."""
+        key_ids = columns.key_ids
+        key = np.empty(len(self.read_row), dtype=np.int32)
+        key[self.read_is_send] = list(map(key_ids.__getitem__, self.send_keys))
+        key[~self.read_is_send] = list(map(key_ids.__getitem__, self.read_keys))
+        value = self._numbers(columns)
+        extend(columns.messages["operation"], self.row + base)
+        extend(columns.messages["is_send"], self.is_send)
+        extend(columns.messages["key"], np.repeat(key, self.messages))
+        extend(columns.messages["value"], value)
+        extend(columns.messages["offset"], self.offset)
+        empty = self.messages == 0
+        if empty.any():
+            operations, keys = columns.tables["empty_reads"]
+            extend(operations, self.read_row[empty] + base)
+            extend(keys, key[empty])
+
+    def _numbers(self, columns: Columns) -> NDArray[np.int64]:
+        """What the column of values has for the messages."""
+        is_plain = isinstance(self.send_values, array) and isinstance(self.read_values, array)
+        if is_plain and columns.value_ids is None:
+            value = np.empty(len(self.row), dtype=np.int64)
+            value[self.is_send], value[~self.is_send] = self.send_values, self.read_values
+            return value
+        anything = np.empty(len(self.row), dtype=object)
+        anything[self.is_send] = _objects(self.send_values)
+        anything[~self.is_send] = _objects(self.read_values)
+        return np.array([columns.number(value) for value in anything.tolist()], dtype=np.int64)
+
+
+def _pairs(pairs: list[Any], least: int) -> tuple[NDArray[np.int64], Sequence[Value]]:
+    """Offsets and values of messages; the values an array if all are integers of 64 bits."""
+    require_types(pairs, list)
+    require(set(map(len, pairs)) <= {2})
+    both = list(chain.from_iterable(pairs))
+    if set(map(type, both)) <= {int}:
+        numbers = np.array(array("q", both), dtype=np.int64).reshape(-1, 2)
+        offsets = np.ascontiguousarray(numbers[:, 0])
+        require((offsets >= least).all() and (numbers[:, 1] >= -INT64_MAX).all())
+        return offsets, array("q", numbers[:, 1].tobytes())
+    return _offsets(both[0::2], least), _values(both[1::2])
+
+
+def _offsets(offsets: list[Any], least: int) -> NDArray[np.int64]:
+    """Offsets of which some may be unknown."""
+    require_types(offsets, int, type(None))
+    unknown = np.array([offset is None for offset in offsets], dtype=bool)
+    column = np.array([NO_OFFSET if offset is None else offset for offset in offsets], dtype=np.int64)
+    require((unknown | (column >= least)).all())
+    return column
+
+
+def _values(values: list[Any]) -> Sequence[Value]:
+    """Values of any type but fractions, which may be integers of more than 64 bits."""
+    require_types(values, int, str, bool)
+    if set(map(type, values)) != {int}:
+        return values
+    column = array("q", values)
+    require(min(column) >= -INT64_MAX)
+    return column
+
+
+def _objects(values: Sequence[Value]) -> NDArray[Any]:
+    """An array of Python objects, each with its own type."""
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = list(values)
+    return objects
