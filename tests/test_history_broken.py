@@ -191,7 +191,11 @@ def test_reads_of_failed_operations_prove_offsets_only() -> None:
     written = [send(0, "invoke", ["send", 0, 1]), send(1, "fail", ["send", 0, 1])]
     other = [send(2, "invoke", ["send", 0, 2]), send(3, "ok", ["send", 0, [0, 2]])]
     answer = {"0": [[0, 1]]}
-    assert found(written + other + reader_of("fail")(answer)) == {"inconsistent-offsets": 1, "unseen": 1}
+    assert found(written + other + reader_of("fail")(answer)) == {
+        "inconsistent-offsets": 1,
+        "unseen": 1,
+        "aborted-visible": 1,
+    }
     assert found(written + other + reader_of("ok")(answer)) == {
         "inconsistent-offsets": 1,
         "unseen": 1,
