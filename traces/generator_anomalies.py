@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hwmark.traces.errors import BadInputError
-from hwmark.traces.generator_log import KEPT_MIN, Fate, PartitionLog
+from hwmark.traces.generator_log import KEPT_MIN, PartitionLog
 
 if TYPE_CHECKING:
     from hwmark.traces.generator_simulation import Simulation
 
 OPERATION_TIME = 100_000
+ERRORS = {"fail": "NOT_ENOUGH_REPLICAS", "info": "_MSG_TIMED_OUT"}
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,20 @@ class Stage:
         self.notation = self.simulation.notation
         self.value = self.simulation.fresh_value
         self.process = self.simulation.fresh_process
+        self.first_value = self.simulation.value
 
-    def _write(self, kind: str, process: int, function: str, micros: tuple[str, ...], mark: str = "") -> int:
+    def _write(self, kind: str, process: int, function: str, micros: tuple[str, ...], more: str) -> int:
         self.simulation.now = max(self.simulation.now, self.simulation.time + OPERATION_TIME)
-        more = {"abort": self.notation.field("abort", True)} if kind == "invoke" else {}
-        error = "" if kind == "ok" else self.notation.field("error", "aborted" if mark else "_MSG_TIMED_OUT")
-        value = self.notation.micro_operations(micros)
-        return self.simulation.write(kind, process, function, value, more.get(mark, "") if kind == "invoke" else error)
+        return self.simulation.write(kind, process, function, self.notation.micro_operations(micros), more)
 
-    def invoke(self, process: int, function: str, *micros: str, mark: str = "") -> None:
+    def invoke(self, process: int, function: str, *micros: str, aborts: bool = False) -> None:
         """Begin an operation."""
-        self._write("invoke", process, function, micros, mark)
+        self._write("invoke", process, function, micros, self.notation.field("abort", True) if aborts else "")
 
-    def complete(self, process: int, function: str, *micros: str, kind: str = "ok", mark: str = "") -> None:
+    def complete(self, process: int, function: str, *micros: str, kind: str = "ok") -> None:
         """End an operation that shows the anomaly."""
-        self.shown_by.append(self._write(kind, process, function, micros, mark))
+        more = "" if kind == "ok" else self.notation.field("error", ERRORS[kind])
+        self.shown_by.append(self._write(kind, process, function, micros, more))
 
     def send(self, partition: PartitionLog, payload: int | str) -> str:
         """A send, of a value or of an acknowledged record."""
@@ -112,8 +112,10 @@ def unseen(stage: Stage) -> None:
 def duplicate(stage: Stage) -> None:
     """A retry appends a record again, where read_uncommitted alone finds the copy."""
     value = stage.value()
-    stage.sends(value, stage.here.append_alone(value), stage.here)
+    record = stage.here.append_alone(value)
+    stage.sends(value, record, stage.here)
     stage.here.append_copy(value)
+    stage.polls(record)
 
 
 def inconsistent_offsets(stage: Stage) -> None:
@@ -135,14 +137,12 @@ def aborted_read(stage: Stage) -> None:
 
 
 def aborted_visible(stage: Stage) -> None:
-    """A reader is handed what an aborted transaction sent, at an unknown offset."""
+    """A transaction that meant to abort, and got no answer, is committed for everybody to see."""
     value, process = stage.value(), stage.process()
-    stage.invoke(process, "txn", stage.send(stage.here, value), mark="abort")
-    batch = stage.here.open_batch()
-    stage.here.append(batch, value)
-    stage.complete(process, "txn", stage.send(stage.here, value), kind="fail", mark="abort")
-    stage.here.mark(batch, Fate.ABORTED)
-    stage.polls(stage.notation.record(None, value))
+    stage.invoke(process, "txn", stage.send(stage.here, value), aborts=True)
+    record = stage.here.append_alone(value)
+    stage.complete(process, "txn", stage.send(stage.here, value), kind="info")
+    stage.polls(record)
 
 
 def nobody_sent(stage: Stage) -> None:
@@ -262,27 +262,40 @@ def torn_transaction(stage: Stage) -> None:
     stage.complete(process, "txn", *sends, kind="info")
 
 
-def _processes(stage: Stage, group: str, record: str, offset: int) -> None:
-    """A new member of a group processes a record and commits the offset after it."""
-    process, value = stage.process(), stage.value()
-    micros = stage.notation.poll, stage.send(stage.there, value)
-    stage.invoke(process, "txn", *micros, stage.notation.send_offsets(group, {}))
+def _commits(stage: Stage, offset: int, *read: str) -> None:
+    """A new member of the episode's group commits an offset, in a transaction that also polls and sends."""
+    process, value, group = stage.process(), stage.value(), f"planted-{stage.first_value}"
+    polls = [stage.notation.poll] if read else []
+    stage.invoke(process, "txn", *polls, stage.send(stage.there, value), stage.notation.send_offsets(group, {}))
     produced = stage.send(stage.there, stage.there.append_alone(value))
-    offsets = stage.notation.send_offsets(group, {stage.here.key: offset + 1})
-    stage.complete(process, "txn", stage.polled(stage.here, record), produced, offsets)
+    polled = [stage.polled(stage.here, *read)] if read else []
+    stage.complete(process, "txn", *polled, produced, stage.notation.send_offsets(group, {stage.here.key: offset}))
+
+
+def _processes(stage: Stage, place: int) -> None:
+    """A new member of the episode's group processes one of the visible records."""
+    _commits(stage, stage.here.offsets[place] + 1, stage.here.visible[place])
 
 
 def processed_twice(stage: Stage) -> None:
     """Two members of a group process one record, and both commit."""
-    record, offset = stage.here.visible[-1], stage.here.offsets[-1]
-    for _ in range(2):
-        _processes(stage, "planted", record, offset)
+    place = len(stage.here.visible) - 1
+    _processes(stage, place)
+    _processes(stage, place)
 
 
 def processed_never(stage: Stage) -> None:
     """A group's second member begins one record too late."""
-    for place in (-3, -1):
-        _processes(stage, "planted", stage.here.visible[place], stage.here.offsets[place])
+    place = len(stage.here.visible) - 1
+    _processes(stage, place - 2)
+    _processes(stage, place)
+
+
+def group_offset_back(stage: Stage) -> None:
+    """A group's second member commits an offset before the one that the first had committed."""
+    place = len(stage.here.visible) - 1
+    _processes(stage, place)
+    _commits(stage, stage.here.offsets[place])
 
 
 EPISODES: dict[str, Episode] = {
@@ -313,6 +326,7 @@ EPISODES: dict[str, Episode] = {
     "torn-transaction": torn_transaction,
     "processed-twice": processed_twice,
     "processed-never": processed_never,
+    "group-offset-back": group_offset_back,
 }
 
 ONLY_WITH_WW = frozenset({"G0", "PL-1-cycle-exists", "G0-realtime", "strong-PL-1-cycle-exists"})
@@ -321,7 +335,6 @@ ONLY_WITH_WW = frozenset({"G0", "PL-1-cycle-exists", "G0-realtime", "strong-PL-1
 IMPLIED: dict[str, frozenset[str]] = {
     "lost-write": frozenset({"missing-from-final-read", "unseen", "int-poll-skip", "poll-skip"}),
     "unseen": frozenset({"missing-from-final-read"}),
-    "aborted-visible": frozenset({"G1a"}),
     "int-send-skip": frozenset({"G0", "PL-1-cycle-exists"}),
     "nonmonotonic-send": frozenset({"G0-realtime", "strong-PL-1-cycle-exists"}),
     "G0": frozenset({"PL-1-cycle-exists", "int-send-skip"}),
