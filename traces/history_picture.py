@@ -81,9 +81,9 @@ class _Picture:
         valid = self.report["valid"]
         name = f"{Path(self.history.file).stem}: {'valid' if valid else 'INVALID'}"
         self._line(name, size=TITLE, colour=GREEN if valid else RED, bold=True)
-        for sentence in _summary(self.report):
+        for sentence in summary_lines(self.report):
             self._line(sentence, bold=True)
-        self._line(_setup(self.history))
+        self._line(setup_text(self.history))
         self._line(_what_is_drawn(self.story), colour=GREY)
         self.y += PADDING
 
@@ -194,7 +194,7 @@ def _what_is_drawn(story: Story) -> str:
     )
 
 
-def _summary(report: Mapping[str, Any]) -> list[str]:
+def summary_lines(report: Mapping[str, Any]) -> list[str]:
     """What happened to the acknowledged values."""
     missing, total = report["anomalies"].get("missing-from-final-read", []), sum(report["acknowledged"].values())
     others = [name for name in report["error_types"] if name != "missing-from-final-read"]
@@ -207,7 +207,7 @@ def _summary(report: Mapping[str, Any]) -> list[str]:
     return [f"{total:,} values were acknowledged. {found}"]
 
 
-def _setup(history: History) -> str:
+def setup_text(history: History) -> str:
     """What the recorder noted of the cluster's configuration."""
     noted = history.configuration
     return ", ".join(

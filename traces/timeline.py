@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 from hwmark.traces.errors import BadInputError
-from hwmark.traces.history import NO_OFFSET, Closing, Function, History, Outcome, Value
+from hwmark.traces.history import NO_OFFSET, Closing, Function, History, Key, Outcome, Value
 from hwmark.traces.history_story import is_note
 from numpy.typing import NDArray
 
@@ -25,7 +25,7 @@ Report = Mapping[str, Any]
 Message = tuple[int, int]
 """A key's position in `History.keys` and a value's number in `MicroOperations.value`."""
 
-WITNESS_MAX, MESSAGES_MAX, SHOWN_PER_MESSAGE, NEIGHBOURS = 8, 4, 2, 2
+WITNESS_MAX, MESSAGES_MAX, NUMBERED_MAX, SHOWN_PER_MESSAGE, NEIGHBOURS = 8, 4, 64, 2, 2
 DATA = (Function.SEND, Function.POLL, Function.TXN)
 NO_ANOMALY = "None of the anomalies looked for was found."
 
@@ -127,40 +127,40 @@ def _of_operation(history: History, index: int) -> Witness:
 
 def _of_anomaly(history: History, name: str, anomaly: dict[str, Any]) -> Witness:
     """An anomaly's operations are those that the report says show it; without any, the senders of its messages."""
-    messages = tuple(_unique(_concerned(history, anomaly)))
+    messages = tuple(_unique(_numbered(history, anomaly)))
     rows = [row for row in (row_at(history, index) for index in anomaly.get("operations", ())) if row is not None]
     rows = rows or _unique(row for message in messages[:MESSAGES_MAX] for row in _told_of(history, message)[:1])
-    relations = tuple(_steps(history, anomaly)) or tuple(_handed_over(history, messages, rows))
-    relations = relations or tuple(_in_one_process(history, anomaly))
-    return Witness(name, _sentence(anomaly, name), tuple(rows[:WITNESS_MAX]), messages, relations)
+    relations = steps_of(history, anomaly) or tuple(_handed_over(history, messages, rows))
+    relations = relations or in_one_process(history, anomaly)
+    return Witness(name, sentence_of(anomaly, name), tuple(rows[:WITNESS_MAX]), messages, relations)
 
 
-def _sentence(anomaly: Mapping[str, Any], name: str) -> str:
+def sentence_of(anomaly: Mapping[str, Any], name: str) -> str:
+    """What happened, as a sentence."""
     text = str(anomaly.get("sentence") or name)
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def _concerned(history: History, anomaly: Mapping[str, Any]) -> Iterator[Message]:
-    """The messages that an anomaly is about, the most telling first."""
+def concerned(anomaly: Mapping[str, Any]) -> Iterator[tuple[Key, Value]]:
+    """The messages that an anomaly is about as keys and values, the most telling first."""
     for key, values in anomaly.get("messages", {}).items():
-        yield from _numbered(history, key, values)
+        yield from ((key, value) for value in values)
     if "key" in anomaly:
         values = [anomaly["value"]] if "value" in anomaly else []
-        yield from _numbered(
-            history, anomaly["key"], [*values, *anomaly.get("values", []), *anomaly.get("skipped", [])]
-        )
+        for value in (*values, *anomaly.get("values", []), *anomaly.get("skipped", [])):
+            yield anomaly["key"], value
     for step in anomaly.get("steps", []):
         if "key" in step:
-            yield from _numbered(history, step["key"], [step[name] for name in ("value", "value'") if name in step])
+            yield from ((step["key"], step[name]) for name in ("value", "value'") if name in step)
 
 
-def _numbered(history: History, key: object, values: Iterable[Value]) -> Iterator[Message]:
-    """Messages as the columns know them; what the history does not have is left out."""
-    position = next((p for p, name in enumerate(history.keys) if str(name) == str(key)), None)
-    for value in values if position is not None else ():
+def _numbered(history: History, anomaly: Mapping[str, Any]) -> Iterator[Message]:
+    """The first messages that an anomaly is about as the columns know them; what the history lacks is left out."""
+    positions = {str(name): position for position, name in enumerate(history.keys)}
+    for key, value in islice(concerned(anomaly), NUMBERED_MAX):
         number = _number(history, value)
-        if number is not None and position is not None:
-            yield position, number
+        if number is not None and str(key) in positions:
+            yield positions[str(key)], number
 
 
 def _number(history: History, value: Value) -> int | None:
@@ -173,8 +173,17 @@ def _number(history: History, value: Value) -> int | None:
 # ------------------------------------------------------------------------------------------------ relations
 
 
+def steps_of(history: History, anomaly: Mapping[str, Any]) -> tuple[Relation, ...]:
+    """The steps of a cycle; none of any other anomaly."""
+    return tuple(_steps(history, anomaly))
+
+
+def in_one_process(history: History, anomaly: Mapping[str, Any]) -> tuple[Relation, ...]:
+    """From each of an anomaly's `ops` to the next, which the same process did."""
+    return tuple(_in_one_process(history, anomaly))
+
+
 def _steps(history: History, anomaly: Mapping[str, Any]) -> Iterator[Relation]:
-    """The steps of a cycle."""
     cycle = anomaly.get("cycle", [])
     for indices, step in zip(pairwise(cycle), anomaly.get("steps", []), strict=False):
         source, target = (row_at(history, index) for index in indices)
@@ -208,7 +217,6 @@ def _handed_over(history: History, messages: Iterable[Message], rows: Iterable[i
 
 
 def _in_one_process(history: History, anomaly: Mapping[str, Any]) -> Iterator[Relation]:
-    """From each of an anomaly's `ops` to the next, which the same process did."""
     ops = [row_at(history, index) for index in anomaly.get("ops", ())]
     for source, target in pairwise(ops):
         if source is not None and target is not None:

@@ -72,8 +72,8 @@ def log_window(history: History, key: int, concerned: tuple[Message, ...], drawn
         at = rows[micro.offset[rows] == offsets[place]]
         numbers = list(dict.fromkeys(micro.value[at].tolist()))
         numbers.sort(key=lambda number: number not in values)
-        seen = tuple(_value(history, key, n, len(numbers) > 1, n in values) for n in numbers[:VALUES_MAX])
-        entries.append(LogEntry(int(offsets[place]), seen, len(numbers), is_cut))
+        there = tuple(_value(history, key, n, len(numbers) > 1, n in values) for n in numbers[:VALUES_MAX])
+        entries.append(LogEntry(int(offsets[place]), there, len(numbers), is_cut))
     return LogWindow(key, tuple(entries), len(offsets))
 
 

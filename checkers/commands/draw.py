@@ -1,4 +1,8 @@
-"""`hwmark draw`: the picture of a trace or of a history."""
+"""`hwmark draw`: the picture of a trace or of a history.
+
+A history has two pictures: the *story* of a partition's loss as a table, and the *timeline* of one anomaly. A page has
+both, and the whole recording besides.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from hwmark.checkers.verdict import EXIT_HOLDS
 from hwmark.traces.errors import BadInputError
 
 SUFFIXES = (".svg", ".dot", ".html", ".png")
+STORY, TIMELINE = "story", "timeline"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +27,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"the picture; its suffix says in which form: {', '.join(SUFFIXES)} (.png needs a rasteriser)",
     )
+    parser.add_argument(
+        "--as",
+        dest="kind",
+        choices=(STORY, TIMELINE),
+        help="of a history: the story of what one partition lost as a table, or an anomaly on a timeline (default: the "
+        "story if acknowledged values are lost, else the timeline; a page always has both)",
+    )
+    parser.add_argument(
+        "--around",
+        metavar="ANOMALY[/N]|INDEX",
+        help="of a history: the timeline of this anomaly (as G1a, or G1a/2 for the third of its kind), or around the "
+        "operation with this index (default: the first anomaly that counts)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     suffix = Path(arguments.output).suffix
     if suffix not in SUFFIXES:
         raise BadInputError(arguments.output, None, f"unknown suffix {suffix!r}; known are {', '.join(SUFFIXES)}")
-    picture = _picture(_dot(arguments.file), suffix, title=Path(arguments.file).name)
+    picture = _picture(arguments, suffix)
     try:
         Path(arguments.output).write_bytes(picture)
     except OSError as error:
@@ -38,24 +56,46 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_HOLDS
 
 
-def _picture(dot: str, suffix: str, title: str) -> bytes:
-    from hwmark.traces.render import html_page, render
+def _picture(arguments: argparse.Namespace, suffix: str) -> bytes:
+    """The picture as the bytes of its file."""
+    from hwmark.traces.trace import is_trace
 
-    return html_page(title, render(dot, "svg")) if suffix == ".html" else render(dot, suffix[1:])
+    if is_trace(arguments.file):
+        return _trace_picture(arguments, suffix)
+    return _history_picture(arguments, suffix)
 
 
-def _dot(file: str) -> str:
-    """The DOT source of the file's picture."""
+def _trace_picture(arguments: argparse.Namespace, suffix: str) -> bytes:
     from hwmark.traces.diagram import trace_dot
-    from hwmark.traces.trace import is_trace, read_trace
+    from hwmark.traces.render import html_page, render
+    from hwmark.traces.trace import read_trace
 
-    return trace_dot(read_trace(file)) if is_trace(file) else _history_dot(file)
+    for option, given in (("--as", arguments.kind), ("--around", arguments.around)):
+        if given is not None:
+            raise BadInputError(option, None, f"{arguments.file} is a trace; expected a history")
+    dot = trace_dot(read_trace(arguments.file))
+    if suffix == ".html":
+        return html_page(Path(arguments.file).name, render(dot, "svg"))
+    return render(dot, suffix[1:])
 
 
-def _history_dot(file: str) -> str:
+def _history_picture(arguments: argparse.Namespace, suffix: str) -> bytes:
     from hwmark.checkers.histories import check
     from hwmark.traces.history import read_history
     from hwmark.traces.history_picture import draw_history
+    from hwmark.traces.render import render
+    from hwmark.traces.timeline_picture import draw_timeline, is_for_timeline
 
-    history = read_history(file)
-    return draw_history(history, check(history).to_json())
+    history = read_history(arguments.file)
+    report = check(history).to_json()
+    if suffix == ".html":
+        from hwmark.checkers.histories.kinds import KINDS
+        from hwmark.traces.timeline_page import timeline_page
+
+        meanings = {name: kind.meaning for name, kind in KINDS.items()}
+        return timeline_page(history, report, arguments.around, meanings)
+    kind = arguments.kind or (TIMELINE if arguments.around or is_for_timeline(report) else STORY)
+    if kind == STORY and arguments.around:
+        raise BadInputError("--around", None, f"a story has no such place; expected --as {TIMELINE}")
+    dot = draw_timeline(history, report, arguments.around) if kind == TIMELINE else draw_history(history, report)
+    return render(dot, suffix[1:])
