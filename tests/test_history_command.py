@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -79,6 +80,33 @@ def test_standard_input_can_be_read_only_once(capsys: pytest.CaptureFixture[str]
     assert main(["history", "-", VALID, "-"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err == "hwmark: -: standard input is given twice; expected it once\n"
+
+
+def test_lenient_leaves_out_what_is_no_record_and_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.jsonl"
+    lines = Path(VALID).read_text().splitlines()
+    damaged.write_text("\n".join([*lines[:100], '{"process": 1, "ty', *lines[100:], "42"]) + "\n")
+    assert main(["history", str(damaged), "--json"]) == 2
+    assert capsys.readouterr().err.startswith(f"hwmark: {damaged}:101: ")
+    status, report, _ = answer(capsys, str(damaged), "--lenient")
+    assert status == 0 and [one["line"] for one in report["dropped"]] == [101, len(lines) + 2]
+    assert all(one["reason"] for one in report["dropped"])
+    assert main(["history", str(damaged), "--lenient"]) == 0
+    words = " ".join(capsys.readouterr().err.split())
+    assert "left out 2 lines, first line 101: " in words
+
+
+def test_compat_looks_for_what_the_reference_looks_for(capsys: pytest.CaptureFixture[str]) -> None:
+    status, report, _ = answer(capsys, LOSSY, "--compat")
+    assert status == 1 and report["error_types"] == ["inconsistent-offsets"]
+    assert "missing-from-final-read" in report["not_checked"]
+
+
+def test_standard_input_is_a_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(LOSSY).read_bytes())))
+    status, report, _ = answer(capsys, "-", VALID)
+    assert status == 1 and [file["valid"] for file in report["files"]] == [False, True]
+    assert report["files"][0]["anomalies"] == answer(capsys, LOSSY)[1]["anomalies"]
 
 
 def test_allowed_anomalies_are_reported_but_not_held_against_it(capsys: pytest.CaptureFixture[str]) -> None:

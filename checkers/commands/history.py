@@ -25,7 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="a history in the format of Jepsen's Kafka workload; - reads standard input",
+        help="a history in the format of Jepsen's Kafka workload, as JSON lines or EDN, gzip or not; - reads standard "
+        "input",
     )
     parser.add_argument(
         "--via",
@@ -48,7 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="ANOMALY",
         help="report these anomalies, but do not call a history invalid for them (give the files first)",
     )
-    parser.add_argument("--compat", action="store_true", help="reproduce the quirks of Jepsen's checker too")
+    parser.add_argument(
+        "--lenient", action="store_true", help="leave out lines that are no part of a history, and say which"
+    )
+    parser.add_argument("--compat", action="store_true", help="judge as Jepsen's checker does, quirks included, and look for nothing more")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output instead of text")
 
 
@@ -90,7 +94,7 @@ def _judge(file: str, arguments: argparse.Namespace, alone: bool) -> Judged:
 
     started = time.perf_counter()
     try:
-        history = read_history(file)
+        history = read_history(file, lenient=arguments.lenient)
     except BadInputError as error:
         if alone:
             raise

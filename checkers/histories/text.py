@@ -66,6 +66,9 @@ def _recorded(history: History, report: HistoryReport) -> list[str]:
     if report.unacknowledged_present:
         unasked = counted(report.unacknowledged_present, "value")
         lines += _field("also found", f"{unasked} in the closing read whose send was never acknowledged")
+    if history.dropped:
+        line, reason = history.dropped[0]
+        lines += _field("left out", f"{counted(len(history.dropped), 'line')}, first line {line}: {reason}")
     if report.ignored:
         lines += _field("ignored", f"{counted(report.ignored, 'operation')} of a kind that the format does not know")
     if history.faults:
