@@ -14,7 +14,7 @@ Lag = tuple[int, int, str, int]
 def plain_lags(records: Iterable[Record], *, compat: bool = False) -> list[Lag]:
     """Every lag, in order: time of invocation, process, key, lag."""
     records = list(records)
-    invoked_at = {i: record["time"] for i, record in enumerate(records)}
+    invoked_at = {record.get("index", i): record["time"] for i, record in enumerate(records)}
     ops = [op for op in _operations(records) if not op.get("open") and not _is_raw(op)]
     known: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for op in ops:
