@@ -153,7 +153,38 @@ def test_runs_of_integers_are_drawn_together() -> None:
     assert compact([17, 18, 19, 20, 21, 40]) == "17-21, 40"
     assert compact([3, 1, 2, "b", "a"]) == "1-3, a, b"
     assert compact([]) == ""
-    assert compact(range(0, 1000, 2)).endswith("and 300 more (--json lists all)")
+    assert compact(range(0, 1000, 2)).endswith(", 78 and 460 more (--json lists all)")
+
+
+def test_text_stays_short_however_much_is_broken(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Forty partitions, each with scattered losses, duplicates, conflicts, skips and steps back."""
+    records: list[dict[str, Any]] = []
+
+    def write(process: int, function: str, invoked: Any, completed: Any) -> None:
+        for kind, value in (("invoke", invoked), ("ok", completed)):
+            records.append({"process": process, "type": kind, "f": function, "value": value, "time": len(records)})
+
+    for key in range(40):
+        sent = [[2 * value, value] for value in range(400)]
+        for offset, value in sent:
+            write(key, "send", [["send", key, value]], [["send", key, [offset, value]]])
+        read = [message for message in sent if message[1] % 3] + [[801 + v, v] for v in range(1, 60, 3)]
+        read += [[4, 350 + v] for v in range(1, 9, 3)]
+        write(key, "poll", [["poll"]], [["poll", {str(key): read}]])
+        write(key, "poll", [["poll"]], [["poll", {str(key): read[::-2]}]])
+    file = tmp_path / "broken.jsonl"
+    file.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in records))
+    assert main(["history", str(file)]) == 1
+    text = capsys.readouterr().err
+    report = check(read_history(file))
+    assert len(report.anomalies) >= 7 and sum(map(len, report.anomalies.values())) > 10_000
+    assert text.count("\n") < 150 and len(text) < 20_000
+    widest = max(report.anomalies["int-poll-skip"], key=lambda a: a["delta"])
+    words = " ".join(text.split())
+    assert f"operation {widest['op']} read value {widest['values'][1]} of key 0 right after" in words
+    assert f"and {widest['delta'] - 9} more values operation" in words
+    assert all(text.count(f"\n  {name}, ") == 1 for name in report.anomalies)
+    assert "and 36 more partitions (--json lists all)" in words
 
 
 def test_suite_judges_the_users_own_recordings() -> None:

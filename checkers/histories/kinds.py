@@ -79,12 +79,12 @@ KINDS: dict[str, Kind] = {
     ),
     INCONSISTENT_OFFSETS: Kind(
         "different values were seen at one offset of a partition",
-        "offset {offset} of key {key} held the values {values}",
+        "offset {offset} of key {key} held value {values[0]} and value {values[1]}",
         ("operations",),
     ),
     DUPLICATE: Kind(
         "one value was seen at several offsets of a partition",
-        "value {value} of key {key} was seen at the {count} offsets {offsets}",
+        "value {value} of key {key} was seen at {count} offsets, {offsets[0]} and {offsets[1]} among them",
         ("operations",),
     ),
     G1A: Kind(
@@ -198,8 +198,8 @@ KINDS: dict[str, Kind] = {
     ),
     PROCESSED_TWICE: Kind(
         "two committed transactions of a group processed the same record",
-        "group {group} processed value {value} of key {key} (offset {offset}) in each of the committed transactions "
-        "{operations}",
+        "group {group} processed value {value} of key {key} (offset {offset}) in transaction {operations[0]} and again "
+        "in transaction {operations[1]}, and both committed",
         ("operations",),
     ),
     PROCESSED_NEVER: Kind(

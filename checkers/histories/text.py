@@ -12,12 +12,14 @@ from itertools import groupby
 from typing import Any
 
 from hwmark.checkers.histories.kinds import (
+    ABORTED_VISIBLE,
     DUPLICATE,
     G1A,
     INCONSISTENT_OFFSETS,
     KINDS,
     LOST_WRITE,
     MISSING,
+    TORN,
     UNSEEN,
     Anomaly,
     Kind,
@@ -25,16 +27,15 @@ from hwmark.checkers.histories.kinds import (
 from hwmark.checkers.histories.report import NOT_IMPLEMENTED, HistoryReport
 from hwmark.traces.history import Fault, History, Outcome
 
-_SAME = "the {count:,} values that the closing read misses"
-LISTED_MAX = 200
-EXAMPLES_MAX = 8
+LISTED_MAX = 40
+EXAMPLES_MAX, EXAMPLES_MIN, EXAMPLES_IN_ALL = 8, 2, 32
 FAULTS_MAX = 24
 
 
 def describe(history: History, report: HistoryReport) -> str:
     """The whole report as text: verdict, what was recorded, every anomaly by partition, what was not looked for."""
     lines = [_headline(report), "", *_recorded(history, report)]
-    for name in report.anomalies:
+    for name in sorted(report.anomalies, key=lambda name: name in report.allowed):
         lines += ["", *_anomaly(name, report)]
     return "\n".join([*lines, "", *_coverage(report)])
 
@@ -63,6 +64,11 @@ def _recorded(history: History, report: HistoryReport) -> list[str]:
             "promised", f"{counted(total, 'value')} acknowledged in {counted(len(report.acknowledged), 'partition')}"
         ),
     ]
+    if report.info_txn_causes:
+        lines += _field("unknown after", _cut(report.info_txn_causes))
+    lag = report.worst_realtime_lag
+    if lag and lag["lag"]:
+        lines += _field("worst lag", f"process {lag['process']}, by {seconds(lag['lag'])} at {seconds(lag['time'])}")
     if report.unacknowledged_present:
         unasked = counted(report.unacknowledged_present, "value")
         lines += _field("also found", f"{unasked} in the closing read whose send was never acknowledged")
@@ -77,6 +83,12 @@ def _recorded(history: History, report: HistoryReport) -> list[str]:
         settings = (f"{k} {v}" for k, v in history.configuration.items() if v != "" and not isinstance(v, dict | list))
         lines += _field("setup", ", ".join(settings))
     return lines
+
+
+def _cut(texts: list[str]) -> str:
+    """The first few texts, and how many more there were."""
+    more = len(texts) - EXAMPLES_MAX
+    return "; ".join(texts[:EXAMPLES_MAX]) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def _faults(faults: list[Fault]) -> str:
@@ -102,9 +114,33 @@ def _coverage(report: HistoryReport) -> list[str]:
     return lines
 
 
+def _examples_max(report: HistoryReport) -> int:
+    """How many instances, or partitions, of each type are told: fewer where there are many types."""
+    return max(EXAMPLES_MIN, min(EXAMPLES_MAX, EXAMPLES_IN_ALL // max(1, len(report.anomalies))))
+
+
+# The most telling instances first: the longest jumps, the shortest cycles. Others stay in the order of the log.
+_FIRST: dict[str, Callable[[Anomaly], int]] = {
+    **dict.fromkeys(("int-poll-skip", "int-send-skip", "poll-skip"), lambda a: -a["delta"]),
+    **dict.fromkeys(
+        ("int-nonmonotonic-poll", "int-nonmonotonic-send", "nonmonotonic-poll", "nonmonotonic-send"),
+        lambda a: a["delta"],
+    ),
+    **dict.fromkeys((name for name, kind in KINDS.items() if "cycle" in kind.shown_by), lambda a: len(a["cycle"])),
+    DUPLICATE: lambda a: -a["count"],
+    ABORTED_VISIBLE: lambda a: -a["reads"],
+    TORN: lambda a: -len(a["lost"]),
+}
+
+
+def _most_telling(name: str, instances: list[Anomaly]) -> list[Anomaly]:
+    """The instances in the order in which they are told."""
+    return sorted(instances, key=_FIRST[name]) if name in _FIRST else instances
+
+
 def _anomaly(name: str, report: HistoryReport) -> list[str]:
     """One type of anomaly: its count, its sentence, its partitions."""
-    instances = report.anomalies[name]
+    instances = _most_telling(name, report.anomalies[name])
     excused = " (allowed)" if name in report.allowed else ""
     count = sum(instances[0]["unseen"].values()) if name == UNSEEN else len(instances)
     details = _DETAILS.get(name, partial(_sentences, KINDS[name]))
@@ -113,25 +149,39 @@ def _anomaly(name: str, report: HistoryReport) -> list[str]:
 
 def _missing(instances: list[Anomaly], report: HistoryReport) -> list[str]:
     """Missing values per partition, with their offsets, writers and times."""
-    lines = []
+    told = []
     for key, lost in _by_key(instances):
         total = report.acknowledged.get(str(key), 0)
         missing = f"{len(lost):,} of {total:,} acknowledged values are missing"
-        lines += [*_item(f"partition {key}: {missing}: {compact(_values(lost))}"), *_story(lost)]
-    return lines
+        told.append([*_item(f"partition {key}: {missing}: {compact(_values(lost))}"), *_story(lost)])
+    return _partitions(told, report)
 
 
 def _lost(instances: list[Anomaly], report: HistoryReport) -> list[str]:
     """Lost values per partition, told again only where they are not just the missing ones."""
-    lines = []
+    told = []
     missing = _missing_per_key(report)
     for key, lost in _by_key(instances):
         values = _values(lost)
         if set(values) == missing.get(str(key)):
-            lines += _item(f"partition {key}: {_SAME.format(count=len(values))}")
+            told.append(_item(f"partition {key}: {_same(values)}"))
         else:
-            lines += [*_item(f"partition {key}: {counted(len(values), 'value')}: {compact(values)}"), *_story(lost)]
-    return lines
+            values_told = f"partition {key}: {counted(len(values), 'value')}: {compact(values)}"
+            told.append([*_item(values_told), *_story(lost)])
+    return _partitions(told, report)
+
+
+def _same(values: list[Any]) -> str:
+    """Values that were told already."""
+    return f"the {'value' if len(values) == 1 else f'{len(values):,} values'} that the closing read misses"
+
+
+def _partitions(told: list[list[str]], report: HistoryReport) -> list[str]:
+    """The lines of the first partitions, and how many more there were."""
+    few = _examples_max(report)
+    more = len(told) - few
+    lines = [line for lines in told[:few] for line in lines]
+    return lines + _item(f"and {counted(more, 'more partition')} (--json lists all)") if more > 0 else lines
 
 
 def _story(lost: list[Anomaly]) -> list[str]:
@@ -152,7 +202,9 @@ def _missing_per_key(report: HistoryReport) -> dict[str, set[Any]]:
 def _where(lost: list[Anomaly]) -> str:
     """The offsets that the lost values had, as far as known."""
     offsets = [a["offset"] for a in lost if a["offset"] is not None]
-    return f"at offsets {compact(offsets)}" if offsets else "offsets unknown"
+    if not offsets:
+        return "offset unknown" if len(lost) == 1 else "offsets unknown"
+    return f"at offset{'s' if len(offsets) > 1 else ''} {compact(offsets)}"
 
 
 def _who(lost: list[Anomaly]) -> str:
@@ -168,7 +220,10 @@ def _who(lost: list[Anomaly]) -> str:
 def _when(lost: list[Anomaly]) -> str:
     """The span of time in which the lost values were acknowledged."""
     times = [a["time"] for a in lost if a["time"] is not None]
-    return f"acknowledged from {seconds(min(times))} to {seconds(max(times))}" if times else "never acknowledged"
+    if not times:
+        return "never acknowledged"
+    first, last = seconds(min(times)), seconds(max(times))
+    return f"acknowledged at {first}" if first == last else f"acknowledged from {first} to {last}"
 
 
 def _unseen(instances: list[Anomaly], report: HistoryReport) -> list[str]:
@@ -176,10 +231,10 @@ def _unseen(instances: list[Anomaly], report: HistoryReport) -> list[str]:
     lines = []
     missing = _missing_per_key(report)
     for key, values in sorted(instances[0]["messages"].items(), key=lambda item: _number_first(item[0])):
-        same = set(values) == missing.get(key)
-        told = _SAME.format(count=len(values)) if same else f"{counted(len(values), 'value')}: {compact(values)}"
-        lines += _item(f"partition {key}: {told}")
-    return lines
+        is_same = set(values) == missing.get(key)
+        told = _same(values) if is_same else f"{counted(len(values), 'value')}: {compact(values)}"
+        lines.append(_item(f"partition {key}: {told}"))
+    return _partitions(lines, report)
 
 
 def _conflicts(instances: list[Anomaly], report: HistoryReport) -> list[str]:
@@ -190,8 +245,8 @@ def _conflicts(instances: list[Anomaly], report: HistoryReport) -> list[str]:
         values = " and ".join(str(v) for v in example["values"])
         offsets = compact([a["offset"] for a in found])
         places = f"{counted(len(found), 'offset')}: {offsets}; offset {example['offset']} held {values}"
-        lines += _item(f"partition {key}: {places}")
-    return lines
+        lines.append(_item(f"partition {key}: {places}"))
+    return _partitions(lines, report)
 
 
 def _duplicates(instances: list[Anomaly], report: HistoryReport) -> list[str]:
@@ -200,7 +255,8 @@ def _duplicates(instances: list[Anomaly], report: HistoryReport) -> list[str]:
         [
             f"partition {a['key']}: value {a['value']} at the {a['count']} offsets {compact(a['offsets'])}"
             for a in instances
-        ]
+        ],
+        report,
     )
 
 
@@ -212,12 +268,21 @@ def _aborted_reads(instances: list[Anomaly], report: HistoryReport) -> list[str]
         read = f"read at {seconds(a['time'])} by operation {a['reader']}"
         told = f"operation {a['writer']} had reported that it failed"
         sentences.append(f"partition {a['key']}: value {a['value']}{place}, {read}; {told}")
-    return _examples(sentences)
+    return _examples(sentences, report)
 
 
 def _sentences(kind: Kind, instances: list[Anomaly], report: HistoryReport) -> list[str]:
     """A sentence per instance."""
-    return _examples([kind.sentence(instance) for instance in instances])
+    return _examples([kind.sentence(_shortened(a)) for a in instances[: _examples_max(report)]], report, len(instances))
+
+
+def _shortened(anomaly: Anomaly) -> Anomaly:
+    """An instance with no more skipped values than fit into a sentence."""
+    skipped = anomaly.get("skipped", [])
+    if len(skipped) <= EXAMPLES_MAX:
+        return anomaly
+    more = anomaly["delta"] - 1 - EXAMPLES_MAX
+    return anomaly | {"skipped": f"[{', '.join(map(str, skipped[:EXAMPLES_MAX]))}] and {counted(more, 'more value')}"}
 
 
 _DETAILS: dict[str, Callable[[list[Anomaly], HistoryReport], list[str]]] = {
@@ -230,10 +295,11 @@ _DETAILS: dict[str, Callable[[list[Anomaly], HistoryReport], list[str]]] = {
 }
 
 
-def _examples(sentences: list[str]) -> list[str]:
-    """The first few sentences, and how many more there are."""
-    lines = [line for sentence in sentences[:EXAMPLES_MAX] for line in _item(sentence)]
-    more = len(sentences) - EXAMPLES_MAX
+def _examples(sentences: list[str], report: HistoryReport, of: int | None = None) -> list[str]:
+    """The first few sentences, and how many more there were."""
+    few = _examples_max(report)
+    lines = [line for sentence in sentences[:few] for line in _item(sentence)]
+    more = (of or len(sentences)) - few
     return lines + _item(f"and {more:,} more (--json lists all)") if more > 0 else lines
 
 
