@@ -43,6 +43,13 @@ class Bounds:
     def __len__(self) -> int:
         return len(self.operation)
 
+    def where(self, rows: Flags) -> Bounds:
+        """Some of them."""
+        process, at_least, below = (None if c is None else c[rows] for c in (self.process, self.at_least, self.below))
+        return Bounds(
+            self.operation[rows], process, self.call[rows], self.returned[rows], at_least, below, self.are_reads
+        )
+
 
 def read_bounds(transactions: Transactions) -> list[Bounds]:
     """What everything but the appends says; raises ContradictionError for an answer that no log could have given."""
@@ -77,7 +84,7 @@ def _end_txns(transactions: Transactions) -> Bounds:
     first[ends.transaction[rows]] = rows
     first = first[(first != NONE) & (transactions.marker != NONE)]
     below[first] = transactions.marker_offset[ends.transaction[first]] + 1
-    return _of(ends, np.zeros(len(ends), dtype=np.int64), below)
+    return _of(ends, np.zeros(len(ends), dtype=np.int64), below).where(~ends.failed)
 
 
 def _init_producer_ids(transactions: Transactions) -> Bounds:

@@ -159,7 +159,7 @@ class PartitionLog:
     def transaction_count(self) -> int:
         """One more than the greatest number of a transaction."""
         columns = (self.appends.transaction, self.markers.transaction, self.end_txns.transaction)
-        return max((int(c.max()) + 1 for c in columns if c is not None and len(c)), default=0)
+        return max([len(self.decisions), *(int(c.max()) + 1 for c in columns if c is not None and len(c))])
 
     def unknown_transactions(self) -> list[int]:
         """Transactions of which no marker is recorded, nor that they have none."""

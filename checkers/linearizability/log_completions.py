@@ -64,14 +64,15 @@ def further_completions(content: Content) -> Iterator[PartitionLog]:
 def _choices(content: Content, log: PartitionLog) -> list[_Choice]:
     """Every open outcome with its options."""
     gaps = [(gap, False) for gap in content.gaps.tolist()]
-    lost = open_appends(content)
     required = answered_without_offset(content)
+    group_of = content.records.group_of
+    lost = [row for row in open_appends(content) if group_of(row) not in group_of(required)]
     markers = np.flatnonzero(log.markers.offset == NONE)
     room = int(content.records.size[required].sum()) + len(markers)
     behind = [(content.length + i, False) for i in range(room)]
     nowhere = [(NONE, False)]
-    choices = [_Choice(int(row), False, nowhere + gaps) for row in lost if not required[row]]
-    choices += [_Choice(int(row), False, gaps + behind) for row in np.flatnonzero(required)]
+    choices = [_Choice(int(row), False, nowhere + gaps) for row in lost]
+    choices += [_Choice(int(row), False, gaps + behind) for row in required]
     for row in markers.tolist():
         options = [(offset, bool(log.markers.commits[row])) for offset, _ in gaps + behind]
         if log.markers.operation[row] == NONE:
@@ -84,23 +85,30 @@ def open_appends(content: Content) -> Column:
     """Rows of the appends of unknown outcome that only trying places: transactional, of many records, of many epochs."""
     log, records = content.log, content.records
     rows = np.arange(len(log.appends))
-    unseen = ~content.is_placed & ~records.failed & (log.appends.offset == NONE) & (records.group_of(rows) == rows)
+    unseen = ~content.is_placed & (log.appends.offset == NONE)
+    if log.appends.failed is not None:
+        unseen &= ~log.appends.failed
     hard = (column_or(log.appends.transaction, len(rows)) != NONE) | (records.size > 1)
     if log.appends.sequence is not None and log.appends.epoch is not None and log.appends.producer is not None:
         numbered = np.flatnonzero(unseen & (log.appends.sequence != NONE))
         pairs = np.unique(np.stack([log.appends.producer[numbered], log.appends.epoch[numbered]]), axis=1)
         several, count = np.unique(pairs[0], return_counts=True)
         hard |= (log.appends.sequence != NONE) & np.isin(log.appends.producer, several[count > 1])
-    return np.flatnonzero(unseen & hard)
+    return _one_of_each(content, np.flatnonzero(unseen & hard))
 
 
-def answered_without_offset(content: Content) -> Flags:
-    """Per append: whether it was answered, but nobody knows where it is."""
-    log, rows = content.log, np.arange(len(content.log.appends))
-    answered: Flags = (log.appends.returned != NEVER) & (log.appends.offset == NONE) & ~content.is_placed
-    if log.appends.failed is not None:
-        answered &= ~log.appends.failed
-    return answered & (content.records.group_of(rows) == rows)
+def answered_without_offset(content: Content) -> Column:
+    """Rows of the appends that were answered, but nobody knows where they are."""
+    appends = content.log.appends
+    answered: Flags = (appends.returned != NEVER) & (appends.offset == NONE) & ~content.is_placed
+    if appends.failed is not None:
+        answered &= ~appends.failed
+    return _one_of_each(content, np.flatnonzero(answered))
+
+
+def _one_of_each(content: Content, rows: Column) -> Column:
+    """Of each append and its retries only the first."""
+    return rows[np.unique(content.records.group_of(rows), return_index=True)[1]]
 
 
 def _with_unknown_markers(log: PartitionLog) -> PartitionLog:

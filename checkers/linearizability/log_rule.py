@@ -87,7 +87,7 @@ def _any_order(content: Content, mode: Mode, with_order: bool) -> tuple[int, ...
     """An order, with whatever the open outcomes may have been; raises ContradictionError, the first, if there is none."""
     log, first = content.log, None
     try:
-        if not answered_without_offset(content).any():
+        if not len(answered_without_offset(content)):
             return _explain(content, mode, with_order)
     except ContradictionError as contradiction:
         if is_beyond_cure(log, contradiction):

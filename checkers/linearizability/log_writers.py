@@ -56,6 +56,8 @@ def acknowledgements(content: Content, everybody: bool) -> Bounds:
         offset = np.where(elsewhere, _first_place(content), offset)
     process = None if appends.process is None else appends.process[rows]
     call, returned = appends.call[rows], appends.returned[rows]
+    if everybody:
+        returned = np.where(_is_answered(content), returned, NEVER)
     return Bounds(appends.operation[rows], process, call, returned, (offset + size)[rows], None)
 
 
