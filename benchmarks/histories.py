@@ -5,7 +5,8 @@ usage: python benchmarks/histories.py [--rounds N] [--large] [--folder DIR]
 One table from one run. Each measurement is a process of its own: the whole `hwmark history FILE --json`, the time from
 its start to its end; and one that reads and checks, with the seconds and the peak memory after each. Contestants take
 turns, so that a noisy machine is noisy to all; each figure is the median of its rounds, after one run to warm Numba's
-cache. `--large` adds 10 million lines (2.5 GB of file), once. The files are kept in the folder and used again.
+cache; where the processor's seconds are far below the clock's, others were at work. `--large` adds 10 million lines
+(2.5 GB of file), once. The files are kept in the folder and used again.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -31,14 +34,16 @@ SEED = 1
 LONE_OFFSET = 30_000_000
 TARGETS: dict[int, tuple[float, float | None]] = {100_000: (1, None), 1_000_000: (8, 1.5), 10_000_000: (80, 10)}
 """Seconds and gigabytes by number of lines."""
+Figures = tuple[float, float, float]
 RULE_TARGETS = {1_000_000: 0.2, 10_000_000: 2.0}
 
 
 @dataclass
 class Measured:
-    """A run: seconds, and the peak memory in gigabytes."""
+    """A run: seconds on the clock and of the processor, and the peak memory in gigabytes."""
 
     seconds: float
+    processor: float
     gigabytes: float
 
 
@@ -58,9 +63,7 @@ class Contestant:
 
     def median(self, name: str) -> Measured:
         """The median of what was measured so far."""
-        rounds = self.rounds[name]
-        seconds = statistics.median(each.seconds for each in rounds)
-        return Measured(seconds, statistics.median(each.gigabytes for each in rounds))
+        return Measured(*(statistics.median(figures) for figures in zip(*map(astuple, self.rounds[name]), strict=True)))
 
 
 def whole(command: list[str]) -> tuple[Measured, bytes]:
@@ -74,7 +77,7 @@ def whole(command: list[str]) -> tuple[Measured, bytes]:
         if process.returncode not in (0, 1):
             raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
         out.seek(0)
-        return Measured(seconds, usage.ru_maxrss / 1e6), out.read()
+        return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6), out.read()
 
 
 def apart(what: str, subject: str) -> dict[str, Measured]:
@@ -99,13 +102,17 @@ def file_with(folder: Path, lines: int) -> Path:
 def file_with_lone_offset(folder: Path, lines: int) -> Path:
     """The same history, and at its end one more record at an offset far beyond all others."""
     file, original = folder / f"history-{lines}-{SEED}-lone.jsonl", file_with(folder, lines)
-    last = json.loads(original.read_bytes().splitlines()[-1])
+    shutil.copyfile(original, file)
+    with original.open("rb") as lines_of_it:
+        (line,) = deque(lines_of_it, maxlen=1)
+    last = json.loads(line)
     same = {"process": last["process"] + 1, "f": "send", "time": last["time"] + 1}
     records = [
         {"index": lines, "type": "invoke", "value": [["send", 0, -1]]} | same,
         {"index": lines + 1, "type": "ok", "value": [["send", 0, [LONE_OFFSET, -1]]]} | same,
     ]
-    file.write_bytes(original.read_bytes() + "".join(json.dumps(record) + "\n" for record in records).encode())
+    with file.open("a") as appended:
+        appended.writelines(json.dumps(record) + "\n" for record in records)
     return file
 
 
@@ -137,6 +144,7 @@ def rows(
                 each.what,
                 by,
                 f"{found.seconds:.3f}",
+                f"{found.processor:.3f}",
                 f"{seconds:g}" if seconds else "-",
                 verdict(found.seconds, seconds),
                 f"{found.gigabytes:.2f}",
@@ -157,15 +165,15 @@ def measure(what: str, subject: str) -> None:
     print(json.dumps(figures))
 
 
-def timed(act: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of a call, and the peak memory of the process after it."""
-    started = time.perf_counter()
+def timed(act: Callable[[], object]) -> Figures:
+    """Seconds of a call, by the clock and of the processor, and the peak memory of the process after it."""
+    started, processor = time.perf_counter(), time.process_time()
     act()
-    seconds = time.perf_counter() - started
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    seconds, processor = time.perf_counter() - started, time.process_time() - processor
+    return seconds, processor, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def measure_history(file: str) -> dict[str, tuple[float, float]]:
+def measure_history(file: str) -> dict[str, Figures]:
     """Parse and check, imports not counted."""
     from hwmark.checkers.histories import check
     from hwmark.traces import history_files
@@ -177,7 +185,7 @@ def measure_history(file: str) -> dict[str, tuple[float, float]]:
     return {"parse": parse, "check": timed(lambda: check(read[0]))}
 
 
-def measure_plain(file: str) -> dict[str, tuple[float, float]]:
+def measure_plain(file: str) -> dict[str, Figures]:
     """The plain twin, which takes parsed JSON."""
     from hwmark.checkers.histories.plain import check_plain
 
@@ -186,7 +194,7 @@ def measure_plain(file: str) -> dict[str, tuple[float, float]]:
     return {"parse": parse, "check": timed(lambda: check_plain(records))}
 
 
-def measure_rule(operations: str) -> dict[str, tuple[float, float]]:
+def measure_rule(operations: str) -> dict[str, Figures]:
     """The linear rule for partition logs, from arrays, compiled before."""
     from hwmark.checkers.linearizability.log_rule import check_log
     from partition_logs import partition_log
@@ -240,7 +248,7 @@ def main() -> None:
     if arguments.measure:
         return measure(*arguments.measure)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    columns = ("what", "by", "median s", "target s", "", "peak GB", "target GB", "ratio")
+    columns = ("what", "by", "median s", "CPU s", "target s", "", "peak GB", "target GB", "ratio")
     table = Table(*columns, title=f"judging histories, median of {arguments.rounds} rounds")
     small(table, arguments.folder, arguments.rounds)
     if arguments.large:

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hwmark.traces.errors import BadInputError
-from hwmark.traces.generator_log import KEPT_MIN, PartitionLog
+from hwmark.traces.generator_log import PartitionLog
 
 if TYPE_CHECKING:
     from hwmark.traces.generator_simulation import Simulation
 
 OPERATION_TIME = 100_000
+VISIBLE_MIN = 3
+"""How many records of a partition, the last ones, an episode may need."""
 ERRORS = {"fail": "NOT_ENOUGH_REPLICAS", "info": "_MSG_TIMED_OUT"}
 
 
@@ -363,10 +365,11 @@ def episode(name: str) -> Episode:
 
 def play(name: str, episode: Episode, simulation: Simulation) -> Planted | None:
     """Let an episode happen now; None, and nothing happens, if no partition is fit for it."""
-    fit = [p for p in simulation.partitions if p.is_stable() and len(p.visible) >= KEPT_MIN // 2]
-    if simulation.shape.group and len(simulation.partitions) > 1:
-        fit = [p for p in fit if p.key > 0]
-    if len(fit) < min(2, len(simulation.partitions) - bool(simulation.shape.group)):
+    # Not where the simulation's group consumes, if there is another: it would be drawn in.
+    apart = simulation.partitions[1:] if simulation.shape.group else simulation.partitions
+    candidates = apart or simulation.partitions
+    fit = [p for p in candidates if p.is_stable() and len(p.visible) >= VISIBLE_MIN]
+    if len(fit) < min(2, len(candidates)):
         return None
     here = fit[int(simulation.random() * len(fit))]
     there = next((p for p in fit if p is not here), here)

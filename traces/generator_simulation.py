@@ -29,6 +29,8 @@ EPISODE_LINES = 30
 EPISODE_PROCESSES = 5
 CLOSING_PROCESSES = 2
 ROOM_TO_RUN = 60
+RECORDS_FIRST = 15
+"""Lines per partition until it has some records, without which there is little to plant."""
 FORGET_EVERY = 1 << 12
 CLOSING_POLL_TIME = 1_000_000
 
@@ -53,7 +55,8 @@ class Shape:
 
     def lines_min(self) -> int:
         """The least number of lines with room for a history of this shape."""
-        return ROOM_TO_RUN + 4 * self.processes + self.partitions + EPISODE_LINES * len(self.anomalies)
+        to_plant = EPISODE_LINES * len(self.anomalies) + (RECORDS_FIRST * self.partitions if self.anomalies else 0)
+        return ROOM_TO_RUN + 4 * self.processes + self.partitions + to_plant
 
 
 class Simulation:
