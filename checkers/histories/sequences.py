@@ -58,10 +58,11 @@ def out_of_sequence(evidence: Evidence, options: Options) -> dict[str, list[Anom
     threads = Threads(evidence.history)
     reads = read_stretches(evidence, threads)
     within_reads = _not_rebalanced(evidence, _within_operations(evidence, reads))
-    between_reads = _between_polls(evidence, threads, reads)
+    assignments = Assignments(evidence.history, threads)
+    between_reads = _between_polls(evidence, assignments, reads)
     sends = sent_stretches(evidence, threads)
     within_sends = _within_operations(evidence, sends)
-    between_sends = _between_sends(evidence, threads, sends)
+    between_sends = _between_sends(evidence, assignments, sends)
     return {
         "int-poll-skip": _skips(evidence, within_reads),
         "int-nonmonotonic-poll": _steps_back(evidence, within_reads),
@@ -85,22 +86,24 @@ def _within_operations(evidence: Evidence, stretches: Stretches) -> Pairs:
     return Pairs(before, after, delta).where(np.argsort(after, kind="stable"))
 
 
-def _between_polls(evidence: Evidence, threads: Threads, reads: Stretches) -> Pairs:
+def _between_polls(evidence: Evidence, assignments: Assignments, reads: Stretches) -> Pairs:
     """The wrong pairs of an acknowledged operation's last read of a key and the process' next one's first.
 
     Only acknowledged operations move a consumer on: after any other it is to read the same again.
     """
     is_ok = evidence.history.operations.outcome[reads.operation] == Outcome.OK
-    return _between_operations(evidence, threads, reads, is_ok, reads.first != NOWHERE)
+    return _between_operations(evidence, assignments, reads, is_ok, reads.first != NOWHERE)
 
 
-def _between_sends(evidence: Evidence, threads: Threads, sends: Stretches) -> Pairs:
+def _between_sends(evidence: Evidence, assignments: Assignments, sends: Stretches) -> Pairs:
     """The wrong pairs of an operation's last send to a key and the process' next one's first, failed ones left out."""
     may_be = evidence.history.operations.outcome[sends.operation] != Outcome.FAIL
-    return _between_operations(evidence, threads, sends, may_be, may_be)
+    return _between_operations(evidence, assignments, sends, may_be, may_be)
 
 
-def _between_operations(evidence: Evidence, threads: Threads, stretches: Stretches, moves: Mask, judged: Mask) -> Pairs:
+def _between_operations(
+    evidence: Evidence, assignments: Assignments, stretches: Stretches, moves: Mask, judged: Mask
+) -> Pairs:
     """The wrong pairs from the last stretch that moved its thread on to the next operation's first.
 
     There is none across an assign or subscribe that gave the key up.
@@ -109,7 +112,7 @@ def _between_operations(evidence: Evidence, threads: Threads, stretches: Stretch
     last_moved = np.maximum.accumulate(np.where(moves, number, NOWHERE)) if len(stretches) else number
     after = np.flatnonzero(judged & ~stretches.continues & (number > 0))
     before = last_moved[after - 1]
-    given_up = Assignments(evidence.history, threads).given_up(stretches.thread, stretches.operation)
+    given_up = assignments.given_up(stretches.thread, stretches.operation)
     linked = (before != NOWHERE) & (stretches.thread[before] == stretches.thread[after])
     linked &= (given_up[before] == given_up[after]) & (stretches.last[before] != NOWHERE)
     wrong = _wrong(evidence, stretches.last[before[linked]], stretches.first[after[linked]])
