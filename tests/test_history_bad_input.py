@@ -53,7 +53,7 @@ BAD = {
     "binary": (b"\x00\xff\x08\x00\x00\n", 1, "not UTF-8"),
     "gzip without data": (b"\x1f\x8b\x08\x00\x00\n", 1, "the gzip data is cut off here; expected a complete file"),
     "UTF-16": ("{}\n".encode("utf-16"), 1, "not UTF-8"),
-    "a list": (lines([1, 2]), 1, "a list instead of an operation; expected a JSON object"),
+    "a list": (SENT + lines([1, 2]), 3, "a list instead of an operation; expected a JSON object"),
     "a number": (SENT + b"7\n", 3, "a number instead of an operation"),
     "no process": (lines(without(invoke(), "process")), 1, "'process' is missing"),
     "no type": (lines(without(invoke(), "type")), 1, "'type' is missing"),

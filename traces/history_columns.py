@@ -103,8 +103,14 @@ class Columns:
         if self.value_ids is None:
             if value.__class__ is int and -INT64_MAX <= value <= INT64_MAX:
                 return value
+        ids = self.value_numbers()
+        return ids.setdefault((value.__class__, value), len(ids))
+
+    def value_numbers(self) -> dict[tuple[type, Value], int]:
+        """The numbers of the values, from now on if they have stood for themselves up to now."""
+        if self.value_ids is None:
             self.value_ids = self._number_all()
-        return self.value_ids.setdefault((value.__class__, value), len(self.value_ids))
+        return self.value_ids
 
     def _number_all(self) -> dict[tuple[type, Value], int]:
         """Replace the integers in the column of values by numbers, counted through as they first appear."""

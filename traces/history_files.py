@@ -9,22 +9,34 @@ from __future__ import annotations
 import gc
 import gzip
 import io
+import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from itertools import chain, islice
+from typing import IO, Any, NamedTuple
 
 from hwmark.traces.errors import BadInputError
 from hwmark.traces.history import History
-from hwmark.traces.history_blocks import take_lines
+from hwmark.traces.history_blocks import take_lines, take_records
+from hwmark.traces.history_edn import decode_edn, is_blank
+from hwmark.traces.history_lines import MalformedError
+from hwmark.traces.history_lists import Element, NotAListError, elements_of
 from hwmark.traces.history_records import Parser
 
 STANDARD_INPUT = "standard input"
-EXPECTED_FILE = "expected a history of JSON lines"
+EXPECTED_FILE = "expected a history, JSON lines or EDN"
 
-_GZIP = b"\x1f\x8b"
 BLOCK_BYTES = 1 << 18
+ELEMENTS = 1000
+
+Take = Callable[[Parser, Sequence[bytes], Sequence[int]], None]
+
+_BLANK = rb"(?:[\s,]|;[^\n]*\n)*"
+_LIST_START = re.compile(_BLANK + rb"[\[(]")
+_EDN_START = re.compile(rb"[\s,]*;|" + _BLANK + rb"(?:[#(]|\{[\s,]*:|\[" + _BLANK + rb"(?:[#;(]|\{[\s,]*:))")
+_GZIP = b"\x1f\x8b"
 
 
 def read(path: str, *, lenient: bool = False) -> History:
@@ -42,21 +54,79 @@ def read_stream(stream: IO[bytes], file: str, *, lenient: bool = False) -> Histo
     """The history in a stream of bytes, which `file` names in errors; raises BadInputError."""
     parser = Parser(file, lenient=lenient)
     with _no_garbage_collection():
-        source = Source(stream)
-        lines = _take_json_lines(parser, source)
-        if source.cut_off:
-            lines += 1
-            parser.take_undecodable(lines, source.cut_off)
-        return parser.history(lines)
+        return parser.history(_take_all(parser, Source(stream)))
 
 
-def _take_json_lines(parser: Parser, source: Source) -> int:
-    """Take a record from each line; returns the number of lines."""
+def _take_all(parser: Parser, source: Source) -> int:
+    """Take all records; returns the number of lines."""
+    blocks = source.blocks()
+    start = list(islice(blocks, 1))
+    layout = _layout_of(b"".join(chain.from_iterable(start)))
+    blocks = chain(start, blocks)
+    take = _take_edn if layout.is_edn else take_lines
+    if layout.is_list:
+        return _take_list(parser, b"".join(chain.from_iterable(blocks)), source, take)
     number = 0
-    for lines in source.blocks():
-        take_lines(parser, lines, range(number + 1, number + 1 + len(lines)))
+    for lines in blocks:
+        if source.cut_off and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        take(parser, lines, range(number + 1, number + 1 + len(lines)))
         number += len(lines)
+    if source.cut_off:
+        number += 1
+        parser.take_undecodable(number, source.cut_off)
     return number
+
+
+class _Layout(NamedTuple):
+    """What a file is: EDN or JSON, one list of records or one on each line."""
+
+    is_edn: bool
+    is_list: bool
+
+
+def _layout_of(start: bytes) -> _Layout:
+    """What a file is that starts so: EDN has keywords, tags, comments and lists in round brackets."""
+    return _Layout(
+        is_edn=_EDN_START.match(start) is not None,
+        is_list=_LIST_START.match(start) is not None,
+    )
+
+
+def _take_list(parser: Parser, text: bytes, source: Source, take: Take) -> int:
+    """Take the records of one list; returns the number of lines."""
+    elements = elements_of(text, is_edn=take is _take_edn)
+    problem = None
+    while True:
+        block: list[Element] = []
+        try:
+            block.extend(islice(elements, ELEMENTS))  # keeps what came before an error
+        except NotAListError as error:
+            problem = error
+        if not block:
+            break
+        # The newline tells that an element is not cut off.
+        take(parser, [element.text + b"\n" for element in block], [element.line for element in block])
+    if problem is not None:
+        parser.take_undecodable(problem.line, source.cut_off or str(problem))
+    return text.count(b"\n") + (not text.endswith(b"\n"))
+
+
+def _take_edn(parser: Parser, texts: Sequence[bytes], numbers: Sequence[int]) -> None:
+    """Take the records that pieces of EDN on lines with these numbers hold; comments and empty lines are none."""
+    records: list[Any] = []
+    lines: list[int] = []
+    for text, number in zip(texts, numbers, strict=True):
+        if is_blank(text):
+            continue
+        try:
+            records.append(decode_edn(text))
+            lines.append(number)
+        except MalformedError as error:
+            take_records(parser, records, lines)
+            records, lines = [], []
+            parser.take_undecodable(number, str(error))
+    take_records(parser, records, lines)
 
 
 class Source:
@@ -77,10 +147,8 @@ class Source:
         return self._unpacked.cut_off if self._unpacked else None
 
     def blocks(self) -> Iterator[list[bytes]]:
-        """The lines, some hundred at a time; a last one that the end of compressed data cuts off is not among them."""
+        """The lines, some hundred at a time."""
         while lines := self._stream.readlines(BLOCK_BYTES):
-            if self.cut_off and not lines[-1].endswith(b"\n"):
-                lines.pop()
             yield lines
 
 

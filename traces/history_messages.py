@@ -159,7 +159,9 @@ class Messages:
         anything = np.empty(len(self.row), dtype=object)
         anything[self.is_send] = _objects(self.send_values)
         anything[~self.is_send] = _objects(self.read_values)
-        return np.array([columns.number(value) for value in anything.tolist()], dtype=np.int64)
+        ids = columns.value_numbers()
+        numbers = [ids.setdefault((value.__class__, value), len(ids)) for value in anything.tolist()]
+        return np.array(numbers, dtype=np.int64)
 
 
 def _pairs(pairs: list[Any], least: int) -> tuple[NDArray[np.int64], Sequence[Value]]:
