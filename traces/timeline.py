@@ -149,6 +149,8 @@ def concerned(anomaly: Mapping[str, Any]) -> Iterator[tuple[Key, Value]]:
         values = [anomaly["value"]] if "value" in anomaly else []
         for value in (*values, *anomaly.get("values", []), *anomaly.get("skipped", [])):
             yield anomaly["key"], value
+    for message in (*anomaly.get("lost", []), *anomaly.get("present", [])):
+        yield message["key"], message["value"]
     for step in anomaly.get("steps", []):
         if "key" in step:
             yield from ((step["key"], step[name]) for name in ("value", "value'") if name in step)

@@ -19,11 +19,12 @@ from hwmark.traces.timeline import Message, Neighbourhood
 from hwmark.traces.timeline_words import content, heading
 
 SMALL, PADDING = 9.5, 5.0
-BAR_TEXT_MAX, LANES_WIDTH_MAX = 118.0, 660.0
+BAR_TEXT_MAX, NARROW_TEXT_MAX, LANES_WIDTH_MAX = 118.0, 76.0, 660.0
 GAP, CUT_WIDTH, BAND_WIDTH, OPEN_END = 12.0, 54.0, 22.0, 34.0
 CUT_FROM = 6
 """From so many left out operations on there is a cut."""
 DRAWN_MAX = 16
+GLUED = "@\ue000"
 
 
 @dataclass(frozen=True)
@@ -86,24 +87,21 @@ class Layout:
 
 def lay_out(history: History, near: Neighbourhood) -> Layout:
     """The witness, what bears on it, and as much of what happened around as there is room for."""
-    needed, spare = _needed(near), list(near.context)
-    spare = spare[: max(0, DRAWN_MAX - len(needed))]
+    rows, text_max = _by_need(near), BAR_TEXT_MAX
     while True:
-        layout = _Placing(history, near, sorted({*needed, *spare})).layout()
-        if layout.width <= LANES_WIDTH_MAX:
+        layout = _Placing(history, near, sorted(rows), text_max).layout()
+        if layout.width <= LANES_WIDTH_MAX or len(rows) <= 1:
             return layout
-        if spare:
-            spare.pop()
-        elif len(needed) > max(len(near.witness.rows), 1):
-            needed.pop()
+        if len(rows) > len(near.witness.rows) or text_max == NARROW_TEXT_MAX:
+            rows.pop()
         else:
-            return layout
+            text_max = NARROW_TEXT_MAX
 
 
-def _needed(near: Neighbourhood) -> list[int]:
-    """The witness, then what its relations name, then the other evidence, the most telling first."""
+def _by_need(near: Neighbourhood) -> list[int]:
+    """The witness, then what its relations name, the other evidence, and what happened around."""
     related = [row for relation in near.relations for row in (relation.source, relation.target)]
-    rows = [*near.witness.rows, *(row for row in related if row in near.evidence), *near.evidence]
+    rows = [*near.witness.rows, *(row for row in related if row in near.evidence), *near.evidence, *near.context]
     return list(dict.fromkeys(rows))[:DRAWN_MAX]
 
 
@@ -117,8 +115,8 @@ def tags_of(near: Neighbourhood, drawn: Collection[int]) -> dict[int, str]:
 class _Placing:
     """Places record after record from left to right."""
 
-    def __init__(self, history: History, near: Neighbourhood, rows: list[int]) -> None:
-        self.history, self.rows = history, rows
+    def __init__(self, history: History, near: Neighbourhood, rows: list[int], text_max: float) -> None:
+        self.history, self.rows, self.text_max = history, rows, text_max
         self.focus: frozenset[Message] = frozenset(near.witness.messages)
         self.tags = tags_of(near, rows)
         self.heading = {row: self._wrapped(self._heading(row), bold=True) for row in rows}
@@ -197,7 +195,9 @@ class _Placing:
         return f"{tag}  {heading(self.history, row)}" if tag else heading(self.history, row)
 
     def _wrapped(self, text: str, *, bold: bool = False) -> list[str]:
-        return wrapped(text, BAR_TEXT_MAX, SMALL, bold=bold)
+        # An offset stays on the line of its @.
+        lines = wrapped(text.replace("@ ", GLUED), self.text_max, SMALL, bold=bold)
+        return [line.replace(GLUED, "@ ") for line in lines]
 
     def _width(self, row: int) -> float:
         widths = [text_width(line, SMALL, bold=True) for line in self.heading[row]]

@@ -11,7 +11,7 @@ from pathlib import Path
 from hwmark.traces.canvas import INK, Canvas, Ink, text_height, text_width, wrapped
 from hwmark.traces.history import History, Outcome
 from hwmark.traces.history_story import fault_in_words, is_note
-from hwmark.traces.timeline import Neighbourhood, Report, messages_of, neighbourhood, shown, witness_of
+from hwmark.traces.timeline import Neighbourhood, Relation, Report, messages_of, neighbourhood, shown, witness_of
 from hwmark.traces.timeline_layout import GAP, PADDING, SMALL, Bar, Layout, lay_out
 from hwmark.traces.timeline_log import LogEntry, LogValue, LogWindow, log_window
 
@@ -34,8 +34,7 @@ CONTESTED_FILL, CONCERNED_FILL, HEAD_FILL = "#fbdcd9", "#ffffff", "#dfe7f1"
 TITLE, TEXT, TINY = 19.0, 12.0, 8.5
 LANE_GAP, LOG_GAP, HEADER = 10.0, 22.0, 40.0
 LOG_COLUMNS = (("offset", 46.0), ("value", 92.0), ("sent by", 84.0), ("what became of it", 100.0))
-LOG_WIDTH = sum(width for _, width in LOG_COLUMNS)
-LOGS_MAX, RELATIONS_MAX, FAULTS_MAX, SENTENCE_MAX, WORD_MAX = 2, 8, 12, 500, 40
+LOGS_MAX, RELATIONS_MAX, ARROWS_MAX, FAULTS_MAX, SENTENCE_MAX, WORD_MAX = 2, 8, 16, 12, 500, 40
 OUTCOMES = {Outcome.OK: "acknowledged", Outcome.FAIL: "failed", Outcome.INFO: "outcome unknown"}
 
 
@@ -56,8 +55,10 @@ class _Picture:
         self.layout: Layout = lay_out(history, near)
         self.drawn = {bar.row: bar for bar in self.layout.bars}
         self.logs = _logs(history, near)
+        self.columns = _log_columns(history, self.logs)
+        self.log_width = sum(width for _, width in self.columns)
         self.labels = max((text_width(_lane(p), SMALL, bold=True) for p in self.layout.processes), default=0) + 8
-        self.width = self.labels + self.layout.width + (LOG_GAP + LOG_WIDTH if self.logs else 0)
+        self.width = self.labels + self.layout.width + (LOG_GAP + self.log_width if self.logs else 0)
         self.canvas, self.y = Canvas(), 0.0
 
     def draw(self) -> str:
@@ -102,8 +103,8 @@ class _Picture:
             if tags.get(relation.source) and tags.get(relation.target):
                 targets.setdefault((tags[relation.source], relation.words), []).append(tags[relation.target])
         told = [f"{source}  {words.format(target=_listed(tags))}" for (source, words), tags in targets.items()]
-        more = len(self.near.relations) - sum(map(len, targets.values()))
-        return told[:RELATIONS_MAX] + ([f"({more} more not drawn)"] if more else [])
+        more = len(self.near.witness.relations) - sum(map(len, targets.values()))
+        return told[:RELATIONS_MAX] + ([f"(relations that are not drawn: {more})"] if more > 0 else [])
 
     def _what_is_drawn(self) -> str:
         """How much of the recording the picture shows, and how to read it."""
@@ -174,11 +175,15 @@ class _Picture:
 
     def _arrows(self, tops: dict[int, float]) -> None:
         """From each operation to the one that it is related to."""
-        for relation in self.near.relations[:RELATIONS_MAX]:
-            if relation.source in self.drawn and relation.target in self.drawn:
-                source, target = self.drawn[relation.source], self.drawn[relation.target]
-                start, end = _arrow(source, tops[source.process], target, tops[target.process], self.labels)
-                self.canvas.line(start, end, ink=RELATIONS.get(relation.kind, RELATIONS["process"]), arrow=True)
+        for relation in self._drawn_relations():
+            source, target = self.drawn[relation.source], self.drawn[relation.target]
+            start, end = _arrow(source, tops[source.process], target, tops[target.process], self.labels)
+            self.canvas.line(start, end, ink=RELATIONS.get(relation.kind, RELATIONS["process"]), arrow=True)
+
+    def _drawn_relations(self) -> list[Relation]:
+        """The first relations whose operations are both drawn."""
+        drawn = [r for r in self.near.relations if r.source in self.drawn and r.target in self.drawn]
+        return drawn[:ARROWS_MAX]
 
     # ------------------------------------------------------------------------------------------ the logs
 
@@ -187,9 +192,9 @@ class _Picture:
         x, y = self.labels + self.layout.width + LOG_GAP, top
         for log in self.logs:
             name = f"Log of partition {shown(self.history.keys[log.key], 30)}"
-            y += self.canvas.text(x, y, LOG_WIDTH, name, size=TEXT, bold=True) + 3
+            y += self.canvas.text(x, y, self.log_width, name, size=TEXT, bold=True) + 3
             words = f"{sum(1 for _ in log.entries)} of {log.offsets:,} offsets at which anything was seen"
-            y += self.canvas.text(x, y, LOG_WIDTH, words, size=TINY, colour=GREY) + 3
+            y += self.canvas.text(x, y, self.log_width, words, size=TINY, colour=GREY) + 3
             y = self._log_row(x, y, [name for name, _ in LOG_COLUMNS], HEAD_FILL, bold=True)
             for entry in log.entries:
                 y = self._entry(x, y, entry)
@@ -209,7 +214,7 @@ class _Picture:
 
     def _log_row(self, x: float, y: float, cells: list[str], fill: str, *, bold: bool = False) -> float:
         """One row of the table; returns where the next one begins."""
-        columns = list(zip(cells, LOG_COLUMNS, strict=True))
+        columns = list(zip(cells, self.columns, strict=True))
         inner = [wrapped(text, width - 2 * PADDING, SMALL, bold=bold) for text, (_, width) in columns]
         height = text_height(max(map(len, inner)), SMALL) + 5
         for text, (_, width) in columns:
@@ -249,7 +254,7 @@ class _Picture:
             "realtime": "ended before",
             "process": "next in process",
         }
-        for kind in dict.fromkeys(relation.kind for relation in self.near.relations):
+        for kind in dict.fromkeys(relation.kind for relation in self._drawn_relations()):
             y = self.y + text_height(0.5, SMALL)
             self.canvas.line((x, y), (x + 24, y), ink=RELATIONS.get(kind, RELATIONS["process"]), arrow=True)
             words = kinds.get(kind, kind)
@@ -272,6 +277,16 @@ def _logs(history: History, near: Neighbourhood) -> list[LogWindow]:
     rows = near.witness.rows or near.context
     touched = [key for row in rows for key in micro.key[messages_of(history, row)].tolist()]
     return [log_window(history, key, (), rows) for key, _ in Counter(touched).most_common(1)]
+
+
+def _log_columns(history: History, logs: list[LogWindow]) -> list[tuple[str, float]]:
+    """The columns of the logs' tables, wide enough for their longest word."""
+    rows = [(str(e.offset), *_value_cells(history, value)) for log in logs for e in log.entries for value in e.values]
+    words = [[word for row in rows for word in row[column].split()] for column in range(len(LOG_COLUMNS))]
+    return [
+        (name, max([width, *(text_width(word, SMALL, bold=True) + 2 * PADDING for word in of_column)]))
+        for (name, width), of_column in zip(LOG_COLUMNS, words, strict=True)
+    ]
 
 
 def _value_cells(history: History, value: LogValue) -> list[str]:

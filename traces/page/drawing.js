@@ -2,7 +2,7 @@
 // them; of more, each lane shows how busy it was. So however much is in view, the number of elements is bounded.
 
 const BARS_MAX = 500, LANES_MAX = 60, BANDS_MAX = 40, TICKS = 8;
-const LANE_HEIGHT = 46, BAR_HEIGHT = 36, DENSE_LANE = 16, HEAD = 46, NAME_WIDTH = 86, LETTER = 6.2, BUCKET = 3, OPEN_END = 26, TAG_WIDTH = 16;
+const LANE_HEIGHT = 46, LOW_LANE = 26, ROOMY_MAX = 20, DENSE_LANE = 16, HEAD = 46, NAME_WIDTH = 86, LETTER = 6.2, BUCKET = 3, OPEN_END = 26, TAG_WIDTH = 16;
 const SVG = "http://www.w3.org/2000/svg";
 
 function element(name, attributes = {}, ...children) {
@@ -20,8 +20,8 @@ function scene(state, width) {
   const all = rowsInView(axis, left, right, 4 / scale);
   const lanes = lanesOf(all, axis.kind);
   const rows = all.filter((row) => lanes.has(columns.process[row]));
-  const isDense = rows.length > BARS_MAX, laneHeight = isDense ? DENSE_LANE : LANE_HEIGHT;
-  const laneCount = Math.max(0, ...lanes.values()) + 1;
+  const isDense = rows.length > BARS_MAX, laneCount = Math.max(0, ...lanes.values()) + 1;
+  const laneHeight = isDense ? DENSE_LANE : laneCount > ROOMY_MAX ? LOW_LANE : LANE_HEIGHT;
   return { state, width, x, rows, lanes, isDense, laneHeight, hidden: all.length - rows.length, height: HEAD + laneCount * laneHeight };
 }
 
@@ -58,7 +58,7 @@ function lanesOf(rows, kind) {
 function drawLanes(state, container) {
   const drawn = scene(state, Math.max(320, container.clientWidth || 1000));
   const svg = element("svg", { height: drawn.height, role: "group", "aria-label": "Operations in view" });
-  svg.append(...bands(drawn), ...cuts(drawn), ...ticks(drawn));
+  svg.append(...cuts(drawn), ...bands(drawn), ...ticks(drawn));
   if (drawn.isDense) svg.append(...busyLanes(drawn));
   const special = new Set([...(state.witness ? state.witness.tags.keys() : []), state.chosen]);
   const rows = drawn.isDense ? drawn.rows.filter((row) => special.has(row)) : drawn.rows;
@@ -74,7 +74,7 @@ function laneTop(drawn, row) { return HEAD + drawn.lanes.get(columns.process[row
 // The box of an operation in pixels: [left, top, width, height].
 function boxOf(drawn, row) {
   const [start, end] = baseOfRow(row, drawn.state.axis.kind).map(drawn.x);
-  const height = drawn.isDense ? DENSE_LANE - 4 : BAR_HEIGHT;
+  const height = drawn.laneHeight - (drawn.isDense ? 4 : 8);
   const least = drawn.state.witness?.tags.has(row) ? TAG_WIDTH : 3;
   return [start, laneTop(drawn, row) + (drawn.laneHeight - height) / 2, Math.max(end - start, least), height];
 }
@@ -91,17 +91,18 @@ function bar(drawn, row) {
   link.append(element("title", {}, cutTo(full, 400)));
   link.append(element("rect", { x: from, y: top, width: Math.max(to - from, 2), height: high }));
   if (outcome === "info") link.append(element("path", { class: "open-end", d: `M${to} ${top + high / 2}h${OPEN_END}` }));
-  if (!drawn.isDense) link.append(...barTexts(from, top, to - from, state.witness?.tags.get(row), row, words));
+  if (!drawn.isDense) link.append(...barTexts(from, top, to - from, high, state.witness?.tags.get(row), row, words));
   return link;
 }
 
-function barTexts(left, top, width, tag, row, words) {
+function barTexts(left, top, width, height, tag, row, words) {
   const letters = Math.floor((width - 6) / LETTER), start = Math.max(left, NAME_WIDTH) + 4;
-  if (letters < 4) return tag ? [element("text", { x: start, y: top + 22, class: "heading" }, tag)] : [];
+  if (letters < 4) return tag ? [element("text", { x: start, y: top + height / 2 + 4, class: "heading" }, tag)] : [];
   const head = (tag ? `${tag} ` : "") + heading(row);
+  if (height < LOW_LANE) return [element("text", { x: start, y: top + height / 2 + 4 }, cutTo(`${head}: ${words}`, letters))];
   return [
-    element("text", { x: start, y: top + 14, class: "heading" }, cutTo(head, Math.floor(letters * 0.95))),
-    element("text", { x: start, y: top + 29 }, cutTo(words, letters)),
+    element("text", { x: start, y: top + 16, class: "heading" }, cutTo(head, Math.floor(letters * 0.95))),
+    element("text", { x: start, y: top + 31 }, cutTo(words, letters)),
   ];
 }
 
@@ -195,7 +196,7 @@ function leftOut(cut, kind) {
 function ticks(drawn) {
   const { axis, view: [left, right] } = drawn.state;
   return Array.from({ length: TICKS }, (_, i) => {
-    const time = timeOfBase(baseOf(axis, left + ((right - left) * i) / TICKS), axis.kind);
+    const time = Math.max(timeAt[0], timeOfBase(baseOf(axis, left + ((right - left) * i) / TICKS), axis.kind));
     const x = NAME_WIDTH + ((drawn.width - NAME_WIDTH) * i) / TICKS;
     return element("text", { class: "tick", x: x + 2, y: 11 }, `| ${timeText(Math.round(time))}`);
   });

@@ -93,16 +93,20 @@ function stepButton(words, isEnabled, action) {
   return button;
 }
 
+// The values to point out: those that the witness is about, else those of the chosen operation.
 function concernedBy(state) {
-  const messages = state.witness ? state.witness.messages : [];
-  return new Set(messages.filter(([key]) => key === state.key).map(([, value]) => `${value}`));
+  if (state.witness) return new Set(state.witness.messages.filter(([key]) => key === state.key).map(([, value]) => `${value}`));
+  const [first, last] = state.chosen === null ? [0, 0] : messagesOf(state.chosen), values = new Set();
+  for (let message = first; message < last; message++)
+    if (columns.key[message] === state.key) values.add(`${columns.value[message]}`);
+  return values;
 }
 
 function logRow({ offset, value, writer, marks }, isConcerned) {
   const row = document.createElement("tr");
   row.className = [marks.length && "wrong", isConcerned && "concerned"].filter(Boolean).join(" ");
   row.insertCell().textContent = offset;
-  row.insertCell().textContent = cutTo(valueText(value), 60);
+  row.insertCell().textContent = cutTo(valueText(value), 40);
   const sender = row.insertCell();
   if (writer === null) sender.textContent = "nobody"; else sender.append(operationLink(writer));
   row.insertCell().textContent = marks.join(", ") || { ok: "acknowledged", fail: "failed", info: "outcome unknown" }[outcomeOf(writer)];

@@ -7,8 +7,10 @@ const state = { kind: "order", axis: null, view: [0, 1], witness: null, chosen: 
 
 function show() {
   const [first, last] = baseEnds(state.kind).map((base) => unitOf(state.axis, base));
-  const width = Math.max(Math.min(state.view[1] - state.view[0], (last - first) * 1.1 + 4), 4);
-  const left = Math.max(first - width / 2, Math.min(state.view[0], last - width / 2));
+  // A little beyond both ends, where open ends of operations need it, and never further.
+  const slack = (last - first) * 0.03 + 1;
+  const width = Math.max(Math.min(state.view[1] - state.view[0], last - first + 2 * slack), 4);
+  const left = Math.max(first - slack, Math.min(state.view[0], last + slack - width));
   state.view = [left, left + width];
   state.drawn = drawLanes(state, at("lanes"));
   drawOverview(state, at("overview"));
@@ -35,13 +37,20 @@ function showWitness(name) {
   if (witness.messages.length) showPartition(witness.messages[0][0]);
   tellWitness();
   chosen();
+  scrollToLane(state.chosen);
   return true;
+}
+
+function witnessTitle(name) {
+  const cut = name.lastIndexOf("/"), type = name.slice(0, cut);
+  return `${type} (${count(Number(name.slice(cut + 1)) + 1)} of ${count(FACTS.anomalies.find((kind) => kind.name === type).count)})`;
 }
 
 function tellWitness() {
   const { witness } = state;
-  at("sentence").textContent = witness ? `${witness.name.replace(/\/(\d+)$/, (_, n) => ` (${count(Number(n) + 1)})`)}: ${witness.sentence}` : "";
-  at("relations").replaceChildren(...(witness ? relationTexts(witness).slice(0, 8).map((words) => item(words)) : []));
+  const operation = state.chosen === null ? "" : `Operation ${columns.index[state.chosen]} and what happened around it.`;
+  at("sentence").textContent = witness ? `${witnessTitle(witness.name)}: ${shortWords(witness.sentence)}` : operation;
+  at("relations").replaceChildren(...(witness ? relationTexts(witness).slice(0, 8).map((words) => item(shortWords(words))) : []));
   markCurrent(at("anomalies"), witness);
 }
 
@@ -69,6 +78,13 @@ function isInView(row) {
   return !state.drawn.isDense && unitOf(axis, end) > left && unitOf(axis, start) < right && state.drawn.rows.includes(row);
 }
 
+// Bring the lane of an operation into sight, where there are too many lanes to see them all.
+function scrollToLane(row) {
+  if (row === null || !state.drawn.rows.includes(row)) return;
+  const top = laneTop(state.drawn, row), high = at("lanes").clientHeight;
+  at("lanes").scrollTop = top + state.drawn.laneHeight < high ? 0 : top - high / 2;
+}
+
 // Show the record of the chosen operation, and keep the keyboard where it was.
 function chosen() {
   if (state.chosen !== null) showRecord(state.chosen, at("record"));
@@ -89,9 +105,8 @@ function showAll() {
 
 // The whole recording, uncut.
 function resetAxis() {
-  const [first, last] = baseEnds(state.kind);
   state.axis = makeAxis(state.kind);
-  state.view = [first - (last - first) * 0.01 - 1, last + (last - first) * 0.01 + 1];
+  state.view = baseEnds(state.kind).map((base, i) => base + (2 * i - 1) * (baseEnds(state.kind)[1] - baseEnds(state.kind)[0] + 2));
 }
 
 // The same places on an axis without (some of) its cuts.

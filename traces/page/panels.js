@@ -48,7 +48,7 @@ function anomalyKind(kind, isOpen) {
 function listMore(kind, list, more) {
   const from = list.children.length;
   for (let i = from; i < Math.min(from + LISTED_AT_ONCE, kind.instances.length); i++)
-    list.append(item(link(`anomaly=${encodeURIComponent(kind.name)}/${i}`, cutTo(kind.instances[i].sentence, 140))));
+    list.append(item(link(`anomaly=${encodeURIComponent(kind.name)}/${i}`, cutTo(shortWords(kind.instances[i].sentence), 140))));
   more.hidden = list.children.length >= kind.instances.length;
 }
 
@@ -103,7 +103,7 @@ function messageTable(row) {
     const line = body.insertRow(), key = columns.key[message];
     line.insertCell().textContent = columns.isSend[message] ? "sent" : "read";
     line.insertCell().textContent = keyText(key);
-    line.insertCell().textContent = valueText(columns.value[message]);
+    line.insertCell().textContent = valueText(columns.value[message]); // in full, wherever it is cut elsewhere
     const offset = line.insertCell();
     if (hasOffset(message)) offset.append(link(`key=${key}&offset=${columns.offset[message]}`, `${columns.offset[message]}`));
     else offset.textContent = "unknown";

@@ -67,4 +67,7 @@ function timeText(nanoseconds) {
   return timeAt[timeAt.length - 1] < 100000 ? `${nanoseconds} ns` : `${(nanoseconds / 1e9).toFixed(3)} s`;
 }
 
+// A text whose words are none too long to be broken into lines.
+function shortWords(text) { return text.replace(/\S{61,}/g, (word) => cutTo(word, 60)); }
+
 function cutTo(text, letters) { return text.length <= letters ? text : text.slice(0, Math.max(0, letters - 1)) + "…"; }
