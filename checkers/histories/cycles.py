@@ -59,11 +59,11 @@ def cycles(evidence: Evidence, options: Options) -> dict[str, list[Anomaly]]:
     and `cycle` are indices of operations, the first again at the end of the cycle. A step is {type: ww | wr | realtime,
     key, value, value'}: `value'` was written right behind `value`.
     """
-    return _Search(Dependencies(evidence, options.ww_deps), Effort()).anomalies()
+    return CycleSearch(Dependencies(evidence, options.ww_deps), Effort()).anomalies()
 
 
 @dataclass
-class _Search:
+class CycleSearch:
     """The search for the cycles of one history."""
 
     dependencies: Dependencies
@@ -99,11 +99,11 @@ class _Search:
         if not len(circles):
             return []
         cycles = self._cycles(level, edges.within(circles.of), circles, whole)
-        smallest = _smallest(circles, whole)
+        smallest = self._smallest(circles, whole)
         for component in sorted(smallest):
             witness = self._witness(level, cycles[component])
             found.setdefault(level.witness, []).append(witness)
-            scc = self.index[smallest[component]].tolist()
+            scc = smallest[component]
             exists = {"type": level.exists, "not": level.rules_out, "scc-size": len(scc), "scc": scc}
             found.setdefault(level.exists, []).append(exists | {"cycle": witness["cycle"]})
         return list(smallest)
@@ -113,6 +113,15 @@ class _Search:
         if level.realtime:
             return realtime_cycles(edges, circles, whole.of, self.dependencies.moments, self.effort)
         return dependency_cycles(edges, whole.of, self.effort)
+
+    def _smallest(self, circles: Components, whole: Components) -> dict[int, list[int]]:
+        """The smallest of the circles in each component of the whole, the earliest of several, by index."""
+        smallest: dict[int, list[int]] = {}
+        for members in circles.members():
+            component, circle = int(whole.of[members[0]]), sorted(self.index[members].tolist())
+            if component not in smallest or (len(circle), circle) < (len(smallest[component]), smallest[component]):
+                smallest[component] = circle
+        return smallest
 
     @property
     def index(self) -> Rows:
@@ -148,16 +157,6 @@ class _Search:
 
 
 _REALTIME: Anomaly = {"type": "realtime"}
-
-
-def _smallest(circles: Components, whole: Components) -> dict[int, Rows]:
-    """The smallest of the circles in each component of the whole, the earliest of several."""
-    smallest: dict[int, Rows] = {}
-    for members in circles.members():
-        component = int(whole.of[members[0]])
-        if component not in smallest or len(members) < len(smallest[component]):
-            smallest[component] = members
-    return smallest
 
 
 def _story(names: list[int], steps: list[Anomaly]) -> str:

@@ -31,8 +31,9 @@ def check_plain_cycles(records: Iterable[Record], *, ww_deps: bool) -> Facts:
             part = _part(graph.subgraph(component), kinds)
             circles = _components(part)
             if circles and not any(smaller <= kinds for smaller in shown):
+                smallest = min(circles, key=len)
                 shown.append(kinds)
-                found.setdefault(types[0], []).append(tuple(min(circles, key=len)))
+                found.setdefault(types[0], []).append(tuple(smallest))
                 found.setdefault(types[1], []).append((_shortest(part),))
     return found
 

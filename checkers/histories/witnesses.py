@@ -63,7 +63,8 @@ def _mutual(edges: Edges, group: Rows) -> dict[int, Cycle]:
 
 def _pairs(source: NDArray[Any], target: NDArray[Any], operations: int) -> Rows:
     """Edges as single numbers."""
-    return source.astype(np.int64) * operations + target
+    pairs: Rows = source.astype(np.int64) * operations + target
+    return pairs
 
 
 def _incoming_by_group(edges: Edges, group: Rows) -> dict[int, Incoming]:
