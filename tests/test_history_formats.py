@@ -16,7 +16,7 @@ import pytest
 from hwmark.traces import history_blocks
 from hwmark.traces.errors import BadInputError
 from hwmark.traces.history import History, read_history
-from hwmark.traces.history_blocks import take_lines, take_records
+from hwmark.traces.history_blocks import take_lines
 from hwmark.traces.history_edn import as_json, decode_by_library, decode_edn
 from hwmark.traces.history_files import read_stream
 from hwmark.traces.history_lines import MalformedError
@@ -98,7 +98,7 @@ def test_blocks_read_known_cases_as_the_plain_reader_does(path: Path, size: int)
 
 
 def test_blocks_read_the_reference_s_random_histories_as_the_plain_reader_does() -> None:
-    for line in gzip.open(RANDOM):
+    for line in gzip.decompress(RANDOM.read_bytes()).splitlines():
         records = orjson.loads(line)["history"]
         for size in (3, 1000):
             assert_same(in_blocks(records, size), plain(records))
@@ -253,3 +253,209 @@ def test_random_histories_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> 
 
     read()
     assert taken["fast"] > 20 and taken["plain"] > 20
+
+
+def edn(value: Any, comma: str = ",", is_key: bool = False) -> str:
+    """A JSON value as Clojure prints it; names that could be keywords are keywords, keys that are integers integers."""
+    if isinstance(value, dict):
+        items = (f"{edn(k, comma, True)} {edn(v, comma)}" for k, v in value.items())
+        return "{" + f"{comma} ".join(items) + "}"
+    if isinstance(value, list):
+        return "[" + " ".join(edn(member, comma) for member in value) + "]"
+    if isinstance(value, str) and value in WORDS:
+        return f":{value}"
+    if is_key and isinstance(value, str) and value.removeprefix("-").isdecimal() and str(int(value)) == value:
+        return value
+    return "nil" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+WORDS = {"process", "type", "f", "value", "time", "index", "error", "final", "abort", "rebalance-log", "keys", "unseen"}
+WORDS |= {"invoke", "ok", "fail", "info", "send", "poll", "txn", "assign", "subscribe", "crash", "nemesis", "kill"}
+WORDS |= {"send_offsets", "read_committed", "read_uncommitted", "timeout", "x", "config"}
+LAYOUTS = ["{}", "#jepsen.history.Op{}", "#jepsen.history.Op {}", "{} ; the rest is silence", " {} "]
+
+
+def read_bytes(content: bytes, lenient: bool = False) -> History:
+    return read_stream(io.BytesIO(content), "history", lenient=lenient)
+
+
+@given(histories(), st.sampled_from(LAYOUTS), st.sampled_from([",", ""]))
+def test_edn_reads_as_json_does(records: list[Record], layout: str, comma: str) -> None:
+    texts = [layout.replace("{}", edn(record, comma)) for record in records]
+    for record, text in zip(records, texts, strict=True):
+        exact = json.loads(json.dumps(record))
+        assert repr(decode_by_library(text.encode())) == repr(exact)
+        assert repr(decode_edn(text.encode())) == repr(exact)
+
+
+@given(histories(), st.sampled_from([",", ""]))
+def test_every_layout_reads_the_same(records: list[Record], comma: str) -> None:
+    if isinstance(plain(records), str):
+        return
+    expected = repr(without_lines(plain(records)))
+    texts = [edn(record, comma) for record in records]
+    layouts = [
+        json.dumps(records),
+        json.dumps(records, indent=1),
+        "\n [\n" + ",\n".join(map(json.dumps, records)) + "]\n\n",
+        "\n".join(texts),
+        "; a comment\n" + "\n\n".join(f"#jepsen.history.Op{text}" for text in texts) + "\n; the end",
+        "[" + "\n".join(texts) + "]",
+        "; a comment [\n(" + " ;{\n".join(f"#jepsen.history.Op {text}" for text in texts) + "\n)\n",
+    ]
+    for layout in layouts:
+        if any("index" in record for record in records) or layout.count("\n") == len(records) - 1:
+            assert repr(without_lines(read_bytes(layout.encode()))) == expected
+            assert repr(without_lines(read_bytes(gzip.compress(layout.encode())))) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (
+            '{:error [:timeout #{1} "x" \\a 3N 1/2 1.5M nil]}',
+            {"error": ["timeout", [1], "x", "a", 3, "1/2", 1.5, None]},
+        ),
+        ('{:a #inst "2020-01-01T00:00:00Z", :b #foo/bar {:c 1}}', {"a": "2020-01-01 00:00:00+00:00", "b": {"c": 1}}),
+        ("{:a [:nil nil :true true]}", {"a": ["nil", None, "true", True]}),
+        ("{:type :type, :f :f, :value :value}", {"type": "type", "f": "f", "value": "value"}),
+        ("{:a 12345678901234567890123 :b 9999999999999999999}", {"a": 12345678901234567890123, "b": 10**19 - 1}),
+        ("{:a (1 2) :b sym :c :x/y}", {"a": [1, 2], "b": "sym", "c": "x/y"}),
+        ('{:a "\\ud83d\\ude00 é \\"q\\" {:b 1, :c 2}"}', {"a": '\U0001f600 é "q" {:b 1, :c 2}'}),
+        ("{:a #_{:b 1} 2} ; :c", {"a": 2}),
+        ("{:value [[:poll {3 [[0 1]] 4 []}] [:poll {:x [[1 2]], :y [[2 3]]}]]}", None),
+        (
+            '{:value [[:poll {"a b" [[0 "c"]], "d" [[1 :e]]}]]}',
+            {"value": [["poll", {"a b": [[0, "c"]], "d": [[1, "e"]]}]]},
+        ),
+        ("{:a:b 1}", {"a:b": 1}),
+        ("{1.5 2, true 3, -4 5}", {"1.5": 2, "true": 3, "-4": 5}),
+    ],
+)
+def test_edn_value(text: str, value: Any) -> None:
+    if value is None:
+        value = {"value": [["poll", {"3": [[0, 1]], "4": []}], ["poll", {"x": [[1, 2]], "y": [[2, 3]]}]]}
+    assert repr(decode_edn(text.encode())) == repr(value) == repr(decode_by_library(text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{:a 1", "the EDN is cut off"),
+        ("{:a 1}}", "not EDN"),
+        ("{:a 1 :b}", "not EDN"),
+        ("{:a 1} {:b 2}", "2 EDN forms"),
+        ("#_{:a 1}", "0 EDN forms"),
+        ('{:a "\\ud800"}', "half a character"),
+        ('{1 2 "1" 3}', "two keys of the same text"),
+        ('{:value [[:poll {1 [[0 1]] "1" [[0 2]]}]]}', "two keys of the same text"),
+        ("{:a 1 : 2}", "not EDN"),
+    ],
+)
+def test_bad_edn(text: str, reason: str) -> None:
+    with pytest.raises(MalformedError, match=reason):
+        decode_edn(text.encode())
+
+
+def test_common_edn_needs_no_library() -> None:
+    """Jepsen's own lines, errors with text included, are rewritten as JSON."""
+    for path in RECORDED:
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            for comma in (",", "") if record["process"] != "nemesis" else ():
+                rewritten = as_json(edn(record, comma).encode())
+                assert rewritten is not None and orjson.loads(rewritten) == record
+
+
+WRITTEN: dict[str, bytes] = {
+    "json": b'[{"process": 0, "type": "invoke", "f": "send", "value": [["send", 0, 1]], "time": 1},\n\n'
+    b'{"process": 0, "type": "ok", "f": "send", "value": [["send", 0, [0, 1]]], "time": 2}\n]\n',
+    "edn": b"[{:process 0, :type :invoke, :f :send, :value [[:send 0 1]], :time 1}\n\n"
+    b"{:process 0, :type :ok, :f :send, :value [[:send 0 [0 1]]], :time 2}\n]\n",
+    "lines": b'{"process": 0, "type": "invoke", "f": "send", "value": [["send", 0, 1]], "time": 1}\n'
+    b'{"process": 0, "type": "ok", "f": "send", "value": [["send", 0, [0, 1]]], "time": 2}\n',
+}
+
+
+@pytest.mark.parametrize(
+    ("layout", "old", "new", "line", "reason"),
+    [
+        ("json", b"},\n", b"}\n", 1, "no comma after this record"),
+        ("json", b"}\n]", b"},\n]", 4, "',' in the list; expected nothing but records in one list"),
+        ("json", b"]\n", b"] 7\n", 4, "'7' after the list"),
+        ("json", b"\n]\n", b"\n", 3, "the list of records is cut off"),
+        ("json", b'"ok"', b"ok", 3, "not JSON"),
+        ("json", b'"ok"', b'"maybe"', 3, "unknown type 'maybe'"),
+        ("edn", b":ok", b":maybe", 3, "unknown type 'maybe'"),
+        ("edn", b":time 2", b":time", 3, "not EDN"),
+        ("edn", b"\n]\n", b"\n", 3, "the list of records is cut off"),
+        ("edn", b"\n]\n", b"\n] :more\n", 4, "':more' after the list"),
+        ("edn", b"\n]\n", b" 8 ]\n", 3, "'8' in the list"),
+    ],
+)
+def test_bad_list(layout: str, old: bytes, new: bytes, line: int, reason: str) -> None:
+    assert old in WRITTEN[layout] and len(read_bytes(WRITTEN[layout]).operations) == 1
+    with pytest.raises(BadInputError) as refused:
+        read_bytes(WRITTEN[layout].replace(old, new))
+    assert refused.value.line == line and reason in str(refused.value)
+
+
+def test_line_of_a_record_in_a_list() -> None:
+    for layout in ("json", "edn"):
+        assert read_bytes(WRITTEN[layout]).operations.line.tolist() == [3]
+
+
+@pytest.mark.parametrize("layout", WRITTEN)
+def test_gzip_cut_anywhere_is_refused(layout: str) -> None:
+    packed = gzip.compress(WRITTEN[layout])
+    for cut in range(2, len(packed)):
+        with pytest.raises(BadInputError, match="gzip data is cut off"):
+            read_bytes(packed[:cut])
+
+
+def test_lenient_reader_keeps_what_a_cut_gzip_holds() -> None:
+    content = RECORDED[0].read_bytes()
+    packed = gzip.compress(content)
+    history = read_bytes(packed[: len(packed) // 2], lenient=True)
+    assert len(history.operations) > 100
+    assert history.dropped == [(history.lines, "the gzip data is cut off here; expected a complete file")]
+
+
+def test_damaged_gzip_is_refused() -> None:
+    packed = bytearray(gzip.compress(RECORDED[0].read_bytes()))
+    packed[len(packed) // 2] ^= 255
+    with pytest.raises(BadInputError, match=r"gzip data is (damaged|cut off)|not JSON|not UTF-8"):
+        read_bytes(bytes(packed))
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = RECORDED[0].read_bytes()
+    for sent in (content, gzip.compress(content)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(sent))))  # type: ignore[type-var]
+        history = read_history("-")
+        assert history.file == "standard input"
+        assert repr(without_lines(history)) == repr(without_lines(read_history(RECORDED[0])))
+
+
+def test_values_of_different_types_are_different() -> None:
+    values = [1, 1.0, True, "1", 2**64, 2**64 + 1, 1.5, "é"]
+    sends = [["send", 0, [offset, value]] for offset, value in enumerate(values)]
+    invoked = [["send", 0, value] for value in values]
+    record: Record = {"process": 0, "type": "invoke", "f": "send", "value": invoked, "time": 1}
+    for size in (1, 2):
+        history = in_blocks([record, record | {"type": "ok", "value": sends}], size)
+        assert isinstance(history, History)
+        read = [history.value(number) for number in history.micro.value]
+        assert repr(read) == repr(values) and len(set(history.micro.value.tolist())) == len(values)
+
+
+def test_keys_are_equal_by_their_text_and_in_order() -> None:
+    keys = ["x", 10, "9", 2, 2**64, str(2**64), True, "true", 1.5, "1.5", "10"]
+    invoked = [["send", key, n] for n, key in enumerate(keys)]
+    record: Record = {"process": 0, "type": "invoke", "f": "send", "value": invoked, "time": 1}
+    for size in (1, 2):
+        history = in_blocks([record, record | {"type": "ok"}], size)
+        assert isinstance(history, History)
+        assert history.keys == [2, 9, 10, "1.5", str(2**64), "true", "x"]
+        names = [history.keys[key] for key in history.micro.key]
+        assert list(map(str, names)) == [as_text(key) for key in keys]

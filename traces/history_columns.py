@@ -100,9 +100,8 @@ class Columns:
 
     def number(self, value: Value) -> int:
         """What the column of values has for a value."""
-        if self.value_ids is None:
-            if value.__class__ is int and -INT64_MAX <= value <= INT64_MAX:
-                return value
+        if self.value_ids is None and value.__class__ is int and -INT64_MAX <= value <= INT64_MAX:
+            return value
         ids = self.value_numbers()
         return ids.setdefault((value.__class__, value), len(ids))
 

@@ -107,9 +107,12 @@ def _take_list(parser: Parser, text: bytes, source: Source, take: Take) -> int:
             break
         # The newline tells that an element is not cut off.
         take(parser, [element.text + b"\n" for element in block], [element.line for element in block])
-    if problem is not None:
-        parser.take_undecodable(problem.line, source.cut_off or str(problem))
-    return text.count(b"\n") + (not text.endswith(b"\n"))
+    lines = text.count(b"\n") + (not text.endswith(b"\n"))
+    if source.cut_off:
+        parser.take_undecodable(lines, source.cut_off)
+    elif problem is not None:
+        parser.take_undecodable(problem.line, str(problem))
+    return lines
 
 
 def _take_edn(parser: Parser, texts: Sequence[bytes], numbers: Sequence[int]) -> None:
@@ -182,7 +185,9 @@ class _Unpacked(io.RawIOBase):
         if self.cut_off:
             return 0
         try:
-            return self._unpacking.readinto(buffer)
+            data = self._unpacking.read1(len(buffer))  # of several reads, the last one's error would lose the first
+            buffer[: len(data)] = data
+            return len(data)
         except EOFError:
             self.cut_off = "the gzip data is cut off here; expected a complete file"
         except (gzip.BadGzipFile, zlib.error) as error:
