@@ -52,7 +52,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lenient", action="store_true", help="leave out lines that are no part of a history, and say which"
     )
-    parser.add_argument("--compat", action="store_true", help="judge as Jepsen's checker does, quirks included, and look for nothing more")
+    parser.add_argument(
+        "--compat",
+        action="store_true",
+        help="judge as Jepsen's checker does, quirks included, and look for nothing more",
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="ask Z3 for the fewest operations that cannot be explained together, and what became of operations of "
+        "unknown outcome",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output instead of text")
 
 
@@ -103,7 +113,12 @@ def _judge(file: str, arguments: argparse.Namespace, alone: bool) -> Judged:
         history, allow=arguments.allow, via=arguments.via, ww_deps=arguments.ww_deps, compat=arguments.compat
     )
     dropped = [{"line": line, "reason": reason} for line, reason in history.dropped]
-    more = {"dropped": dropped, "seconds": round(time.perf_counter() - started, 6)}
+    more: dict[str, Any] = {"dropped": dropped}
+    if arguments.explain:
+        from hwmark.checkers.histories.explain import explain
+
+        more["explanation"] = explain(history, report, arguments.via)
+    more["seconds"] = round(time.perf_counter() - started, 6)
     return Judged(file, exit_status(report.verdict()), (history, report), more)
 
 
@@ -115,7 +130,13 @@ def _tell_text(judged: Iterable[Judged], alone: bool, started: float) -> Iterato
         if one.read is None:
             print(f"hwmark: {one.more['error']}", file=sys.stderr)
         else:
-            print(describe(*one.read), end="\n" if alone else "\n\n", file=sys.stderr)
+            print(describe(*one.read), file=sys.stderr)
+            if "explanation" in one.more:
+                from hwmark.checkers.histories.explain_text import describe_explanation
+
+                print("\n" + describe_explanation(one.more["explanation"]), file=sys.stderr)
+            if not alone:
+                print(file=sys.stderr)
         yield one.status
 
 

@@ -99,11 +99,16 @@ class ClosingPolls:
         self._key, self._offset, self._operation = micro.key[rows], micro.offset[rows], micro.operation[rows]
         polls = (operations.function == Function.POLL) | (operations.function == Function.TXN)
         closing = np.flatnonzero(polls & (operations.closing == Closing.READ_COMMITTED))
-        self._last = int(closing[np.argmax(operations.invoked_at[closing])]) if len(closing) else NOWHERE
+        self.last = int(closing[np.argmax(operations.invoked_at[closing])]) if len(closing) else NOWHERE
 
     def reading(self, message: int) -> Operations:
         """The poll that returned a message."""
         return {int(self._reader[message])}
+
+    def end(self, key: int) -> int:
+        """The last offset of a key that was returned, NO_OFFSET if none was."""
+        low, high = np.searchsorted(self._key, [key, key + 1])
+        return int(self._offset[high - 1]) if high > low else NO_OFFSET
 
     def lacking(self, message: int) -> Operations:
         """The polls that returned the nearest offsets below and above, and the last poll if there are none above."""
@@ -111,4 +116,4 @@ class ClosingPolls:
         low, high = np.searchsorted(self._key, [key, key + 1])
         at = low + int(np.searchsorted(self._offset[low:high], offset)) if offset != NO_OFFSET else high
         before = {int(self._operation[at - 1])} if at > low else set()
-        return before | {int(self._operation[at]) if at < high else self._last}
+        return before | {int(self._operation[at]) if at < high else self.last}

@@ -59,29 +59,29 @@ def _recorded(history: History, report: HistoryReport) -> list[str]:
     counts = f"{ops['ok']:,} ok, {ops['fail']:,} failed{on_purpose}, {ops['info']:,} of unknown outcome"
     total = sum(report.acknowledged.values())
     lines = [
-        *_field("recorded", f"{counted(ops['invoke'], 'operation')} in {seconds(last)}: {counts}"),
-        *_field(
+        *field("recorded", f"{counted(ops['invoke'], 'operation')} in {seconds(last)}: {counts}"),
+        *field(
             "promised", f"{counted(total, 'value')} acknowledged in {counted(len(report.acknowledged), 'partition')}"
         ),
     ]
     if report.info_txn_causes:
-        lines += _field("unknown after", _cut(report.info_txn_causes))
+        lines += field("unknown after", _cut(report.info_txn_causes))
     lag = report.worst_realtime_lag
     if lag and lag["lag"]:
-        lines += _field("worst lag", f"process {lag['process']}, by {seconds(lag['lag'])} at {seconds(lag['time'])}")
+        lines += field("worst lag", f"process {lag['process']}, by {seconds(lag['lag'])} at {seconds(lag['time'])}")
     if report.unacknowledged_present:
         unasked = counted(report.unacknowledged_present, "value")
-        lines += _field("also found", f"{unasked} in the closing read whose send was never acknowledged")
+        lines += field("also found", f"{unasked} in the closing read whose send was never acknowledged")
     if history.dropped:
         line, reason = history.dropped[0]
-        lines += _field("left out", f"{counted(len(history.dropped), 'line')}, first line {line}: {reason}")
+        lines += field("left out", f"{counted(len(history.dropped), 'line')}, first line {line}: {reason}")
     if report.ignored:
-        lines += _field("ignored", f"{counted(report.ignored, 'operation')} of a kind that the format does not know")
+        lines += field("ignored", f"{counted(report.ignored, 'operation')} of a kind that the format does not know")
     if history.faults:
-        lines += _field("faults", _faults(history.faults))
+        lines += field("faults", _faults(history.faults))
     if history.configuration:
         settings = (f"{k} {v}" for k, v in history.configuration.items() if v != "" and not isinstance(v, dict | list))
-        lines += _field("setup", ", ".join(settings))
+        lines += field("setup", ", ".join(settings))
     return lines
 
 
@@ -105,12 +105,12 @@ def _argument(fault: Fault) -> str:
 
 def _coverage(report: HistoryReport) -> list[str]:
     """Which anomalies were looked for, and which were not and why."""
-    lines = _field("looked for", ", ".join(report.checked))
+    lines = field("looked for", ", ".join(report.checked))
     by_reason: dict[str, list[str]] = defaultdict(list)
     for name, reason in report.not_checked.items():
         by_reason[reason].append(name)
     for reason, names in sorted(by_reason.items(), key=lambda item: item[0] == NOT_IMPLEMENTED):
-        lines += _field("not looked for", f"{', '.join(names)}: {reason}")
+        lines += field("not looked for", f"{', '.join(names)}: {reason}")
     return lines
 
 
@@ -133,14 +133,14 @@ _FIRST: dict[str, Callable[[Anomaly], int]] = {
 }
 
 
-def _most_telling(name: str, instances: list[Anomaly]) -> list[Anomaly]:
+def most_telling(name: str, instances: list[Anomaly]) -> list[Anomaly]:
     """The instances in the order in which they are told."""
     return sorted(instances, key=_FIRST[name]) if name in _FIRST else instances
 
 
 def _anomaly(name: str, report: HistoryReport) -> list[str]:
     """One type of anomaly: its count, its sentence, its partitions."""
-    instances = _most_telling(name, report.anomalies[name])
+    instances = most_telling(name, report.anomalies[name])
     excused = " (allowed)" if name in report.allowed else ""
     count = sum(instances[0]["unseen"].values()) if name == UNSEEN else len(instances)
     details = _DETAILS.get(name, partial(_sentences, KINDS[name]))
@@ -153,7 +153,7 @@ def _missing(instances: list[Anomaly], report: HistoryReport) -> list[str]:
     for key, lost in _by_key(instances):
         total = report.acknowledged.get(str(key), 0)
         missing = f"{len(lost):,} of {total:,} acknowledged values are missing"
-        told.append([*_item(f"partition {key}: {missing}: {compact(_values(lost))}"), *_story(lost)])
+        told.append([*item(f"partition {key}: {missing}: {compact(_values(lost))}"), *_story(lost)])
     return _partitions(told, report)
 
 
@@ -164,10 +164,10 @@ def _lost(instances: list[Anomaly], report: HistoryReport) -> list[str]:
     for key, lost in _by_key(instances):
         values = _values(lost)
         if set(values) == missing.get(str(key)):
-            told.append(_item(f"partition {key}: {_same(values)}"))
+            told.append(item(f"partition {key}: {_same(values)}"))
         else:
             values_told = f"partition {key}: {counted(len(values), 'value')}: {compact(values)}"
-            told.append([*_item(values_told), *_story(lost)])
+            told.append([*item(values_told), *_story(lost)])
     return _partitions(told, report)
 
 
@@ -181,12 +181,12 @@ def _partitions(told: list[list[str]], report: HistoryReport) -> list[str]:
     few = _examples_max(report)
     more = len(told) - few
     lines = [line for lines in told[:few] for line in lines]
-    return lines + _item(f"and {counted(more, 'more partition')} (--json lists all)") if more > 0 else lines
+    return lines + item(f"and {counted(more, 'more partition')} (--json lists all)") if more > 0 else lines
 
 
 def _story(lost: list[Anomaly]) -> list[str]:
     """Where lost values were, who had sent them, and when."""
-    return _item(f"{_where(lost)}; {_who(lost)}; {_when(lost)}", indent=6)
+    return item(f"{_where(lost)}; {_who(lost)}; {_when(lost)}", indent=6)
 
 
 def _values(instances: list[Anomaly]) -> list[Any]:
@@ -233,7 +233,7 @@ def _unseen(instances: list[Anomaly], report: HistoryReport) -> list[str]:
     for key, values in sorted(instances[0]["messages"].items(), key=lambda item: _number_first(item[0])):
         is_same = set(values) == missing.get(key)
         told = _same(values) if is_same else f"{counted(len(values), 'value')}: {compact(values)}"
-        lines.append(_item(f"partition {key}: {told}"))
+        lines.append(item(f"partition {key}: {told}"))
     return _partitions(lines, report)
 
 
@@ -245,7 +245,7 @@ def _conflicts(instances: list[Anomaly], report: HistoryReport) -> list[str]:
         values = " and ".join(str(v) for v in example["values"])
         offsets = compact([a["offset"] for a in found])
         places = f"{counted(len(found), 'offset')}: {offsets}; offset {example['offset']} held {values}"
-        lines.append(_item(f"partition {key}: {places}"))
+        lines.append(item(f"partition {key}: {places}"))
     return _partitions(lines, report)
 
 
@@ -298,9 +298,9 @@ _DETAILS: dict[str, Callable[[list[Anomaly], HistoryReport], list[str]]] = {
 def _examples(sentences: list[str], report: HistoryReport, of: int | None = None) -> list[str]:
     """The first few sentences, and how many more there were."""
     few = _examples_max(report)
-    lines = [line for sentence in sentences[:few] for line in _item(sentence)]
+    lines = [line for sentence in sentences[:few] for line in item(sentence)]
     more = (of or len(sentences)) - few
-    return lines + _item(f"and {more:,} more (--json lists all)") if more > 0 else lines
+    return lines + item(f"and {more:,} more (--json lists all)") if more > 0 else lines
 
 
 def _by_key(instances: list[Anomaly]) -> list[tuple[Any, list[Anomaly]]]:
@@ -345,12 +345,12 @@ def seconds(nanoseconds: int) -> str:
     return f"{nanoseconds / 1e9:.2f} s"
 
 
-def _field(name: str, text: str) -> list[str]:
+def field(name: str, text: str) -> list[str]:
     """A named line of the overview."""
     return _wrapped(text, f"  {name:<15}", " " * 17)
 
 
-def _item(text: str, indent: int = 4) -> list[str]:
+def item(text: str, indent: int = 4) -> list[str]:
     """A line of details."""
     return _wrapped(text, " " * indent, " " * (indent + 2))
 

@@ -1,0 +1,338 @@
+"""What each operation of a slice says about the log, as formulas and in words.
+
+The log of the slice is: for every message whether it is *present* (committed), and where (`at`, an offset); for every
+operation of unknown outcome whether it *committed*. Each fact is a claim about these that one operation makes, or two
+do together; a claim of nobody (a value was never sent) belongs to the recording itself. The facts:
+
+- A sender that was acknowledged: the message is present, at the offset it was told. One that failed: it is not present.
+  One of unknown outcome: all that it sent is present if it committed, else nothing; not if it meant to abort. It may
+  take effect at any time after it was invoked, even after everybody has stopped looking.
+- A reader: the message is present, there. The closing read_uncommitted read says only where.
+- A poll that returned two messages of a partition one right after the other: they lie in this order and nothing present
+  lies between. The same of a process's next poll, unless its consumers subscribed or the partitions were assigned anew.
+- A sender that sent two messages to a partition: they lie in this order.
+- Real time: what was sent after something had been acknowledged or read lies behind it.
+- The closing read_committed read: what it lacks is not present, or lies behind all it returned because its sender had
+  not been acknowledged by then.
+
+Not encoded: how far a reader should have got, and the offsets of consumer groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import z3
+from hwmark.checkers.histories.evidence import Evidence
+from hwmark.checkers.histories.explain_slice import Slice
+from hwmark.checkers.histories.losses import completely_read, has_closing_read, in_closing_read
+from hwmark.checkers.histories.showing import ClosingPolls
+from hwmark.traces.history import NO_OFFSET, Closing, Function, Outcome
+
+BACK_MAX = 1000
+
+
+class Log:
+    """The unknowns of a slice."""
+
+    def __init__(self) -> None:
+        self.context = z3.Context()
+
+    def present(self, message: int) -> z3.BoolRef:
+        """Whether a message is in the log."""
+        return z3.Bool(f"present{message}", self.context)
+
+    def at(self, message: int) -> z3.ArithRef:
+        """Its offset, if it is."""
+        return z3.Int(f"at{message}", self.context)
+
+    def committed(self, operation: int) -> z3.BoolRef:
+        """Whether an operation of unknown outcome committed."""
+        return z3.Bool(f"committed{operation}", self.context)
+
+    def ordered(self, before: int, after: int) -> z3.BoolRef:
+        """Two messages lie in this order, if both are present."""
+        both = z3.And(self.present(before), self.present(after))
+        return z3.Implies(both, self.at(before) < self.at(after))
+
+    def nothing_between(self, low: int, high: int, others: list[int]) -> z3.BoolRef:
+        """Two messages lie in this order, and no present one between them."""
+        between = [z3.And(self.present(m), self.at(low) < self.at(m), self.at(m) < self.at(high)) for m in others]
+        return z3.And(self.at(low) < self.at(high), z3.Not(z3.Or(*between, z3.BoolVal(False, self.context))))
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A claim about the log, who makes it (rows of `history.operations`), and in words."""
+
+    by: frozenset[int]
+    claim: z3.BoolRef
+    words: str
+
+
+class Facts:
+    """All facts of a slice; `via` is how its consumers got their partitions."""
+
+    def __init__(self, evidence: Evidence, part: Slice, via: str = "assign") -> None:
+        self.evidence, self.history, self.part, self.via = evidence, evidence.history, part, via
+        self.operations, self.micro = self.history.operations, self.history.micro
+        self.log = Log()
+        self.unknown: set[int] = set()
+        # A partner of a message of the slice in a poll belongs to the log, though nothing else is asked about it.
+        self.messages = dict.fromkeys(part.messages)
+        self.facts = [f for find in _FINDERS for f in find(self)]
+
+    def axioms(self) -> Iterator[z3.BoolRef]:
+        """What holds of every log: offsets count from 0 and hold one message each."""
+        messages, log = list(self.messages), self.log
+        for number, one in enumerate(messages):
+            yield log.at(one) >= 0
+            for other in messages[:number]:
+                if self.key(one) == self.key(other):
+                    both = z3.And(log.present(one), log.present(other))
+                    yield z3.Implies(both, log.at(one) != log.at(other))
+
+    def key(self, message: int) -> int:
+        """A message's key, by position."""
+        return int(self.evidence.message_key[message])
+
+    def name(self, operation: int) -> str:
+        """An operation in words."""
+        return f"operation {self.operations.index[operation]}"
+
+    def told(self, message: int) -> str:
+        """A message in words."""
+        return f"value {self.evidence.value_of(message)} of key {self.evidence.key_of(message)}"
+
+    def of_row(self, row: int) -> tuple[int, int, int]:
+        """A micro-operation's operation, message and offset."""
+        return int(self.micro.operation[row]), int(self.evidence.message[row]), int(self.micro.offset[row])
+
+    @cached_property
+    def of_process(self) -> dict[int, list[int]]:
+        """The operations of each process, as they began."""
+        found: dict[int, list[int]] = {}
+        for row in np.argsort(self.operations.invoked, kind="stable").tolist():
+            found.setdefault(int(self.operations.process[row]), []).append(row)
+        return found
+
+    def happened_before(self, one: int, other: int) -> bool:
+        """Whether an operation was over before another began."""
+        return bool(self.operations.completed[one] < self.operations.invoked[other])
+
+
+def _at(offset: int) -> str:
+    return f" at offset {offset}" if offset != NO_OFFSET else ""
+
+
+def _sent(facts: Facts) -> Iterator[Fact]:
+    """What the senders say."""
+    log, senders = facts.log, _senders(facts)
+    unknown: dict[int, list[tuple[int, int]]] = {}
+    for message in facts.part.messages:
+        rows = senders.get(message, [])
+        if not rows:
+            claim = z3.Not(log.present(message))
+            yield Fact(frozenset(), claim, f"no operation of the recording sent {facts.told(message)}")
+        if len({facts.of_row(row)[0] for row in rows}) != 1:
+            continue
+        operation, _, offset = facts.of_row(rows[-1])
+        who, what, where = facts.name(operation), facts.told(message), _at(offset)
+        match Outcome(int(facts.operations.outcome[operation])):
+            case Outcome.OK:
+                claim = z3.And(log.present(message), *([log.at(message) == offset] if where else []))
+                yield Fact(frozenset({operation}), claim, f"{who} was acknowledged with {what}{where}")
+            case Outcome.FAIL:
+                yield Fact(frozenset({operation}), z3.Not(log.present(message)), f"{who} sent {what} and failed")
+            case Outcome.INFO:
+                unknown.setdefault(operation, []).append((message, offset))
+    for operation, sent in unknown.items():
+        yield from _sent_unknown(facts, operation, sent)
+
+
+def _senders(facts: Facts) -> dict[int, list[int]]:
+    """The rows that sent each message."""
+    found: dict[int, list[int]] = {}
+    for row in facts.part.sends:
+        found.setdefault(facts.of_row(row)[1], []).append(row)
+    return found
+
+
+def _sent_unknown(facts: Facts, operation: int, sent: list[tuple[int, int]]) -> Iterator[Fact]:
+    """What an operation of unknown outcome says: all or nothing."""
+    log, who, by = facts.log, facts.name(operation), frozenset({operation})
+    facts.unknown.add(operation)
+    all_or_none = [log.present(message) == log.committed(operation) for message, _ in sent]
+    what = " and ".join(facts.told(message) for message, _ in sent)
+    together = ", all or nothing" if len(sent) > 1 else ""
+    yield Fact(by, z3.And(*all_or_none), f"{who}, whose outcome is unknown, sent {what}{together}")
+    for message, offset in sent:
+        if offset != NO_OFFSET:
+            claim = z3.Implies(log.present(message), log.at(message) == offset)
+            yield Fact(by, claim, f"{who} was told offset {offset} for {facts.told(message)}")
+    if facts.operations.means_to_abort[operation] == 1:
+        yield Fact(by, z3.Not(log.committed(operation)), f"{who} meant to abort")
+
+
+def _read(facts: Facts) -> Iterator[Fact]:
+    """What the readers say."""
+    log = facts.log
+    for row in facts.part.reads:
+        operation, message, offset = facts.of_row(row)
+        is_raw = facts.evidence.closing[row] == Closing.READ_UNCOMMITTED
+        claims = [] if is_raw else [log.present(message)]
+        claims += _placed(facts, row)
+        verb = "saw (uncommitted or not)" if is_raw else "read"
+        words = f"{facts.name(operation)} {verb} {facts.told(message)}{_at(offset)}"
+        if claims:
+            yield Fact(frozenset({operation}), z3.And(*claims), words)
+
+
+def _polled_in_a_row(facts: Facts) -> Iterator[Fact]:
+    """What polls say by returning two messages one right after the other."""
+    log, seen = facts.log, set()
+    wanted = set(facts.part.messages)
+    for row in facts.part.reads:
+        for low, high in _pairs(facts, row):
+            (one, before, _), (other, after, _) = facts.of_row(low), facts.of_row(high)
+            if (low, high) in seen:
+                continue
+            seen.add((low, high))
+            facts.messages |= {before: None, after: None}
+            others = sorted(m for m in wanted - {before, after} if facts.key(m) == facts.key(before))
+            first = f"{facts.name(other)} read {facts.told(after)} right after {facts.told(before)}"
+            words = first + (f", with which {facts.name(one)} had ended" if one != other else "")
+            claims = [log.nothing_between(before, after, others), *_placed(facts, low), *_placed(facts, high)]
+            yield Fact(frozenset({one, other}), z3.And(*claims), words)
+
+
+def _placed(facts: Facts, row: int) -> list[z3.BoolRef]:
+    """Where a read found its message, if it says so."""
+    _, message, offset = facts.of_row(row)
+    return [facts.log.at(message) == offset] if offset != NO_OFFSET else []
+
+
+def _pairs(facts: Facts, row: int) -> Iterator[tuple[int, int]]:
+    """A read with the one before and the one after it, of the same key, by the same operation or its process."""
+    operation, message, _ = facts.of_row(row)
+    if facts.evidence.closing[row] == Closing.READ_UNCOMMITTED:
+        return
+    rows = _rows_of(facts, operation, facts.key(message))
+    at = int(np.searchsorted(rows, row))
+    if not _is_rebalanced(facts, operation, facts.key(message)):
+        yield from ((int(rows[i]), int(rows[i + 1])) for i in (at - 1, at) if 0 <= i < len(rows) - 1)
+    if at == 0 and facts.via == "assign":
+        before = _last_read_before(facts, operation, facts.key(message))
+        if before is not None:
+            yield before, row
+
+
+def _rows_of(facts: Facts, operation: int, key: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The reads of a key by an operation, in order."""
+    low, high = np.searchsorted(facts.micro.operation, [operation, operation + 1])
+    found: np.ndarray[tuple[int], np.dtype[np.int64]] = low + np.flatnonzero(
+        ~facts.evidence.is_send[low:high] & (facts.micro.key[low:high] == key)
+    )
+    return found
+
+
+def _is_rebalanced(facts: Facts, operation: int, key: int) -> bool:
+    """Whether an operation's rebalance log names a key."""
+    table = facts.history.rebalanced
+    low, high = np.searchsorted(table.operation, [operation, operation + 1])
+    return bool((table.key[low:high] == key).any())
+
+
+def _last_read_before(facts: Facts, operation: int, key: int) -> int | None:
+    """The last read of a key by the acknowledged operations of a process before one, while the key stays assigned."""
+    own, operations = facts.of_process[int(facts.operations.process[operation])], facts.operations
+    at = own.index(operation)
+    for earlier in own[max(0, at - BACK_MAX) : at][::-1]:
+        is_assign = operations.function[earlier] in (Function.ASSIGN, Function.SUBSCRIBE)
+        if is_assign and operations.outcome[earlier] != Outcome.FAIL and not _is_assigned(facts, earlier, key):
+            return None
+        is_ok = operations.outcome[earlier] == Outcome.OK
+        if is_ok and operations.function[earlier] in (Function.POLL, Function.TXN):
+            rows = _rows_of(facts, earlier, key)
+            if len(rows):
+                return int(rows[-1])
+            low, high = np.searchsorted(facts.history.empty_reads.operation, [earlier, earlier + 1])
+            if (facts.history.empty_reads.key[low:high] == key).any():
+                return None
+    return None
+
+
+def _is_assigned(facts: Facts, operation: int, key: int) -> bool:
+    """Whether an assign or subscribe names a key."""
+    table = facts.history.assigned
+    low, high = np.searchsorted(table.operation, [operation, operation + 1])
+    return bool((table.key[low:high] == key).any())
+
+
+def _sent_in_order(facts: Facts) -> Iterator[Fact]:
+    """What operations say by sending two messages to a partition, one after the other."""
+    last: dict[tuple[int, int], int] = {}
+    for row in facts.part.sends:
+        operation, message, _ = facts.of_row(row)
+        place = operation, facts.key(message)
+        if place in last and last[place] != message:
+            words = f"{facts.name(operation)} sent {facts.told(message)} after {facts.told(last[place])}"
+            yield Fact(frozenset({operation}), facts.log.ordered(last[place], message), words)
+        last[place] = message
+
+
+def _in_real_time(facts: Facts) -> Iterator[Fact]:
+    """What was sent after something had been acknowledged or read."""
+    log = facts.log
+    sends = facts.part.sends
+    told = [row for row in sends if facts.of_row(row)[2] != NO_OFFSET and facts.evidence.outcome[row] == Outcome.OK]
+    for early in told + facts.part.reads:
+        for late in facts.part.sends:
+            (one, before, _), (other, after, _) = facts.of_row(early), facts.of_row(late)
+            if facts.key(before) != facts.key(after) or not facts.happened_before(one, other):
+                continue
+            if before == after and early in sends:
+                continue
+            words = f"{facts.name(one)} was over before {facts.name(other)} sent {facts.told(after)}"
+            claim = z3.Not(log.present(after)) if before == after else log.ordered(before, after)
+            yield Fact(frozenset({one, other}), claim, words)
+
+
+def _closed(facts: Facts) -> Iterator[Fact]:
+    """What the closing read_committed read says of the messages that it lacks."""
+    evidence, log = facts.evidence, facts.log
+    if not has_closing_read(evidence):
+        return
+    has, covers, polls = in_closing_read(evidence), completely_read(evidence), ClosingPolls(evidence)
+    for message in facts.part.messages:
+        if has[message] or not covers[facts.key(message)]:
+            continue
+        around, writer, end = polls.lacking(message), int(evidence.writer[message]), polls.end(facts.key(message))
+        behind = z3.Implies(log.present(message), log.at(message) > end)
+        words = f"the closing read ({_names(facts, around)}) lacks {facts.told(message)}"
+        yield Fact(frozenset(around), behind, words)
+        if writer >= 0 and facts.operations.outcome[writer] == Outcome.OK and facts.happened_before(writer, polls.last):
+            claim = z3.Not(log.present(message))
+            words = (
+                f"the closing read went on until after {facts.name(writer)} was over and lacks {facts.told(message)}"
+            )
+            yield Fact(frozenset({*around, polls.last, writer}), claim, words)
+
+
+def _names(facts: Facts, operations: set[int]) -> str:
+    """Several operations in words."""
+    indices = sorted(int(facts.operations.index[operation]) for operation in operations)
+    return f"operation{'s' if len(indices) > 1 else ''} {' and '.join(map(str, indices))}"
+
+
+_FINDERS: list[Callable[[Facts], Iterator[Fact]]] = [
+    _sent,
+    _read,
+    _polled_in_a_row,
+    _sent_in_order,
+    _in_real_time,
+    _closed,
+]
