@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from hwmark.traces.history import NO_OFFSET, NO_TIME, Closing, Fault, History, Key, Outcome, Value
+from numpy.typing import NDArray
 
 RUN_HEAD, RUN_TAIL, CONTEXT, REPLACERS, RARE = 5, 2, 2, 3, 2
 
@@ -127,7 +128,14 @@ def _seen_offsets(history: History, key: int) -> dict[Value, int]:
     """Where each value of the key was seen by a reader."""
     micro = history.micro
     rows = np.flatnonzero(~micro.is_send & (micro.key == key) & (micro.offset != NO_OFFSET))
-    return {history.value(int(micro.value[row])): int(micro.offset[row]) for row in rows}
+    return _offset_by_value(history, rows)
+
+
+def _offset_by_value(history: History, rows: NDArray[np.int64]) -> dict[Value, int]:
+    """The last offset of each value, a value read often looked at once."""
+    values, last = np.unique(history.micro.value[rows[::-1]], return_index=True)
+    offsets = history.micro.offset[rows[::-1][last]].tolist()
+    return {history.value(number): offset for number, offset in zip(values.tolist(), offsets, strict=True)}
 
 
 def _found(history: History, key: int) -> Found:

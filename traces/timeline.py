@@ -90,12 +90,11 @@ def neighbourhood(history: History, witness: Witness) -> Neighbourhood:
     seeds = witness.rows or evidence[:1]
     context = [row for seed in seeds for row in _around(history, seed, witness)] if seeds else _anywhere(history)
     shown = {*witness.rows, *evidence}
-    relations = witness.relations or tuple(_handed_over(history, witness.messages, [*witness.rows, *evidence]))
     return Neighbourhood(
         witness,
         tuple(row for row in evidence if row not in witness.rows),
         tuple(row for row in _unique(context) if row not in shown),
-        relations,
+        _relations(history, witness, evidence),
     )
 
 
@@ -130,8 +129,7 @@ def _of_anomaly(history: History, name: str, anomaly: dict[str, Any]) -> Witness
     messages = tuple(_unique(_numbered(history, anomaly)))
     rows = [row for row in (row_at(history, index) for index in anomaly.get("operations", ())) if row is not None]
     rows = rows or _unique(row for message in messages[:MESSAGES_MAX] for row in _told_of(history, message)[:1])
-    relations = steps_of(history, anomaly) or tuple(_handed_over(history, messages, rows))
-    relations = relations or in_one_process(history, anomaly)
+    relations = steps_of(history, anomaly) or in_one_process(history, anomaly)
     return Witness(name, sentence_of(anomaly, name), tuple(rows[:WITNESS_MAX]), messages, relations)
 
 
@@ -173,6 +171,15 @@ def _number(history: History, value: Value) -> int | None:
 
 
 # ------------------------------------------------------------------------------------------------ relations
+
+
+def _relations(history: History, witness: Witness, evidence: list[int]) -> tuple[Relation, ...]:
+    """The steps of a cycle; else how the witness's operations follow each other, and whom they had messages from."""
+    if any(relation.kind != "process" for relation in witness.relations):
+        return witness.relations
+    rows = [*witness.rows, *(row for row in evidence if row not in witness.rows)]
+    handed_over = _handed_over(history, witness.messages, rows)
+    return (*witness.relations, *(r for r in handed_over if {r.source, r.target} & {*witness.rows}))
 
 
 def steps_of(history: History, anomaly: Mapping[str, Any]) -> tuple[Relation, ...]:

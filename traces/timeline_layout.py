@@ -16,9 +16,9 @@ from hwmark.traces.canvas import text_height, text_width, wrapped
 from hwmark.traces.history import NOT_COMPLETED, Fault, History, Outcome
 from hwmark.traces.history_story import is_note
 from hwmark.traces.timeline import Message, Neighbourhood
-from hwmark.traces.timeline_words import content, heading
+from hwmark.traces.timeline_words import content, duration_text, heading
 
-SMALL, PADDING = 9.5, 5.0
+TINY, SMALL, PADDING = 8.5, 9.5, 5.0
 BAR_TEXT_MAX, NARROW_TEXT_MAX, LANES_WIDTH_MAX = 118.0, 76.0, 660.0
 GAP, CUT_WIDTH, BAND_WIDTH, OPEN_END = 12.0, 54.0, 22.0, 34.0
 CUT_FROM = 6
@@ -54,11 +54,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where operations are left out: how many completed there, and how many nanoseconds it spans."""
+    """Where operations are left out: how many completed there, and the words for them and for how long it is."""
 
     left: float
+    width: float
+    words: tuple[str, str]
     operations: int
-    duration: int
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,7 @@ class _Placing:
         """What lies between two drawn records: the gap, a cut, faults."""
         left_out = self._completed_between(place, next_place)
         if left_out >= CUT_FROM:
-            self.cuts.append(Cut(self.x + GAP / 2, left_out, next_time - (0 if time is None else time)))
-            self.x += CUT_WIDTH
+            self._cut(left_out, next_time - (0 if time is None else time))
         faults = self._faults_between(time, next_time)
         if faults:
             self.x += BAND_WIDTH / 2 + GAP / 2
@@ -172,9 +172,14 @@ class _Placing:
         """What is left out at the end."""
         left_out = self._completed_between(place, NOT_COMPLETED + 1)
         if left_out >= CUT_FROM:
-            last = self.history.operations.completed_at.max()
-            self.cuts.append(Cut(self.x + GAP / 2, left_out, max(0, int(last) - self.time)))
-            self.x += CUT_WIDTH - OPEN_END
+            self._cut(left_out, max(0, int(self.history.operations.completed_at.max()) - self.time))
+            self.x -= OPEN_END
+
+    def _cut(self, left_out: int, duration: int) -> None:
+        words = f"{left_out:,} more", duration_text(duration)
+        width = max(CUT_WIDTH, *(text_width(text, TINY) + 8 for text in words))
+        self.cuts.append(Cut(self.x + GAP / 2, width, words, left_out))
+        self.x += width
 
     def _completed_between(self, place: int, next_place: int) -> int:
         """How many operations that are not drawn completed between two records."""

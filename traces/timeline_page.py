@@ -184,7 +184,7 @@ def _packed(columns: Mapping[str, NDArray[Any]]) -> tuple[list[list[Any]], str]:
         pieces.append(piece)
         place += len(piece)
     # A compressed file's header has a time, which would make every page another.
-    return placed, base64.b64encode(gzip.compress(b"".join(pieces), 6, mtime=0)).decode()
+    return placed, base64.b64encode(gzip.compress(b"".join(pieces), 4, mtime=0)).decode()
 
 
 def _smallest(column: NDArray[Any]) -> str:

@@ -12,8 +12,9 @@ from hwmark.traces.canvas import INK, Canvas, Ink, text_height, text_width, wrap
 from hwmark.traces.history import History, Outcome
 from hwmark.traces.history_story import fault_in_words, is_note
 from hwmark.traces.timeline import Neighbourhood, Relation, Report, messages_of, neighbourhood, shown, witness_of
-from hwmark.traces.timeline_layout import GAP, PADDING, SMALL, Bar, Layout, lay_out
+from hwmark.traces.timeline_layout import GAP, PADDING, SMALL, TINY, Bar, Layout, lay_out
 from hwmark.traces.timeline_log import LogEntry, LogValue, LogWindow, log_window
+from hwmark.traces.timeline_words import time_text
 
 RED, GREEN, GREY = "#b3261e", "#1e6b34", "#5f6b76"
 FILLS = {Outcome.OK: "#e6f2e8", Outcome.FAIL: "#fbdcd9", Outcome.INFO: "#fff3cd"}
@@ -31,7 +32,7 @@ RELATIONS = {
 }
 RULE, CUT, BAND = Ink("#d5dbe1"), Ink("#9aa5b1", 1, "dashed"), Ink("#ffe08a", 12)
 CONTESTED_FILL, CONCERNED_FILL, HEAD_FILL = "#fbdcd9", "#ffffff", "#dfe7f1"
-TITLE, TEXT, TINY = 19.0, 12.0, 8.5
+TITLE, TEXT = 19.0, 12.0
 LANE_GAP, LOG_GAP, HEADER = 10.0, 22.0, 40.0
 LOG_COLUMNS = (("offset", 46.0), ("value", 92.0), ("sent by", 84.0), ("what became of it", 100.0))
 LOGS_MAX, RELATIONS_MAX, ARROWS_MAX, FAULTS_MAX, SENTENCE_MAX, WORD_MAX = 2, 8, 16, 12, 500, 40
@@ -141,10 +142,10 @@ class _Picture:
     def _cuts(self, top: float, bottom: float) -> None:
         """Where operations are left out, and how many."""
         for cut in self.layout.cuts:
-            left, width = self.labels + cut.left, 46.0
-            for x in (left + 18, left + 28):
+            left, width = self.labels + cut.left, cut.width - GAP / 2
+            for x in (left + width / 2 - 5, left + width / 2 + 5):
                 self.canvas.line((x, top + HEADER), (x, bottom), ink=CUT)
-            for line, text in enumerate((f"{cut.operations:,} more", _duration(cut.duration))):
+            for line, text in enumerate(cut.words):
                 y = top + HEADER - 26 + text_height(line, TINY)
                 self.canvas.text(left, y, width, text, size=TINY, colour=GREY, align="centre")
 
@@ -152,7 +153,7 @@ class _Picture:
         """When the drawn records happened, as far as there is room."""
         end = -GAP
         for x, time in self.layout.times:
-            text = _time(time, self.layout.times[-1][1])
+            text = time_text(time, self.layout.times[-1][1])
             if x >= end + GAP:
                 self.canvas.text(self.labels + x, top, 60, text, size=TINY, colour=GREY)
                 self.canvas.line((self.labels + x, top + 11), (self.labels + x, top + 15), ink=Ink(GREY))
@@ -230,7 +231,7 @@ class _Picture:
         """What the numbered bands are."""
         key = self.history.keys[self.logs[0].key] if self.logs else 0
         lines = [
-            (f"({number}) {_time(fault.time, fault.time)}: {_cut(fault_in_words(fault, key))}", not is_note(fault))
+            (f"({number}) {time_text(fault.time, fault.time)}: {_cut(fault_in_words(fault, key))}", not is_note(fault))
             for number, band in enumerate(self.layout.bands, 1)
             for fault in band.faults
         ]
@@ -337,15 +338,6 @@ def _cut(text: str) -> str:
 
 def _lane(process: int) -> str:
     return f"process {process}"
-
-
-def _time(nanoseconds: int, last: int) -> str:
-    """A time since the start; in nanoseconds where the recording has but a few of them."""
-    return f"{nanoseconds} ns" if last < 100_000 else f"{nanoseconds / 1e9:.3f} s"
-
-
-def _duration(nanoseconds: int) -> str:
-    return f"{nanoseconds} ns" if nanoseconds < 100_000 else f"{nanoseconds / 1e9:.2f} s"
 
 
 def is_for_timeline(report: Report) -> bool:

@@ -9,6 +9,7 @@ from hwmark.traces.history import NO_OFFSET, Closing, Function, History, Outcome
 from hwmark.traces.timeline import Message, key_name, messages_of, shown
 
 GROUPS_MAX, LISTED_MAX = 3, 3
+FEW = 100_000
 OUTCOMES = {Outcome.OK: "ok", Outcome.FAIL: "failed", Outcome.INFO: "unknown"}
 NAMES = {Function.DEBUG: "debug", Function.OTHER: "other"}
 
@@ -33,6 +34,18 @@ def content(history: History, row: int, focus: Collection[Message]) -> list[str]
     texts = [_group_text(history, is_send, key, messages, focus) for (is_send, key), messages in told]
     more = sum(len(messages) for _, messages in groups) - sum(len(messages) for _, messages in told)
     return [*texts, *([f"and {more:,} more"] if more > 0 else [])] or _without_messages(history, row)
+
+
+def time_text(nanoseconds: int, last: int) -> str:
+    """A time since the start; in nanoseconds where the recording, which ends at `last`, has but a few of them."""
+    return f"{nanoseconds} ns" if last < FEW else f"{nanoseconds / 1e9:.3f} s"
+
+
+def duration_text(nanoseconds: int) -> str:
+    """How long something lasted."""
+    if nanoseconds < FEW:
+        return f"{nanoseconds} ns"
+    return f"{nanoseconds / 1e6:.1f} ms" if nanoseconds < 1e8 else f"{nanoseconds / 1e9:.2f} s"
 
 
 def _without_messages(history: History, row: int) -> list[str]:

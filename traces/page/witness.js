@@ -14,8 +14,8 @@ function witnessOf(name) {
   const found = anomaly.operations.map((index) => rowByIndex.get(index)).filter((row) => row !== undefined);
   const told = evidence(anomaly.messages);
   const rows = found.length ? found : told.slice(0, 2);
-  const steps = anomaly.steps.length ? anomaly.steps.map(asRelation) : handedOver(anomaly.messages, [...rows, ...told]);
-  const relations = steps.length ? steps : anomaly.sequence.map(asRelation);
+  const relations = anomaly.steps.length ? anomaly.steps.map(asRelation)
+    : [...anomaly.sequence.map(asRelation), ...handedOver(anomaly.messages, new Set(rows), new Set([...rows, ...told]))];
   return { name, sentence: anomaly.sentence, rows, messages: anomaly.messages, relations, tags: tagged(rows, relations) };
 }
 
@@ -36,16 +36,16 @@ function evidence(messages) {
   return [...rows];
 }
 
-// From whoever sent one of the messages to whoever read it, among the rows.
-function handedOver(messages, rows) {
-  const drawn = new Set(rows), relations = [];
+// From whoever sent one of the messages to whoever read it, where one of the two is of the anomaly.
+function handedOver(messages, rows, drawn) {
+  const relations = [];
   for (const [key, value] of messages) {
     const there = occurrences(key, value).filter((message) => drawn.has(rowOfMessage(message)));
     const words = `sent ${valueText(value)} to ${keyText(key)}, which {target} read`;
     for (const sent of there.filter((message) => columns.isSend[message] === 1))
       for (const read of there.filter((message) => columns.isSend[message] === 0)) {
         const [source, target] = [rowOfMessage(sent), rowOfMessage(read)];
-        if (source !== target) relations.push({ source, target, kind: "wr", words });
+        if (source !== target && (rows.has(source) || rows.has(target))) relations.push({ source, target, kind: "wr", words });
       }
   }
   return relations;
