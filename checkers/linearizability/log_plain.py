@@ -97,7 +97,14 @@ class Specification:
             elif f == "fetch" and self.output[i]:
                 seen = [self._end_of(record) for record in self.output[i]["records"]]
                 longest = max(longest, self.output[i]["next"], self.output[i].get("hw") or 0, *seen, 0)
-        return longest + room
+        numbered = [i for i, given in enumerate(self.input) if given.get("sequence") is not None]
+        forced = sum(len(self.values(i)) for i in numbered if self.offset(i) is None)
+        return longest + room + (forced if self._some_without_offset() else 0)
+
+    def _some_without_offset(self) -> bool:
+        """Whether some append was answered without an offset: others, with earlier numbers, may have to come before it."""
+        appends = [i for i, f in enumerate(self.f) if f == "append" and not self.failed[i]]
+        return any(self.returned[i] is not None and self.offset(i) is None for i in appends)
 
     def _end_of(self, record: list[Any]) -> int:
         """The end of the batch that a fetched record belongs to."""

@@ -85,12 +85,12 @@ def check_log(
 
 def _any_order(content: Content, mode: Mode, with_order: bool) -> tuple[int, ...] | None:
     """An order, with whatever the open outcomes may have been; raises ContradictionError, the first, if there is none."""
-    log, first = content.log, None
+    first = None
     try:
         if not len(answered_without_offset(content)):
             return _explain(content, mode, with_order)
     except ContradictionError as contradiction:
-        if is_beyond_cure(log, contradiction):
+        if is_beyond_cure(content, contradiction):
             raise
         first = contradiction
     for completion in further_completions(content):
@@ -106,9 +106,8 @@ def _why_undetermined(content: Content) -> str | None:
     """Why a log that can be explained may yet be wrong: what read_committed showed depends on markers nobody knows."""
     log = content.log
     unknown = log.unknown_transactions()
-    if not unknown or not (
-        len(content.gaps) or log.fetches.read_committed.any() or log.list_offsets.read_committed.any()
-    ):
+    matters = log.fetches.read_committed.any() or log.list_offsets.read_committed.any() or len(log.init_producer_ids)
+    if not unknown or not (matters or len(content.gaps)):
         return None
     return (
         f"nobody recorded how {len(unknown)} transaction{'' if len(unknown) == 1 else 's'} ended in this log, on which "

@@ -89,12 +89,14 @@ def candidates_in_sequence(content: Content, sequences: Sequences, unseen: Colum
     """Where the unseen idempotent appends may and must stand; `low` is the least offset of each for other reasons.
 
     Raises ContradictionError if a sequence number is missing that nobody of unknown outcome sent. An epoch whose times
-    contradict the order of epochs is left out: a case for trying out.
+    contradict the order of epochs is left out: a case for trying out. Of several with one number, the earliest stands.
     """
     appends = content.log.appends
     assert appends.producer is not None and appends.epoch is not None and appends.sequence is not None
     numbers = (appends.producer[unseen] * sequences.epochs + appends.epoch[unseen]).tolist()
-    free = {(k, s): i for i, (k, s) in enumerate(zip(numbers, appends.sequence[unseen].tolist(), strict=True))}
+    by_low = np.argsort(low, kind="stable")[::-1].tolist()
+    sequence_of = appends.sequence[unseen].tolist()
+    free = {(numbers[i], sequence_of[i]): i for i in by_low}
     forced = _forced(content, sequences, free)
     found: list[Candidate] = []
     for (key, sequence), i in sorted(free.items()):
