@@ -72,18 +72,18 @@ def read_operations(path: str | Path) -> OperationHistory:
 
     Raises BadInputError, with file and line, for a file that cannot be read or is no such file.
     """
-    file = str(path)
-    return parse_operations(read_bytes(file), file)
+    name = "standard input" if str(path) == STANDARD_INPUT else str(path)
+    return parse_operations(_read_bytes(path, name), name)
 
 
-def read_bytes(file: str) -> bytes:
-    """What a file or, for "-", standard input holds, unpacked if it is gzip; raises BadInputError."""
+def _read_bytes(path: str | Path, name: str) -> bytes:
+    """What a file or standard input holds, unpacked if it is gzip; raises BadInputError."""
     try:
-        data = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
+        data = sys.stdin.buffer.read() if path == STANDARD_INPUT else Path(path).read_bytes()
         return gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
     except (OSError, EOFError, zlib.error) as error:
         why = (getattr(error, "strerror", None) or str(error)).lower()
-        raise BadInputError(file, None, f"cannot be read: {why}; expected operations as JSON lines") from None
+        raise BadInputError(name, None, f"cannot be read: {why}; expected operations as JSON lines") from None
 
 
 def parse_operations(data: bytes, file: str) -> OperationHistory:

@@ -7,6 +7,7 @@ import math
 import sys
 import time
 import zlib
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +135,8 @@ def _head(file: str) -> bytes:
     """The beginning of a file, which stays to be read; nothing of one that cannot be read."""
     try:
         if file == STANDARD_INPUT:
-            head = sys.stdin.buffer.peek(HEAD_BYTES)  # type: ignore[attr-defined]
+            standard_input = sys.stdin.buffer
+            head = standard_input.peek(HEAD_BYTES) if isinstance(standard_input, BufferedReader) else b""
         else:
             with Path(file).open("rb") as opened:
                 head = opened.read(HEAD_BYTES)

@@ -205,7 +205,7 @@ class Mutex(Model):
 
     def is_read(self, operation: Operation) -> bool:
         """What failed changed nothing."""
-        return operation.output == "fail"
+        return bool(operation.output == "fail")
 
 
 class KeyValue(Model):

@@ -29,7 +29,8 @@ def search(encoding: Encoding, limit: int, stopwatch: Stopwatch, partials: bool 
 
 def _longest(encoding: Encoding, size: int) -> list[tuple[int, ...]]:
     """Some orders in which `size` of the operations that must happen do: the search once more, up to there."""
-    run, found = _Run(encoding, goal=size), []
+    run = _Run(encoding, goal=size)
+    found: list[tuple[int, ...]] = []
     while len(found) < PARTIALS_MAX and run.go_on(2**62, Stopwatch(None)) == loop.AT_GOAL:
         found.append(run.order())
     return found
@@ -138,7 +139,7 @@ def _longer(array: NDArray[np.int64], size: int) -> NDArray[np.int64]:
 
 
 def _is_read(operations: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return operations[:, loop.IS_READ] != 0
+    return operations[:, loop.IS_READ].astype(np.bool_)
 
 
 def _power_of_two(least: int) -> int:

@@ -79,7 +79,7 @@ class Arrays(NamedTuple):
 
 
 @njit(cache=True)
-def mix(row: Any, width: int) -> int:
+def mix(row: Any, width: int) -> Any:
     """A hash of the first `width` integers of a row."""
     h = np.uint64(0x9E3779B97F4A7C15)
     for j in range(width):
@@ -89,7 +89,7 @@ def mix(row: Any, width: int) -> int:
 
 
 @njit(cache=True)
-def place(rows: Any, index: Any, row: Any, width: int) -> int:
+def place(rows: Any, index: Any, row: Any, width: int) -> Any:
     """Where in the index a row stands (index holds its number) or belongs (index holds -1)."""
     at = mix(row, width) & (len(index) - 1)
     while index[at] >= 0:
@@ -170,7 +170,7 @@ def prepare(operations: Any, returns: Any, groups: Any, links: Any) -> int:
 
 
 @njit(cache=True)
-def step(a: Any, operation: Any, state: int) -> int:
+def step(a: Any, operation: Any, state: int) -> Any:
     """The state after an operation, or IMPOSSIBLE."""
     kind = operation[KIND]
     if kind == MASKED:

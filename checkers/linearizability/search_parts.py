@@ -48,17 +48,13 @@ class Part:
             others = list({self.labels[i]: i for i in others}.values())
             before = {i for i in others if self.labels[i] not in late}
         chosen = sorted(kept.union(others))
-        numbers, labels, operations, call, returned = (
-            [column[i] for i in chosen]
-            for column in (self.numbers, self.labels, self.operations, self.call, self.returned)  # type: ignore[index]
-        )
         return replace(
             self,
-            numbers=numbers,
-            labels=labels,
-            operations=operations,
-            call=call,
-            returned=returned,
+            numbers=[self.numbers[i] for i in chosen],
+            labels=[self.labels[i] for i in chosen],
+            operations=[self.operations[i] for i in chosen],
+            call=[self.call[i] for i in chosen],
+            returned=[self.returned[i] for i in chosen],
             free=frozenset(place for place, i in enumerate(chosen) if i not in kept),
             before=frozenset(place for place, i in enumerate(chosen) if i in before),
             endless=endless,
@@ -97,7 +93,8 @@ def parts_of(history: OperationHistory, model: Model) -> list[Part]:
 def _labels(history: OperationHistory) -> tuple[list[int], list[Operation]]:
     """A number for each operation, the same for equal ones, and what each number means."""
     numbers: dict[bytes, int] = {}
-    labels, operations = [], []
+    labels: list[int] = []
+    operations: list[Operation] = []
     for f, asked, answer, returned in zip(history.f, history.input, history.output, history.returned, strict=True):
         spelling = orjson.dumps((f, asked, answer, returned is None))
         label = numbers.setdefault(spelling, len(numbers))
