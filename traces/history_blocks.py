@@ -9,7 +9,7 @@ Whatever is out of the ordinary - an error or only an unusual type - leaves the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import compress
+from itertools import chain, compress
 from operator import itemgetter
 from typing import Any
 
@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 _INVOKE = -1
 _TYPES = {"invoke": _INVOKE} | {name: int(outcome) for name, outcome in OUTCOMES.items()}
 _FUNCTIONS = {name: int(function) for name, function in FUNCTIONS.items()}
-_FIELDS = itemgetter("process", "type", "f", "value")
-_PROCESS, _TIME, _INDEX = itemgetter("process"), itemgetter("time"), itemgetter("index")
+_FIELDS = itemgetter("process", "type", "f", "value", "time", "index")
+_FIELDS_BUT_INDEX = itemgetter("process", "type", "f", "value", "time")
 
 Ints = NDArray[np.int64]
 
@@ -71,59 +71,62 @@ class _Block:
 
     def __init__(self, parser: Parser, records: Sequence[Record], lines: Ints) -> None:
         self.parser = parser
+        require(parser.other_history is None and records)
         require_types(records, dict)
-        require(parser.other_history is None)
-        self.has_more = True
-        processes = list(map(_PROCESS, records))
-        self.carried = _carried(parser, set(processes))
-        self._take_order(records, lines)
-        self.faults: list[Record] = []
-        if set(map(type, processes)) != {int}:
-            records, lines = self._take_faults(records, processes, lines)
-        self.records = [*map(itemgetter(2), self.carried), *records]
-        self.has_more = self.has_more or not all(map(_has_no_more, self.carried))
-        self.line = _after([i.line for i in self.carried], lines)
-        self._take_fields(len(records))
+        fields = self._fields_of(records, lines)
+        fields = self._without_faults(records, fields)
+        self.new = len(fields["process"])
+        self.carried = _carried(parser, set(fields["process"]))
+        self._take_columns(fields)
         self._pair()
         self._check_invocations()
         self._take_completions()
 
-    def _take_order(self, records: Sequence[Record], lines: Ints) -> None:
-        """Check times and indices, those of faults too."""
-        times = list(map(_TIME, records))
+    def _fields_of(self, records: Sequence[Record], lines: Ints) -> dict[str, Any]:
+        """The fields that every record has; those that must be in order are arrays."""
         sizes = set(map(len, records))
         try:
-            indices = list(map(_INDEX, records))
+            process, kind, function, value, time, index = zip(*map(_FIELDS, records), strict=True)
             self.has_more = sizes != {6}
         except KeyError:
-            indices = [record.get("index", line) for record, line in zip(records, (lines - 1).tolist(), strict=True)]
+            process, kind, function, value, time = zip(*map(_FIELDS_BUT_INDEX, records), strict=True)
+            index = tuple(r.get("index", line) for r, line in zip(records, (lines - 1).tolist(), strict=True))
             self.has_more = sizes != {5}
-        self.times, self.indices = _in_order(times, self.parser.time), _in_order(indices, self.parser.index)
-        self.last = {"time": times[-1], "index": indices[-1]}
-        self.first_time = times[0]
+        times, indices = _in_order(time, self.parser.time), _in_order(index, self.parser.index)
+        self.first_time, self.last_time, self.last_index = time[0], time[-1], index[-1]
+        fields: dict[str, Any] = {"process": process, "type": kind, "function": function, "value": value}
+        return fields | {"record": records, "time": times, "index": indices, "line": lines}
 
-    def _take_faults(self, records: Sequence[Record], processes: list[Any], lines: Ints) -> tuple[list[Record], Ints]:
-        """Set aside the records of the nemesis; returns those of clients."""
-        require_types(processes, int, str)
-        is_client = [process.__class__ is int for process in processes]
+    def _without_faults(self, records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:
+        """Set aside the records of the nemesis; returns the fields of clients."""
+        self.faults: list[Record] = []
+        if set(map(type, fields["process"])) == {int}:
+            return fields
+        require_types(fields["process"], int, str)
+        require_types(chain(fields["type"], fields["function"]), str)
+        is_client = [process.__class__ is int for process in fields["process"]]
         self.faults = [record for record, is_one in zip(records, is_client, strict=True) if not is_one]
-        require_types([name for fault in self.faults for name in (fault["f"], fault["type"])], str)
         client = np.array(is_client, dtype=bool)
-        self.times, self.indices = self.times[client], self.indices[client]
-        return list(compress(records, is_client)), lines[client]
+        return {
+            name: column[client] if isinstance(column, np.ndarray) else list(compress(column, is_client))
+            for name, column in fields.items()
+        }
 
-    def _take_fields(self, new: int) -> None:
-        """The fields that every record has, as columns."""
-        fields = list(zip(*map(_FIELDS, self.records), strict=True)) or [()] * 4
-        processes, types, functions, self.values = fields
-        self.process = np.array(processes, dtype=np.int64)
+    def _take_columns(self, fields: dict[str, Any]) -> None:
+        """The fields as columns, those of carried invocations first."""
+        carried = [invocation.record for invocation in self.carried]
+        self.has_more = self.has_more or not all(map(_has_no_more, carried))
+        self.records = [*carried, *fields["record"]]
+        self.values = [*(record["value"] for record in carried), *fields["value"]]
+        self.process = _after([record["process"] for record in carried], np.array(fields["process"], dtype=np.int64))
         require((self.process >= -INT64_MAX).all())
-        self.type = np.array([_TYPES[name] for name in types], dtype=np.int8)
-        self.function = np.array([_FUNCTIONS[name] for name in functions], dtype=np.int8)
-        self.time = _after([i.record["time"] for i in self.carried], self.times)
-        self.index = _after([0 for _ in self.carried], self.indices)
-        self.place = _after([i.place for i in self.carried], self.parser.records + np.arange(new))
-        self.new = new
+        types, functions = [_TYPES[name] for name in fields["type"]], [_FUNCTIONS[name] for name in fields["function"]]
+        self.type = np.array([_INVOKE for _ in carried] + types, dtype=np.int8)
+        self.function = np.array([_FUNCTIONS[record["f"]] for record in carried] + functions, dtype=np.int8)
+        self.time = _after([record["time"] for record in carried], fields["time"])
+        self.index = _after([0 for _ in carried], fields["index"])
+        self.line = _after([invocation.line for invocation in self.carried], fields["line"])
+        self.place = _after([i.place for i in self.carried], self.parser.records + np.arange(self.new))
 
     def _pair(self) -> None:
         """Find the invocation of every completion: the record of the same process before it."""
@@ -211,7 +214,7 @@ class _Block:
         self._commit_open()
         parser.records += self.new
         parser.first_time = self.first_time if parser.first_time is None else parser.first_time
-        parser.time, parser.index = self.last["time"], self.last["index"]
+        parser.time, parser.index = self.last_time, self.last_index
 
     def _commit_operations(self) -> None:
         """Add the rows of the completed operations."""
@@ -253,7 +256,7 @@ def _carried(parser: Parser, processes: set[Any]) -> list[Invocation]:
     return sorted(carried)
 
 
-def _in_order(numbers: list[Any], before: int) -> Ints:
+def _in_order(numbers: Sequence[Any], before: int) -> Ints:
     """A column of integers that never goes backwards."""
     require_types(numbers, int)
     column = np.array(numbers, dtype=np.int64)
@@ -266,6 +269,6 @@ def _after(before: list[int], column: Ints) -> Ints:
     return np.concatenate([np.array(before, dtype=np.int64), column]) if before else column
 
 
-def _has_no_more(invocation: Invocation) -> bool:
-    """Whether an invocation has only the fields that every one has."""
-    return len(invocation.record) == (6 if "index" in invocation.record else 5)
+def _has_no_more(record: Record) -> bool:
+    """Whether a record has only the fields that every one has."""
+    return len(record) == (6 if "index" in record else 5)

@@ -18,6 +18,7 @@ from hwmark.traces.history import NO_OFFSET, Function, Key, Value
 from hwmark.traces.history_columns import INT64_MAX, Columns, extend
 from numpy.typing import NDArray
 
+Ints = NDArray[np.int64]
 SURPRISES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 first, second, third = itemgetter(0), itemgetter(1), itemgetter(2)
@@ -38,7 +39,7 @@ def require_types(things: Iterable[Any], *allowed: type) -> None:
     require(set(map(type, things)) <= set(allowed))
 
 
-def lengths(lists: Sequence[Any]) -> NDArray[np.int64]:
+def lengths(lists: Sequence[Any]) -> Ints:
     """How long each of some lists is."""
     return np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
 
@@ -47,7 +48,7 @@ def check_invoked(values: list[Any], function: Function) -> None:
     """Require that these values of invocations of one function know no answer yet."""
     require_types(values, list)
     micros = list(chain.from_iterable(values))
-    require_types(micros, list)
+    # What is no list is neither of these: the first of a string is a letter, an object has nothing at 0.
     sends = [micro for micro in micros if micro[0] == "send"]
     require(set(map(len, sends)) <= {3} and list not in set(map(type, map(third, sends))))
     polls = micros.count(["poll"])
@@ -64,12 +65,11 @@ class Messages:
     `rows` are the rows of the operations, counted from the first of the block, and `functions` what they are.
     """
 
-    def __init__(self, values: list[Any], rows: NDArray[np.int64], functions: NDArray[np.int8]) -> None:
+    def __init__(self, values: list[Any], rows: Ints, functions: NDArray[np.int8]) -> None:
         require_types(values, list)
         micros = list(chain.from_iterable(values))
-        require_types(micros, list)
         counts = lengths(values)
-        kinds = list(map(first, micros))
+        kinds = list(map(first, micros))  # what is no list has none of these
         require(set(kinds) <= {"send", "poll", "send_offsets"})
         row, function = np.repeat(rows, counts), np.repeat(functions, counts)
         is_send = np.array([kind == "send" for kind in kinds], dtype=bool)
@@ -83,9 +83,7 @@ class Messages:
         self._take_polls(polls)
         self._put_in_order(row, is_send)
 
-    def _take_group_offsets(
-        self, micros: list[Any], kinds: list[str], row: NDArray[np.int64], function: NDArray[np.int8]
-    ) -> None:
+    def _take_group_offsets(self, micros: list[Any], kinds: list[str], row: Ints, function: NDArray[np.int8]) -> None:
         """Set aside what was committed for consumer groups; few operations do that."""
         self.group_offsets: list[tuple[int, str, dict[str, Any]]] = []
         if "send_offsets" not in kinds:
@@ -118,7 +116,7 @@ class Messages:
         self.read_lengths = lengths(reads)
         self.read_offsets, self.read_values = _pairs(list(chain.from_iterable(reads)), least=0)
 
-    def _put_in_order(self, row: NDArray[np.int64], is_send: NDArray[np.bool_]) -> None:
+    def _put_in_order(self, row: Ints, is_send: NDArray[np.bool_]) -> None:
         """Bring sends and reads into the order of their micro-operations."""
         reads = np.ones(len(is_send), dtype=np.int64)
         reads[~is_send] = self.reads_of_poll
@@ -149,35 +147,44 @@ class Messages:
             extend(operations, self.read_row[empty] + base)
             extend(keys, key[empty])
 
-    def _numbers(self, columns: Columns) -> NDArray[np.int64]:
+    def _numbers(self, columns: Columns) -> Ints:
         """What the column of values has for the messages."""
-        is_plain = isinstance(self.send_values, array) and isinstance(self.read_values, array)
+        is_plain = isinstance(self.send_values, np.ndarray) and isinstance(self.read_values, np.ndarray)
         if is_plain and columns.value_ids is None:
             value = np.empty(len(self.row), dtype=np.int64)
             value[self.is_send], value[~self.is_send] = self.send_values, self.read_values
             return value
         anything = np.empty(len(self.row), dtype=object)
-        anything[self.is_send] = _objects(self.send_values)
-        anything[~self.is_send] = _objects(self.read_values)
+        anything[self.is_send], anything[~self.is_send] = _objects(self.send_values), _objects(self.read_values)
         ids = columns.value_numbers()
         numbers = [ids.setdefault((value.__class__, value), len(ids)) for value in anything.tolist()]
         return np.array(numbers, dtype=np.int64)
 
 
-def _pairs(pairs: list[Any], least: int) -> tuple[NDArray[np.int64], Sequence[Value]]:
+def _pairs(pairs: list[Any], least: int) -> tuple[Ints, Ints | list[Value]]:
     """Offsets and values of messages; the values an array if all are integers of 64 bits."""
-    require_types(pairs, list)
     require(set(map(len, pairs)) <= {2})
-    both = list(chain.from_iterable(pairs))
-    if set(map(type, both)) <= {int}:
-        numbers = np.array(array("q", both), dtype=np.int64).reshape(-1, 2)
-        offsets = np.ascontiguousarray(numbers[:, 0])
-        require((offsets >= least).all() and (numbers[:, 1] >= -INT64_MAX).all())
-        return offsets, array("q", numbers[:, 1].tobytes())
-    return _offsets(both[0::2], least), _values(both[1::2])
+    both = list(chain.from_iterable(pairs))  # of what is no list the first is a string, and no offset
+    numbers = _integers(both)
+    if numbers is None:
+        return _offsets(both[0::2], least), _values(both[1::2])
+    offsets, values = numbers[0::2], numbers[1::2]
+    require(not len(offsets) or (offsets.min() >= least and values.min() >= -INT64_MAX))
+    return offsets, values
 
 
-def _offsets(offsets: list[Any], least: int) -> NDArray[np.int64]:
+def _integers(things: list[Any]) -> Ints | None:
+    """An array of things if all are integers of 64 bits."""
+    try:
+        numbers = np.frombuffer(array("q", things), dtype=np.int64) if things else np.empty(0, dtype=np.int64)
+    except (TypeError, OverflowError):
+        return None
+    # A boolean passes for a number, but only for 0 or 1.
+    suspects = np.flatnonzero(numbers.view(np.uint64) <= 1).tolist()
+    return numbers if all(things[suspect].__class__ is int for suspect in suspects) else None
+
+
+def _offsets(offsets: list[Any], least: int) -> Ints:
     """Offsets of which some may be unknown."""
     require_types(offsets, int, type(None))
     unknown = np.array([offset is None for offset in offsets], dtype=bool)
@@ -186,18 +193,15 @@ def _offsets(offsets: list[Any], least: int) -> NDArray[np.int64]:
     return column
 
 
-def _values(values: list[Any]) -> Sequence[Value]:
+def _values(values: list[Any]) -> Ints | list[Value]:
     """Values of any type but fractions, which may be integers of more than 64 bits."""
     require_types(values, int, str, bool)
-    if set(map(type, values)) != {int}:
-        return values
-    column = array("q", values)
-    require(min(column) >= -INT64_MAX)
-    return column
+    numbers = _integers(values)
+    return numbers if numbers is not None and numbers.min() >= -INT64_MAX else values
 
 
-def _objects(values: Sequence[Value]) -> NDArray[Any]:
+def _objects(values: Ints | list[Value]) -> NDArray[Any]:
     """An array of Python objects, each with its own type."""
     objects = np.empty(len(values), dtype=object)
-    objects[:] = list(values)
+    objects[:] = values.tolist() if isinstance(values, np.ndarray) else values
     return objects
