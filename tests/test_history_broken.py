@@ -1,4 +1,7 @@
-"""Valid recordings broken on purpose: each kind of damage is called by its name, and by no other."""
+"""Valid recordings broken on purpose: each kind of damage is called by its name, and by no other.
+
+What is damaged is out of sequence too, for everybody who read past it: such skips and steps back must all name it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 import orjson
 import pytest
 from hwmark.checkers.histories import HistoryReport, check
+from hwmark.checkers.histories.sequences import SEQUENCE_TYPES
 from hwmark.traces.history_records import parse_lines
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +45,22 @@ def judge(records: list[Record]) -> HistoryReport:
 
 def found(records: list[Record]) -> dict[str, int]:
     return {name: len(instances) for name, instances in judge(records).anomalies.items()}
+
+
+def found_besides(report: HistoryReport, damaged: int) -> dict[str, int]:
+    """What was found, but for what must follow: skips and steps back that name a value, and its torn transaction."""
+    counts = {
+        name: sum(damaged not in follows(name, anomaly) for anomaly in anomalies)
+        for name, anomalies in report.anomalies.items()
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def follows(name: str, anomaly: dict[str, Any]) -> list[int]:
+    """The values of an anomaly that follows from others."""
+    if name == "torn-transaction":
+        return [message["value"] for message in anomaly["lost"]]
+    return anomaly["values"] + anomaly.get("skipped", []) if name in SEQUENCE_TYPES else []
 
 
 def polls(records: list[Record], final: str | None = "any") -> Iterator[dict[str, list[list[int]]]]:
@@ -94,7 +114,7 @@ def test_value_gone_from_the_closing_read(name: str, data: st.DataObject) -> Non
     key, offset, value = data.draw(st.sampled_from([m for m in acknowledged(records) if seen[m[0], m[2]]]))
     assert drop(polls(records, "read_committed"), key, value) == 1
     report = judge(records)
-    assert {name: len(found) for name, found in report.anomalies.items()} == {"missing-from-final-read": 1}
+    assert found_besides(report, value) == {"missing-from-final-read": 1}
     missing = report.anomalies["missing-from-final-read"][0]
     assert (str(missing["key"]), missing["offset"], missing["value"]) == (key, offset, value)
 
@@ -105,7 +125,8 @@ def test_value_never_read_by_anybody(name: str, data: st.DataObject) -> None:
     last = {key: offset for key, offset, _ in sorted(acknowledged(records))}
     key, _, value = data.draw(st.sampled_from([m for m in acknowledged(records) if m[1] < last[m[0]]]))
     drop(polls(records), key, value)
-    assert found(records) == {"missing-from-final-read": 1, "lost-write": 1, "unseen": 1}
+    report = judge(records)
+    assert found_besides(report, value) == {"missing-from-final-read": 1, "lost-write": 1, "unseen": 1}
 
 
 @given(st.sampled_from(DAMAGED))
@@ -128,7 +149,7 @@ def test_value_at_a_second_offset(name: str, data: st.DataObject) -> None:
     far = data.draw(st.sampled_from([30_000_000, 2**62]))
     next(polls(records, "read_committed")).setdefault(key, []).append([far, value])
     report = judge(records)
-    assert {name: len(found) for name, found in report.anomalies.items()} == {"duplicate": 1}
+    assert found_besides(report, value) == {"duplicate": 1}
     assert report.anomalies["duplicate"][0]["offsets"] == [offset, far]
 
 
@@ -163,8 +184,55 @@ def test_aborted_value_read(name: str, data: st.DataObject) -> None:
     raw = {(k, m[1]): m[0] for answer in polls(records, "read_uncommitted") for k, ms in answer.items() for m in ms}
     failed = [(str(m[1]), m[2][1] if isinstance(m[2], list) else m[2]) for m in sends(records, "fail")]
     key, value = data.draw(st.sampled_from([message for message in failed if message in raw]))
-    next(polls(records, None)).setdefault(key, []).append([raw[key, value], value])
-    assert found(records) == {"G1a": 1}
+    sent = next(i for i, record in enumerate(records) if ["send", int(key), value] in sends([record], "fail"))
+    next(polls(records[sent:], None)).setdefault(key, []).append([raw[key, value], value])
+    assert found_besides(judge(records), value) == {"G1a": 1}
+
+
+@given(st.sampled_from(DAMAGED), st.data())
+def test_value_passed_over(name: str, data: st.DataObject) -> None:
+    """Somebody was not handed a value between others, and somebody else was."""
+    records = fresh(name)
+    answers = [
+        (key, messages) for answer in polls(records, None) for key, messages in answer.items() if len(messages) > 2
+    ]
+    key, messages = data.draw(st.sampled_from(answers))
+    (_, before), (_, value), (_, after) = messages[:3]
+    del messages[1]
+    (skip,) = judge(records).anomalies["int-poll-skip"]
+    assert (str(skip["key"]), skip["values"], skip["skipped"]) == (key, [before, after], [value])
+    assert found(records) == {"int-poll-skip": 1}
+
+
+@given(st.sampled_from(DAMAGED), st.data())
+def test_value_handed_out_twice(name: str, data: st.DataObject) -> None:
+    records = fresh(name)
+    answers = [(key, messages) for answer in polls(records, None) for key, messages in answer.items() if messages]
+    key, messages = data.draw(st.sampled_from(answers))
+    messages.insert(0, messages[0])
+    (again,) = judge(records).anomalies["int-nonmonotonic-poll"]
+    assert (str(again["key"]), again["values"], again["delta"]) == (key, 2 * [messages[0][1]], 0)
+    assert found(records) == {"int-nonmonotonic-poll": 1}
+
+
+@given(st.sampled_from(DAMAGED), st.data())
+def test_consumer_set_back(name: str, data: st.DataObject) -> None:
+    """A poll returns what the same process' poll before had returned: it stood still, or went back."""
+    records = fresh(name)
+    done = [r for r in records if r["f"] == "poll" and r["type"] == "ok" and "final" not in r]
+    pairs = [
+        (a, b, key)
+        for process in {r["process"] for r in done}
+        for a, b in itertools.pairwise([r for r in done if r["process"] == process])
+        for key in a["value"][0][1].keys() & b["value"][0][1].keys()
+        if a["value"][0][1][key] and b["value"][0][1][key]
+    ]
+    earlier, later, key = data.draw(st.sampled_from(pairs))
+    later["value"][0][1][key] = [list(message) for message in earlier["value"][0][1][key]]
+    report = judge(records)
+    steps = [a for a in report.anomalies["nonmonotonic-poll"] if a["ops"] == [earlier["index"], later["index"]]]
+    assert [str(step["key"]) for step in steps] == [key]
+    assert set(report.anomalies) <= {"nonmonotonic-poll", "poll-skip"}
 
 
 def send(index: int, kind: str, *micro: Any, process: int = 0) -> Record:
