@@ -231,9 +231,10 @@ def test_arrows_lead_from_who_sent_to_who_read() -> None:
         read = json.loads(lines[int(history.operations.line[relation.target]) - 1])
         assert read["type"] == "ok" and 90 in [value for _, value in read["value"][0][1]["0"]]
     dot = draw_timeline(history, report, "G1a/0")
-    told = next(text for text in texts(dot) if text.startswith("A  sent") or text.startswith("A sent"))
+    told = next(text for text in texts(dot) if text.startswith(("A  sent", "A sent")))
     assert re.fullmatch(r"A +sent 90 to k0, which B( and C)? read", told)
-    assert dot.count("arrowhead=normal") == len(near.relations) + 1  # and the legend's
+    drawn = [relation for relation in near.relations if f"#{history.operations.index[relation.target]} " in dot]
+    assert dot.count("arrowhead=normal") == len(drawn) + 1 > 1  # and the legend's
 
 
 def test_a_skip_leads_from_the_poll_before() -> None:
