@@ -1,4 +1,4 @@
-"""The linear rule for partition logs agrees with every order tried, on random histories and on what is broken in them."""
+"""The linear rule for partition logs agrees with every order tried, on random histories and on broken ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hwmark.checkers.linearizability.log_operations import check_operations
 from hwmark.checkers.linearizability.log_plain import (
     Entry,
     Log,
-    Specification,
     is_explained,
     last_stable_offset,
     why_illegal,
@@ -20,7 +19,6 @@ from hwmark.checkers.linearizability.log_plain import (
 from hwmark.checkers.linearizability.log_rule import Mode
 from hwmark.checkers.verdict import Holds, Unknown, Violated
 from hwmark.traces.operations import OperationHistory
-from hypothesis import settings
 
 Operation = dict[str, Any]
 QUICK, DEEP = 500, 100_000
@@ -172,7 +170,7 @@ class Run:
     def fetch(self) -> None:
         """A fetch of the log, or of a shorter one where answers may lag."""
         rng, isolation = self.rng, self.isolation()
-        ends = [n for n in range(len(self.log) + 1) if n == len(self.log) or self.log[n].index == 0]
+        ends = [n for n in range(len(self.log) + 1) if n == len(self.log) or self.log[n].place == 0]
         fresh = not self.lagging or rng.random() < 0.2
         log = self.log if fresh else self.log[: rng.choice(ends)]
         end = last_stable_offset(log) if isolation == "read_committed" else len(log)

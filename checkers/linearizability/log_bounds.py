@@ -122,7 +122,7 @@ def _refuse_unwritten(log: PartitionLog, ended: int, init: int) -> None:
 def _list_offsets(transactions: Transactions) -> Bounds:
     """The answer is exactly the high watermark, or the last stable offset."""
     content, lists = transactions.content, transactions.content.log.list_offsets
-    at_least, below = content.batch_end[lists.result], content.batch_end[lists.result + 1]
+    at_least, below = content.whole(lists.result), content.whole(lists.result + 1)
     possible = at_least == lists.result
     if lists.read_committed.any():
         stable = transactions.stable_length
@@ -141,13 +141,18 @@ def _refuse_length(transactions: Transactions, operation: int, length: int, read
     log = transactions.content.log
     shown = f"{describe(log, operation)} is impossible at any time: "
     if transactions.content.batch_end[length] != length and not read_committed:
-        raise ContradictionError("whole-batches", f"{shown}length {length} is inside a batch", (operation,))
+        raise ContradictionError(
+            "whole-batches", f"{shown}length {log.shown_length(length)} is inside a batch", (operation,)
+        )
     markers = log.markers.operation[transactions.marker[transactions.marker != NONE]].tolist()
     if int(transactions.stable_length[length]) > transactions.content.length:
         _refuse_undecided(transactions, operation, length)
+    if not read_committed:
+        raise ContradictionError("high-watermark", f"{shown}it does not end where the log did", (operation,))
     raise ContradictionError(
         "last-stable-offset",
-        f"{shown}offset {length} is inside a finished transaction or a batch, over which the last stable offset jumps",
+        f"{shown}offset {log.shown_length(length)} is inside a finished transaction or a batch, over which the last "
+        "stable offset jumps",
         (operation, *markers[:1]),
     )
 
@@ -162,8 +167,8 @@ def _refuse_undecided(transactions: Transactions, operation: int, length: int) -
     writer = int(log.appends.operation[content.append[row]])
     raise ContradictionError(
         "last-stable-offset",
-        f"{describe(log, operation)} got past offset {transactions.first[x]}, where the undecided transaction {x} begins: "
-        f"{describe(log, writer)}",
+        f"{describe(log, operation)} got past offset {log.shown(transactions.first[x])}, where the undecided "
+        f"transaction {x} begins: {describe(log, writer)}",
         (writer, operation),
     )
 
@@ -172,7 +177,7 @@ def _fetches(transactions: Transactions) -> Bounds:
     """A fetch shows that the log reaches `next`, and its high watermark; a fresh one is of exactly that log."""
     content, fetches = transactions.content, transactions.content.log.fetches
     _refuse_shape(transactions, fetches)
-    at_least = content.batch_end[fetches.next]
+    at_least = content.whole(fetches.next)
     if fetches.read_committed.any():
         at_least = np.where(fetches.read_committed, transactions.stable_length[fetches.next], at_least)
     known = fetches.high_watermark != NONE
@@ -180,7 +185,7 @@ def _fetches(transactions: Transactions) -> Bounds:
     _refuse_watermarks(transactions, at_least, np.where(known, watermark, NEVER))
     below = np.full(len(fetches), NEVER)
     fresh = known & ~fetches.lagging
-    below[fresh] = content.batch_end[watermark[fresh] + 1]
+    below[fresh] = content.whole(watermark[fresh] + 1)
     at_least = np.where(known, watermark, at_least)
     _bound_complete_answers(transactions, at_least, below)
     return _of(fetches, at_least, below, are_reads=True)
@@ -193,9 +198,9 @@ def _bound_complete_answers(transactions: Transactions, at_least: Column, below:
         return
     rows = np.flatnonzero(fetches.complete & ~fetches.lagging)
     end, committed = fetches.next[rows], fetches.read_committed[rows]
-    beyond = np.where(committed, transactions.stable_length[end + 1], content.batch_end[end + 1])
+    beyond = np.where(committed, transactions.stable_length[end + 1], content.whole(end + 1))
     below[rows] = np.minimum(below[rows], beyond)
-    impossible = (at_least[rows] >= below[rows]) | (~committed & (content.batch_end[end] != end))
+    impossible = (at_least[rows] >= below[rows]) | (~committed & (content.whole(end) != end))
     for row in rows[impossible][:1]:
         is_committed = bool(fetches.read_committed[row])
         _refuse_length(transactions, int(fetches.operation[row]), int(fetches.next[row]), is_committed)
@@ -209,13 +214,15 @@ def _refuse_watermarks(transactions: Transactions, at_least: Column, watermark: 
     if len(unstable):
         _refuse_undecided(transactions, int(fetches.operation[unstable[0]]), int(fetches.next[unstable[0]]))
     known = watermark != NEVER
-    cut = known & (content.batch_end[np.where(known, watermark, 0)] != watermark)
+    cut = np.zeros(len(known), dtype=bool)
+    if not content.records.single:
+        cut = known & (content.whole(np.where(known, watermark, 0)) != watermark)
     for row in np.flatnonzero(cut | (at_least > watermark))[:1]:
         operation = int(fetches.operation[row])
         why = (
             "its high watermark is inside a batch"
             if cut[row]
-            else f"it needs the log up to length {at_least[row]}, beyond its high watermark"
+            else f"it needs the log up to length {log.shown_length(at_least[row])}, beyond its high watermark"
         )
         raise ContradictionError("high-watermark", f"{describe(log, operation)} is impossible: {why}", (operation,))
 
@@ -241,7 +248,8 @@ def _refuse_shape(transactions: Transactions, fetches: Fetches) -> None:
 def _visible_between(visible: Flags, fetches: Fetches) -> Column:
     """How many visible offsets each fetch passed."""
     before = np.concatenate([[0], np.cumsum(visible)])
-    return before[fetches.next] - before[fetches.start]
+    passed: Column = before[fetches.next] - before[fetches.start]
+    return passed
 
 
 def _refuse_disorder(log: PartitionLog, fetches: Fetches) -> None:
@@ -277,8 +285,8 @@ def _refuse_hidden(transactions: Transactions, fetches: Fetches) -> None:
     enders = [] if transactions.marker[x] == NONE else [int(log.markers.operation[transactions.marker[x]])]
     raise ContradictionError(
         "transaction",
-        f"{describe(log, reader)} returned {log.label(int(fetches.value[row]))!r} at offset {fetches.offset[row]} "
-        f"of the {state} transaction {x}",
+        f"{describe(log, reader)} returned {log.label(int(fetches.value[row]))!r} at offset "
+        f"{log.shown(fetches.offset[row])} of the {state} transaction {x}",
         (int(log.appends.operation[append]), *enders, reader),
     )
 
@@ -294,5 +302,5 @@ def _refuse_hole(transactions: Transactions, row: int) -> None:
     reader, what = int(fetches.operation[row]), int(content.at[missing])
     known = [] if what == UNSEEN else [int(log.appends.operation[content.records.append_of(np.array([what]))[0]])]
     held = f", where {describe(log, known[0])} stands" if known else ""
-    sentence = f"{describe(log, reader)} left out offset {missing}{held}"
+    sentence = f"{describe(log, reader)} left out offset {log.shown(missing)}{held}"
     raise ContradictionError("fetch-shape", sentence, (*known, reader))

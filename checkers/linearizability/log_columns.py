@@ -127,7 +127,7 @@ class EndTxns(Requests):
 
 @dataclass(frozen=True)
 class InitProducerIds(Requests):
-    """Answered InitProducerId requests: the markers of what the transactional id had ended before are written by then."""
+    """Answered InitProducerId requests: by then the markers of what the transactional id had ended are written."""
 
     producer: Column = field(default_factory=no_rows)
 
@@ -138,7 +138,8 @@ class PartitionLog:
 
     `duplicates`: a producer that is not idempotent may leave further copies of its batch, at any time from its call on.
     `decisions[x]` is the Decision of transaction x where no marker of it is among `markers`; transactions beyond it are
-    UNKNOWN. `operations` counts the operations. `label(value)` and `names` turn numbers back into what was recorded.
+    UNKNOWN. `operations` counts the operations. For sentences: `names` has the recorded values, `offsets` the recorded
+    offsets, `numbers` the recorded operations by their numbers here, where those are others.
     """
 
     operations: int
@@ -151,10 +152,26 @@ class PartitionLog:
     duplicates: bool = False
     decisions: Column = field(default_factory=no_rows)
     names: dict[int, Any] | None = None
+    offsets: Column | None = None
+    numbers: Column | None = None
 
     def label(self, value: int) -> Any:
         """A value as it was recorded."""
         return int(value) if self.names is None else self.names[int(value)]
+
+    def shown(self, offset: int) -> int:
+        """An offset as it was recorded."""
+        if self.offsets is None or offset >= len(self.offsets):
+            return int(offset)
+        return int(self.offsets[offset])
+
+    def shown_length(self, length: int) -> int:
+        """A length, which is the offset behind the last record, as it was recorded."""
+        return self.shown(length - 1) + 1 if length > 0 else 0
+
+    def number(self, operation: int) -> int:
+        """The number of an operation as it was recorded."""
+        return int(operation) if self.numbers is None else int(self.numbers[operation])
 
     def transaction_count(self) -> int:
         """One more than the greatest number of a transaction."""

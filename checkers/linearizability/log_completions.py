@@ -53,8 +53,8 @@ def further_completions(content: Content) -> Iterator[PartitionLog]:
     for number, settled in enumerate(_settlements(content, choices, frozenset())):
         if number > COMPLETIONS_MAX:
             raise LimitReachedError(
-                f"{len(choices)} appends and markers of unknown outcome may be at {len(content.gaps)} offsets that nobody "
-                "saw; a final read_uncommitted read with its control records would tell"
+                f"{len(choices)} appends and markers of unknown outcome may be at {len(content.gaps)} offsets that "
+                "nobody saw; a final read_uncommitted read with its control records would tell"
             )
         if any(offset != NONE for offset, _ in settled):
             yield _settled(log, choices, settled)
@@ -105,7 +105,7 @@ def _unseen(content: Content) -> Flags:
 
 
 def open_appends(content: Content) -> Column:
-    """Rows of the appends of unknown outcome that only trying places: transactional, of many records, of many epochs."""
+    """Rows of the unseen appends that only trying places: transactional, of several records, of several epochs."""
     log, records = content.log, content.records
     rows = np.arange(len(log.appends))
     unseen = _unseen(content)

@@ -166,6 +166,10 @@ class Content:
             placed = placed[self.records.group_of(np.arange(len(placed)))]
         return placed
 
+    def whole(self, lengths: Column) -> Column:
+        """The shortest lengths, at or above these, at which no batch is cut in two."""
+        return lengths if self.records.single else self.batch_end[lengths]
+
     @cached_property
     def batch_end(self) -> Column:
         """For each length 0..N (and N + 1) the shortest length, at or above, at which no batch is cut in two."""
@@ -216,7 +220,7 @@ def _refuse_phantoms(log: PartitionLog, records: Records, seen: Column) -> None:
         return
     row = int(np.flatnonzero(phantom)[0])
     reader, value = fetch_of(log, row), log.label(int(log.fetches.value[row]))
-    shown = f"{describe(log, reader)} returned {value!r} at offset {log.fetches.offset[row]}"
+    shown = f"{describe(log, reader)} returned {value!r} at offset {log.shown(log.fetches.offset[row])}"
     if seen[row] == NONE:
         raise ContradictionError("no-phantom", f"{shown}, which nobody appended", (reader,))
     writer = int(log.appends.operation[records.append_of(seen[row : row + 1])[0]])
@@ -233,13 +237,16 @@ def fetch_of(log: PartitionLog, row: int) -> int:
 def _longest(log: PartitionLog, records: Records, seen: Column) -> int:
     """The greatest length that anything speaks of, whole batches included."""
     appends, fetches, offset = log.appends, log.fetches, log.fetches.offset
-    ends = [fetches.next, fetches.high_watermark, log.list_offsets.result, log.markers.offset + 1, offset + 1]
+    ends = [fetches.next, fetches.high_watermark, log.list_offsets.result]
+    lasts = [log.markers.offset, offset]
     acknowledged = _acknowledged(log)
-    if len(acknowledged):
+    if records.single:
+        lasts.append(appends.offset if len(acknowledged) == len(appends) else appends.offset[acknowledged])
+    else:
         ends.append(appends.offset[acknowledged] + records.size[acknowledged])
-    if not records.single and len(seen):
         ends.append(offset - records.index_of(seen) + records.size[records.append_of(seen)])
-    return max((int(column.max()) for column in ends if len(column)), default=0)
+    longest = [int(column.max(initial=0)) for column in ends]
+    return max(longest + [int(column.max(initial=NONE)) + 1 for column in lasts])
 
 
 def _acknowledged(log: PartitionLog) -> Column:
@@ -264,7 +271,7 @@ def _refuse_beyond_all_records(log: PartitionLog, records: Records, length: int)
     shower = _shower_of(log, records, length)
     raise ContradictionError(
         "gap",
-        f"{describe(log, shower)} shows that the log reached length {length}, "
+        f"{describe(log, shower)} shows that the log reached length {log.shown_length(length)}, "
         f"but all appends and markers together are {offered}",
         (shower,),
     )
@@ -288,13 +295,17 @@ def _shower_of(log: PartitionLog, records: Records, length: int) -> int:
 def _place_acknowledged(log: PartitionLog, records: Records, at: Column) -> None:
     """Put the acknowledged batches where their producers were told; C1 among them."""
     rows = _acknowledged(log)
-    record, offset, operation = records.first_of(rows), log.appends.offset[rows], log.appends.operation[rows]
+    offset, operation = log.appends.offset, log.appends.operation
+    if len(rows) < len(offset):
+        offset, operation = offset[rows], operation[rows]
+    record = records.first_of(rows)
     if not records.single:
         size = records.size[rows]
         record, offset = np.repeat(record, size) + _counting(size), np.repeat(offset, size) + _counting(size)
         operation = np.repeat(operation, size)
     if records.representative is not None:
         record = records.representative[record]
+    at[offset] = record
     _place(log, at, offset, record, operation)
 
 
@@ -325,7 +336,7 @@ def _place(log: PartitionLog, at: Column, offset: Column, content: Column, opera
     mine, theirs = _content_words(log, int(content[row])), _content_words(log, int(at[place]))
     raise ContradictionError(
         "agreement",
-        f"offset {place} holds {theirs} for {describe(log, other)}, and {mine} for {describe(log, here)}",
+        f"offset {log.shown(place)} holds {theirs} for {describe(log, other)}, and {mine} for {describe(log, here)}",
         (other, here),
     )
 
@@ -365,8 +376,8 @@ def _complete_batches(log: PartitionLog, records: Records, at: Column, record: C
         writer = int(log.appends.operation[append[row]])
         raise ContradictionError(
             "agreement",
-            f"{describe(log, reader)} shows {log.label(int(log.fetches.value[row]))!r} at offset {offset[row]}: "
-            f"{describe(log, writer)} would begin before offset 0",
+            f"{describe(log, reader)} shows {log.label(int(log.fetches.value[row]))!r} at offset "
+            f"{log.shown(offset[row])}: {describe(log, writer)} would begin before offset 0",
             (writer, reader),
         )
     batches = np.unique(np.stack([base, append]), axis=1)
@@ -400,7 +411,7 @@ def _refuse_copy(log: PartitionLog, records: Records, offset: Column, record: Co
     showers = [_who_says(log, o, int(record[row])) for o in (one, two)]
     raise ContradictionError(
         "no-duplicate",
-        f"{_content_words(log, int(record[row]))} stands twice in the log, at offset {one} for "
-        f"{describe(log, showers[0])} and at offset {two} for {describe(log, showers[1])}",
+        f"{_content_words(log, int(record[row]))} stands twice in the log, at offset {log.shown(one)} for "
+        f"{describe(log, showers[0])} and at offset {log.shown(two)} for {describe(log, showers[1])}",
         (writer, *showers),
     )

@@ -52,13 +52,16 @@ class RecordedLog:
     offset: Column
 
 
-def check_history(history: History, mode: Mode = Mode.LINEARIZABLE) -> dict[Key, Judgement]:
+def check_history(
+    history: History, mode: Mode = Mode.LINEARIZABLE, *, every_acknowledgement_counts: bool = False
+) -> dict[Key, Judgement]:
     """Judge the log of every key; the operations of a judgement are rows of `history.operations`.
 
-    An operation that sent several messages to a key stands several times in its order. A sentence counts offsets anew
-    where it cannot be said in those of the recording.
+    An operation that sent several messages to a key stands several times in its order. `every_acknowledgement_counts`
+    takes each for a promise, even one that asked for less than acks=all.
     """
-    return {evidence.key: _check_key(evidence, mode) for evidence in _evidence_of_keys(history)}
+    evidences = _evidence_of_keys(history, every_acknowledgement_counts)
+    return {evidence.name: _check_key(evidence, mode) for evidence in evidences}
 
 
 def partition_logs(history: History) -> list[RecordedLog]:
@@ -100,6 +103,7 @@ class _Evidence:
     read: Column
     closing: dict[Closing, Column]
     moved: Column
+    acknowledges_all: bool
 
     @property
     def has_transactions(self) -> bool:
@@ -108,9 +112,10 @@ class _Evidence:
         return bool((operations.function[self.history.micro.operation[self.sent]] == Function.TXN).any())
 
 
-def _evidence_of_keys(history: History) -> Iterator[_Evidence]:
+def _evidence_of_keys(history: History, all_count: bool = False) -> Iterator[_Evidence]:
     """Split the messages by key."""
     micro, operations = history.micro, history.operations
+    all_count = all_count or history.configuration.get("acks") in ACKS_OF_ALL
     order = np.argsort(micro.key, kind="stable")
     bounds = np.searchsorted(micro.key[order], np.arange(len(history.keys) + 1))
     closing = {c: _closing_rows(history, c) for c in (Closing.READ_COMMITTED, Closing.READ_UNCOMMITTED)}
@@ -125,7 +130,7 @@ def _evidence_of_keys(history: History) -> Iterator[_Evidence]:
         known = micro.is_send[rows] | (micro.offset[rows] != NO_OFFSET)
         sent, read = rows[micro.is_send[rows]], rows[~micro.is_send[rows] & known]
         moved = history.rebalanced.operation[history.rebalanced.key == key]
-        yield _Evidence(history, key, name, sent, read, covers, moved)
+        yield _Evidence(history, key, name, sent, read, covers, moved, all_count)
 
 
 def _closing_rows(history: History, level: Closing) -> Column:
@@ -144,8 +149,7 @@ class _Tables:
         self.sent_by = self.micro.operation[evidence.sent].astype(np.int64)
         self.is_transaction: Flags = self.operations.function[self.sent_by] == Function.TXN
         self.outcome = self.operations.outcome[self.sent_by]
-        self.acknowledges_all = self.history.configuration.get("acks") in ACKS_OF_ALL
-        told = (self.outcome == Outcome.OK) & (self.is_transaction | self.acknowledges_all)
+        told = (self.outcome == Outcome.OK) & (self.is_transaction | evidence.acknowledges_all)
         self.told_offset = np.where(told, self.micro.offset[evidence.sent], NONE)
         self.is_told = told
         self.transactions, inside = np.unique(self.sent_by[self.is_transaction], return_inverse=True)
@@ -246,9 +250,11 @@ def _recorded_log(evidence: _Evidence, *, early: bool) -> RecordedLog:
         appends=replace(appends, offset=count.anew(appends.offset)),
         fetches=fetches,
         markers=markers,
-        duplicates=not tables.acknowledges_all,
+        duplicates=not evidence.acknowledges_all,
         decisions=np.full(len(decisions), Decision.UNDECIDED),
         names=_Names(evidence.history),
+        offsets=count.recorded,
+        numbers=rows,
     )
     return RecordedLog(evidence.name, log, rows, count.recorded)
 

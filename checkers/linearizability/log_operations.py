@@ -14,7 +14,8 @@ that it certainly did not happen:
     init-producer-id  {"producer"}                            {}
 
 `complete` says that an answer goes up to the very end of what it may see; else it may be cut short, even to nothing,
-and only its high watermark says how long the log was. Values and producers are anything; the call of a marker is that of the EndTxn that it answers.
+and only its high watermark says how long the log was. Values and producers are anything; the call of a marker is that
+of the EndTxn that it answers.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ The log is a tuple of entries. An operation is possible on some logs and leads t
   out aborted data. A fresh answer has the length as its high watermark; a lagging one is that of a log that once was.
 
 Only what was answered, or was seen, has to take effect. Producers that are not idempotent may append further copies
-where that is allowed. No log needs to be longer than what anybody speaks of and the batch there, so all of this is finite.
+where that is allowed. No log needs to be longer than what anybody speaks of and the batch there, so all this is finite.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
     """What stands at one offset: a record of the batch of append `append`, or, with `append` None, a marker."""
 
     append: int | None
-    index: int
+    place: int
     value: Any
     transaction: int | None
     commits: bool = False
@@ -40,7 +40,7 @@ UNKNOWN_MARKERS = (True, False)
 
 
 class Specification:
-    """The operations of a file, and what each may do to a log. Numbers beyond the file's are markers nobody recorded."""
+    """The operations of a file, and what each may do to a log. Those beyond the file's are markers nobody recorded."""
 
     def __init__(self, history: OperationHistory) -> None:
         header = history.header
@@ -102,7 +102,7 @@ class Specification:
         return longest + room + (forced if self._some_without_offset() else 0)
 
     def _some_without_offset(self) -> bool:
-        """Whether some append was answered without an offset: others, with earlier numbers, may have to come before it."""
+        """Whether some append was answered without an offset: others, of earlier numbers, may have to come before."""
         appends = [i for i, f in enumerate(self.f) if f == "append" and not self.failed[i]]
         return any(self.returned[i] is not None and self.offset(i) is None for i in appends)
 
@@ -147,7 +147,7 @@ class Specification:
         """An append, or the answer to a retry of one."""
         given, offset = self.input[i], self.offset(i)
         if given.get("sequence") is not None:
-            batches = [e for e in log if e.append is not None and e.index == 0]
+            batches = [e for e in log if e.append is not None and e.place == 0]
             mine = [e for e in batches if self._producer(e) == given.get("producer")]
             for entry in mine:
                 assert entry.append is not None
@@ -232,7 +232,7 @@ class Specification:
         if watermark is not None:
             if watermark > len(log) or (fresh and watermark != len(log)):
                 return False
-            if watermark < len(log) and log[watermark].index > 0:
+            if watermark < len(log) and log[watermark].place > 0:
                 return False
             log = log[:watermark]
         committed = given.get("isolation") == "read_committed"
@@ -349,7 +349,7 @@ def _may_happen(specification: Specification, i: int) -> bool:
 
 def _sessions_hold(specification: Specification, log: Log) -> bool:
     """Whether each process could have read what it did, never going back, from this final log."""
-    lengths = [n for n in range(len(log) + 1) if n == len(log) or log[n].index == 0]
+    lengths = [n for n in range(len(log) + 1) if n == len(log) or log[n].place == 0]
     by_process: dict[Any, list[int]] = {}
     rank = {i: (specification.call[i], _or_never(specification.returned[i]), i) for i in range(specification.count)}
     for i in sorted(rank, key=rank.__getitem__):

@@ -13,7 +13,7 @@ from hwmark.checkers.linearizability.log_writers import Batches, least_of_group
 
 
 class RealTime:
-    """All deadlines of a log; `readers` are the bounds of everything but the batches in it, control records included."""
+    """All deadlines of a log; `readers` are the bounds of everything but the batches, control records included."""
 
     def __init__(self, content: Content, readers: list[Bounds]) -> None:
         self.content, self.readers = content, readers
@@ -30,10 +30,10 @@ class RealTime:
         return np.searchsorted(latest[1:-1], self.call[appends])
 
     def settle(self, batches: Batches) -> tuple[Column, Column]:
-        """The operation that wrote each batch, and the moments T(0..N + 1); raises ContradictionError if there are none."""
-        operation = self.content.log.appends.operation[self.owner[batches.append]]
-        call = self.call[batches.append]
-        ends = self.content.batch_end[batches.start + 1]
+        """The operation that wrote each batch, and the moments T(0..N + 1); raises ContradictionError."""
+        row = batches.append if self.owner is None else self.owner[batches.append]
+        operation, call = self.content.log.appends.operation[row], self.call[batches.append]
+        ends = self.content.whole(batches.start + 1)
         release = np.full(self.content.length + 2, LONG_AGO)
         release[ends] = call
         for bounds in self.readers:
@@ -44,7 +44,7 @@ class RealTime:
         if late.any():
             writers = Bounds(operation, None, call, call, None, ends)
             self._refuse(release, int(np.argmax(late)), [writers, *self.readers])
-        return operation, moment[self.content.batch_end]
+        return operation, moment if self.content.records.single else moment[self.content.batch_end]
 
     def _refuse(self, release: Column, length: int, bounds: list[Bounds]) -> None:
         """Name the two operations that contradict each other."""
@@ -56,7 +56,8 @@ class RealTime:
         raise ContradictionError(
             "real-time",
             f"{describe(log, x)} returned at {returned}, before {describe(log, y)} was called at {call}; yet the first "
-            f"shows that the log had reached length {length}, and the second that it had not reached length {before} yet",
+            f"shows that the log had reached length {log.shown_length(length)}, and the second that it had not reached length "
+            f"{log.shown_length(before)} yet",
             (x, y),
         )
 

@@ -84,7 +84,7 @@ def check_log(
 
 
 def _any_order(content: Content, mode: Mode, with_order: bool) -> tuple[int, ...] | None:
-    """An order, with whatever the open outcomes may have been; raises ContradictionError, the first, if there is none."""
+    """An order, whatever the open outcomes may have been; raises the first ContradictionError if there is none."""
     first = None
     try:
         if not len(answered_without_offset(content)):
@@ -187,10 +187,14 @@ def _unfilled(
     """An offset below the length that was shown, and nothing that could stand there."""
     log = content.log
     if (content.records.may_repeat & (content.records.size > 1)).any():
-        return LimitReachedError(f"whether copies of batches of several records fill offset {gap} was not looked at")
+        return LimitReachedError(
+            f"whether copies of batches of several records fill offset {log.shown(gap)} was not looked at"
+        )
     shower = _first_beyond(content, timing, gap)
     many = f"none of the {candidates} appends of unknown outcome that nobody saw" if candidates else "no append"
-    sentence = f"{describe(log, shower)} shows that the log got past offset {gap}, but {many} can stand there"
+    sentence = (
+        f"{describe(log, shower)} shows that the log got past offset {log.shown(gap)}, but {many} can stand there"
+    )
     return ContradictionError("gap", sentence, (shower,))
 
 

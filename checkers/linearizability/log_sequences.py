@@ -54,7 +54,7 @@ class Sequences:
 
 
 def read_sequences(content: Content) -> Sequences | None:
-    """The idempotent producers' batches, None if there are none; raises ContradictionError for a repeat or old epoch."""
+    """The idempotent producers' batches, None if there are none; raises ContradictionError."""
     appends = content.log.appends
     if appends.sequence is None or appends.producer is None or appends.epoch is None:
         return None
@@ -81,7 +81,7 @@ def _refuse(content: Content, sequences: Sequences, row: int, why: str) -> None:
     """A batch that could not follow the one before it of its producer."""
     log = content.log
     pair = [int(log.appends.operation[sequences.append[r]]) for r in (row - 1, row) if r >= 0]
-    sentence = f"{describe(log, pair[-1])} stands at offset {sequences.start[row]}, but {why}"
+    sentence = f"{describe(log, pair[-1])} stands at offset {log.shown(sequences.start[row])}, but {why}"
     raise ContradictionError("sequence", sentence, pair)
 
 

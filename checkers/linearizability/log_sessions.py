@@ -46,14 +46,15 @@ class ProgramOrder:
         log = self.content.log
         raise ContradictionError(
             "sequential" if self.writes_too else "sessions",
-            f"{describe(log, x)} showed its process that the log had reached length {shown}, and {describe(log, y)} of "
-            f"the same process, after it, is from before length {int(below[old[0]])} was reached",
+            f"{describe(log, x)} showed its process that the log had reached length {log.shown_length(shown)}, and "
+            f"{describe(log, y)} of the same process, after it, is from before length "
+            f"{log.shown_length(int(below[old[0]]))} was reached",
             (x, y),
         )
 
     def _who_showed(self, operation: int, length: int) -> int:
         """The operation of the same process that showed it this length before."""
-        process = {}
+        process: dict[int, int] = {}
         for bounds in self.readers:
             if bounds.process is not None:
                 process |= dict(zip(bounds.operation.tolist(), bounds.process.tolist(), strict=True))
@@ -73,7 +74,8 @@ class ProgramOrder:
 
     def settle(self, batches: Batches) -> tuple[Column, None]:
         """The operation that wrote each batch; raises ContradictionError if its process knew more before."""
-        operation = self.content.log.appends.operation[self.owner[batches.append]]
+        row = batches.append if self.owner is None else self.owner[batches.append]
+        operation = self.content.log.appends.operation[row]
         if self.writes_too:
             self._refuse_old(operation, batches.start + 1)
         return operation, None

@@ -38,11 +38,12 @@ class Transactions:
     def committed(self) -> Flags:
         """Per transaction: whether its marker commits."""
         commits = self.content.log.markers.commits
-        return (self.marker != NONE) & (commits[self.marker] if len(commits) else False)
+        committed: Flags = (self.marker != NONE) & (commits[self.marker] if len(commits) else False)
+        return committed
 
     @cached_property
     def stable_length(self) -> Column:
-        """M(k) for k = 0..N + 1: the least length at which the LSO is at least k; more than N + 1 where there is none."""
+        """M(k) for k = 0..N + 1: the least length at which the LSO is at least k, beyond N + 1 if there is none."""
         content = self.content
         length = content.batch_end.copy()
         length[-1] = NEVER
@@ -112,7 +113,7 @@ def _refuse_data_after_marker(transactions: Transactions) -> None:
     ender = int(log.markers.operation[transactions.marker[x]])
     raise ContradictionError(
         "transaction",
-        f"{describe(log, writer)} stands at offset {content.start[row]}, after the end of its transaction: "
+        f"{describe(log, writer)} stands at offset {log.shown(content.start[row])}, after the end of its transaction: "
         f"{describe(log, ender)}",
         (ender, writer),
     )

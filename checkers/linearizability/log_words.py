@@ -23,8 +23,8 @@ def describe(log: PartitionLog, operation: int) -> str:
     for table, words in zip(log.tables(), finders, strict=True):
         rows = np.flatnonzero(table.operation == operation)
         if len(rows):
-            return f"operation {operation} ({words(log, int(rows[0]))})"
-    return f"operation {operation}"
+            return f"operation {log.number(operation)} ({words(log, int(rows[0]))})"
+    return f"operation {log.number(operation)}"
 
 
 def _append(log: PartitionLog, row: int) -> str:
@@ -36,7 +36,7 @@ def _append(log: PartitionLog, row: int) -> str:
         return f"append of {values}, failed"
     if appends.offset[row] == NONE:
         return f"append of {values}, " + ("outcome unknown" if appends.returned[row] == NEVER else "no offset answered")
-    return f"append of {values} at offset {appends.offset[row]}"
+    return f"append of {values} at offset {log.shown(appends.offset[row])}"
 
 
 def _isolation(read_committed: bool) -> str:
@@ -49,15 +49,16 @@ def _fetch(log: PartitionLog, row: int) -> str:
     fetches = log.fetches
     count = int(fetches.first[row + 1] - fetches.first[row])
     watermark = int(fetches.high_watermark[row])
-    known = f", high watermark {watermark}" if watermark != NONE else ""
-    what = f"{_isolation(bool(fetches.read_committed[row]))} fetch from {fetches.start[row]} to {fetches.next[row]}"
+    known = f", high watermark {log.shown_length(watermark)}" if watermark != NONE else ""
+    start, end = log.shown(fetches.start[row]), log.shown_length(fetches.next[row])
+    what = f"{_isolation(bool(fetches.read_committed[row]))} fetch from {start} to {end}"
     return f"{what}, {count} record{'' if count == 1 else 's'}{known}"
 
 
 def _list_offsets(log: PartitionLog, row: int) -> str:
     """A question for the latest offset."""
     isolation = _isolation(bool(log.list_offsets.read_committed[row]))
-    return f"{isolation} list-offsets, answered {log.list_offsets.result[row]}"
+    return f"{isolation} list-offsets, answered {log.shown_length(log.list_offsets.result[row])}"
 
 
 def _ending(commits: bool) -> str:
@@ -68,7 +69,7 @@ def _ending(commits: bool) -> str:
 def _marker(log: PartitionLog, row: int) -> str:
     """A control record."""
     markers = log.markers
-    where = f" at offset {markers.offset[row]}" if markers.offset[row] != NONE else ""
+    where = f" at offset {log.shown(markers.offset[row])}" if markers.offset[row] != NONE else ""
     return f"{_ending(bool(markers.commits[row]))} marker of transaction {markers.transaction[row]}{where}"
 
 

@@ -26,14 +26,14 @@ class Batches:
         return Batches(both[order], np.concatenate([self.append, append])[order])
 
 
-def least_of_group(content: Content, value: Column) -> tuple[Column, Column]:
+def least_of_group(content: Content, value: Column) -> tuple[Column, Column | None]:
     """Per append the least value among it and its retries that may have happened, and the row that has it.
 
-    Only the rows that stand for a group have an answer of their group; without retries each row is its own.
+    Only the rows that stand for a group have the answer of their group. None: each row its own, there are no retries.
     """
+    if content.records.representative is None:
+        return value, None
     rows, records = np.arange(len(value)), content.records
-    if records.representative is None:
-        return value, rows
     failed = content.log.appends.failed
     possible = rows if failed is None else rows[~failed]
     possible = possible[np.lexsort((possible, value[possible]))][::-1]
