@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from hwmark.checkers.histories.aborted_reads import aborted_reads, values_nobody_sent
 from hwmark.checkers.histories.compat import ADDED, NOT_IN_REFERENCE, unpromised
-from hwmark.checkers.histories.consume_counts import consume_counts
+from hwmark.checkers.histories.consumption import consume_counts
 from hwmark.checkers.histories.cycles import CYCLE_TYPES, cycles
 from hwmark.checkers.histories.evidence import Evidence
 from hwmark.checkers.histories.group_offsets import GROUP_TYPES, group_anomalies
