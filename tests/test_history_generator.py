@@ -53,11 +53,11 @@ def test_a_history_is_valid(
     tmp_path: Path, transactional: bool, group: str | None, partitions: int, processes: int, seed: int
 ) -> None:
     shape = dict(partitions=partitions, processes=processes, group=group, seed=seed)
-    history, planted = generated(tmp_path, lines=4000, transactional=transactional, **shape)
+    history, planted = generated(tmp_path, lines=2500, transactional=transactional, **shape)
     assert planted == []
     for ww_deps in (False, True):
         assert check(history, ww_deps=ww_deps).anomalies == {}, shape
-    assert check_plain(records(lines=4000, transactional=transactional, **shape)) == {}, shape
+    assert check_plain(records(lines=2500, transactional=transactional, **shape)) == {}, shape
 
 
 @pytest.mark.parametrize("name", EPISODES)
@@ -115,13 +115,13 @@ def test_a_history_has_as_many_lines_as_asked(lines: int, transactional: bool) -
 def test_a_poll_finds_about_ten_values(transactional: bool, processes: int) -> None:
     found = [
         sum(map(len, micro[1].values()))
-        for r in records(lines=30_000, transactional=transactional, processes=processes)
+        for r in records(lines=10_000, transactional=transactional, processes=processes)
         if r["type"] == "ok" and r["f"] in ("poll", "txn") and "final" not in r
         for micro in r["value"]
         if micro[0] == "poll"
     ]
     assert 8.5 < statistics.mean(found) < 11.5
-    assert len(found) > 1000
+    assert len(found) > 200
 
 
 def test_a_transactional_history_is_typical() -> None:
@@ -193,6 +193,7 @@ def test_equal_seeds_give_equal_bytes(tmp_path: Path) -> None:
     for file in files:
         write_generated(str(file), Shape(**shape, seed=1))
     assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[0].read_bytes()[3:8] == bytes(5), "neither a name nor a time"
     assert gzip.decompress(files[0].read_bytes()) == first
 
 
