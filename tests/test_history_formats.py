@@ -325,6 +325,8 @@ def test_every_layout_reads_the_same(records: list[Record], comma: str) -> None:
             {"value": [["poll", {"a b": [[0, "c"]], "d": [[1, "e"]]}]]},
         ),
         ("{:a:b 1}", {"a:b": 1}),
+        ("{:a null}", {"a": "null"}),
+        ("{:a 1,:b [1,2] :c\t3}", {"a": 1, "b": [1, 2], "c": 3}),
         ("{1.5 2, true 3, -4 5}", {"1.5": 2, "true": 3, "-4": 5}),
     ],
 )

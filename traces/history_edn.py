@@ -26,14 +26,17 @@ _OPERATION = b"#jepsen.history.Op"
 # While text is rewritten, a string is STRING_HERE and the colon after the key of a map is COLON_HERE.
 _STRING_HERE, _COLON_HERE = b"\0", b"\1"
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\["\\nrtu])*"')
-_BEYOND_COMMON = re.compile(rb"""["\\;#^@()'`]|\d{19}""")
+_UNCOMMON = b"\"\\;#^@()'`"
+_ANY_DIGIT = bytes.maketrans(b"123456789", b"000000000")
+_PERHAPS_BEYOND_64_BITS = b"0" * 19
+# Each begins with a letter or two that occur seldom, which makes the search fast.
 _KEY_OF_MAP = re.compile(
-    rb"(?:(?<=\{)|(?<=, )):([A-Za-z][\w?.*+!/-]*) "
+    rb":(?:(?<=\{:)|(?<=, :))([A-Za-z][\w?.*+!/-]*) "
     rb"|:(type|f|value|time|process|index|error|final|abort) (?=[^\]} ])"
 )
-_NUMBER_KEY_OF_POLL = re.compile(rb"(?:(?<=\{)|(?<=, )|(?<=\] ))(-?\d+) (?=\[)")
-_STRING_KEY_OF_POLL = re.compile(rb"(?:(?<=\{)|(?<=, )|(?<=\] ))\0 (?=\[)")
-_KEYWORD_KEY_OF_POLL = re.compile(rb"(?<=\]\] ):([A-Za-z][\w?.*+!/-]*) (?=\[)")
+_NUMBER_KEY_OF_POLL = re.compile(rb"([\]{],? ?)(-?\d+) (?=\[)")
+_STRING_KEY_OF_POLL = re.compile(rb"([\]{],? ?)\0 (?=\[)")
+_KEYWORD_KEY_OF_POLL = re.compile(rb":(?<=\] :)([A-Za-z][\w?.*+!/-]*) (?=\[)")
 _NIL = re.compile(rb"(?<=[\[{ ,\x01])nil(?=[\]} ,])")
 _KEYWORD = re.compile(rb":([A-Za-z][\w?.*+!/-]*)(?=[\]} ,])")
 _TAG = re.compile(r"#([A-Za-z][\w.*+!\-?$%&=:<>/]*)")
@@ -68,7 +71,11 @@ def as_json(text: bytes) -> bytes | None:
     if b'"' in text:
         strings = _STRING.findall(text)
         text = _STRING.sub(_STRING_HERE, text)
-    if _BEYOND_COMMON.search(text):
+    if (
+        b"null" in text
+        or len(text.translate(None, _UNCOMMON)) < len(text)
+        or _PERHAPS_BEYOND_64_BITS in text.translate(_ANY_DIGIT)
+    ):
         return None
     text = _rewrite(text)
     return _put_back(strings, text) if strings and text else text
@@ -79,10 +86,11 @@ def _rewrite(text: bytes) -> bytes:
     if b"\n" in text or b"  " in text:
         text = b" ".join(text.split())
     text = _KEY_OF_MAP.sub(rb'"\1\2"' + _COLON_HERE, text)
-    text, numbers = _NUMBER_KEY_OF_POLL.subn(rb'"\1"' + _COLON_HERE, text)
-    text, texts = _STRING_KEY_OF_POLL.subn(_STRING_HERE + _COLON_HERE, text)
-    if numbers and texts:  # of which two may be the same for JSON, which then forgets one
-        return b""
+    text, numbers = _NUMBER_KEY_OF_POLL.subn(rb'\1"\2"' + _COLON_HERE, text)
+    if _STRING_HERE in text:
+        text, texts = _STRING_KEY_OF_POLL.subn(rb"\1" + _STRING_HERE + _COLON_HERE, text)
+        if numbers and texts:  # of which two may be the same for JSON, which then forgets one
+            return b""
     text = _KEYWORD_KEY_OF_POLL.sub(rb'"\1"' + _COLON_HERE, text)
     if b"nil" in text:
         text = _NIL.sub(b"null", text)
