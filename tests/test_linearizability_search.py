@@ -178,7 +178,7 @@ def test_a_set_of_more_elements_than_bits_is_for_the_plain_search() -> None:
 
 
 def test_queues_grow_beyond_the_first_arrays() -> None:
-    rows: list[Row] = [("enqueue", i % 7, "ok", 2 * i, 2 * i + 3) for i in range(300)]
+    rows: list[Row] = [("enqueue", i % 7, "ok", 2 * i, 2 * i + 1) for i in range(300)]
     rows += [("dequeue", None, i % 7, 1000 + 2 * i, 1001 + 2 * i) for i in range(300)]
     history = history_of("queue", rows, init=[5] * 40)
     drained: list[Row] = [("dequeue", None, 5, 900 + i, 900 + i) for i in range(40)]

@@ -23,7 +23,9 @@ ANY, ELSEWHERE = -1, 0
 BEFORE_ALL = -1
 ALL_BITS = -1
 STATE_BITS = 62
-COLUMNS = 9
+# Columns of the search's operations.
+AFTER, GROUP = 8, 10
+COLUMNS = 11
 
 Instruction = tuple[int, int, int, int, int]
 """Kind, read mask, read, write mask, write."""
@@ -278,7 +280,7 @@ def encode(part: Part) -> Encoding | None:
 
 def _timed(part: Part, program: Program, row: NDArray[np.int64]) -> Encoding:
     """Put the operations into the search's order: what must happen by call, the others by equality and call."""
-    instructions = _with_is_read(np.array(program.instructions, np.int64).reshape(-1, 5))
+    instructions = _with_effects(np.array(program.instructions, np.int64).reshape(-1, 5))
     call = np.array(part.call, np.int64)
     returned = np.array([TIME_MAX if time is None else time for time in part.returned], np.int64)
     optional = np.array([time is None for time in part.returned], np.bool_)
@@ -295,19 +297,22 @@ def _timed(part: Part, program: Program, row: NDArray[np.int64]) -> Encoding:
     positions = np.concatenate((must, may))
     times = returned[must][by_return]
     operations = np.zeros((len(positions), COLUMNS), np.int64)
-    operations[:, :6] = instructions[row[positions]]
-    operations[:, 6] = np.searchsorted(times, call[positions], "left")
-    operations[len(must) :, 6][endless[may]] = BEFORE_ALL
+    operations[:, :AFTER] = instructions[row[positions]]
+    operations[:, AFTER] = np.searchsorted(times, call[positions], "left")
+    operations[len(must) :, AFTER][endless[may]] = BEFORE_ALL
     groups = _groups(row[may], endless[may], before[may], len(must), operations)
     return Encoding(operations, by_return, groups, [part.numbers[i] for i in positions.tolist()], times, program)
 
 
-def _with_is_read(instructions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The instructions with one more column: whether they leave every state as it is."""
+def _with_effects(instructions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The instructions with three more columns: whether they leave every state as it is, the bits used and changed."""
     kind, read_mask, read_bits, write_mask, write_bits = instructions.T
     unchanged = (write_mask & ~read_mask == 0) & (read_bits & write_mask == write_bits)
     is_read = ((kind == MASKED) & unchanged) | (kind == DIFFERS)
-    return np.column_stack((instructions, is_read))
+    whole = (kind != MASKED) & (kind != DIFFERS)
+    return np.column_stack(
+        (instructions, is_read, np.where(whole, ALL_BITS, read_mask), np.where(whole, ALL_BITS, write_mask))
+    )
 
 
 def _groups(
@@ -322,7 +327,7 @@ def _groups(
         return np.zeros((0, 4), np.int64)
     begins = np.ones(len(row), np.bool_)
     begins[1:] = (row[1:] != row[:-1]) | (endless[1:] != endless[:-1])
-    operations[first:, 8] = np.cumsum(begins) - 1
+    operations[first:, GROUP] = np.cumsum(begins) - 1
     start = np.flatnonzero(begins)
     end = np.append(start[1:], len(row))
     return np.column_stack((start + first, end + first, endless[start], before[start]))

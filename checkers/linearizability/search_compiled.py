@@ -63,7 +63,7 @@ class _Run:
             words,
             np.empty(len(operations) + ROWS_AT_FIRST, np.int64),
             np.empty((ROWS_AT_FIRST, 3), np.int64),
-            np.empty((ROWS_AT_FIRST, len(words) + 2), np.int64),
+            np.empty((ROWS_AT_FIRST, len(words) + loop.ROW_WORDS), np.int64),
             np.full(2 * ROWS_AT_FIRST, -1, np.int32),
             edge_start,
             edges,

@@ -21,6 +21,7 @@ from hwmark.checkers.linearizability.search_parts import Part
 from hwmark.traces.operations import OperationHistory
 
 TRIAL_LIMIT = 10_000
+TRIAL_LIMIT_LEAST = 100
 WORK_LIMIT = 2_000_000
 WINDOW_AT_FIRST = 16
 GROWTH = 4
@@ -75,6 +76,8 @@ class _Trials:
 
     def __init__(self, part: Part, engine: str, endless: bool) -> None:
         self.part, self.engine, self.endless = part, engine, endless
+        self.step_cost = 1 if endless else len(part)  # ever new states are as large as what led to them
+        self.limit = max(TRIAL_LIMIT_LEAST, TRIAL_LIMIT // self.step_cost)
         self.work = 0
 
     def has_no_order(self, kept: list[int]) -> bool:
@@ -83,17 +86,17 @@ class _Trials:
             return False
         trial = self.part.binding_only(kept, self.endless)
         outcome = self.search(trial)
-        self.work += len(self.part) + outcome.configurations
+        self.work += len(self.part) + outcome.configurations * self.step_cost
         return outcome.linearizable is False
 
     def search(self, trial: Part) -> Outcome:
         """By the engine that judged the whole part."""
         encoding = encode(trial) if self.engine == "compiled" else None
         if encoding is None:
-            return plain.search(trial, TRIAL_LIMIT, Stopwatch(None))
+            return plain.search(trial, self.limit, Stopwatch(None))
         from hwmark.checkers.linearizability import search_compiled
 
-        return search_compiled.search(encoding, TRIAL_LIMIT, Stopwatch(None), partials=False)
+        return search_compiled.search(encoding, self.limit, Stopwatch(None), partials=False)
 
 
 def sentence(history: OperationHistory, operations: Sequence[int], endless: bool) -> str:

@@ -1,6 +1,6 @@
 """The compiled search: operations are rows of integers, a state is one integer, a configuration one row of them.
 
-The search is the one that `plain` writes out, with five things that make it fast:
+The search is the one that `plain` writes out, with six things that make it fast:
 
 - A configuration is the number of returns that it got past, the state, and which of the operations open there took
   effect: every operation that must happen has a slot (a bit) from its call to its return, slots are used again, and the
@@ -8,6 +8,8 @@ The search is the one that `plain` writes out, with five things that make it fas
 - An operation that changes no state whatsoever takes effect as soon as it can, without any alternative: nothing that
   follows could miss it. (This would be wrong for a write that happens to leave the present state as it is: it may be
   needed later.)
+- One that may never happen does so for a purpose: what comes right after it uses what it changed. (Else it might as
+  well come later or, overwritten, not at all.) The configuration tells if it has served none yet.
 - Of the states that nothing can be read in any more, those that nothing leads back from are left out while there are
   reads to come.
 - Of equal operations that may never happen, the one that was called first is taken first. One that would change nothing
@@ -25,7 +27,7 @@ import numpy as np
 from numba import njit
 
 # Columns of an operation's row.
-KIND, READ_MASK, READ, WRITE_MASK, WRITE, IS_READ, AFTER, SLOT, GROUP = range(9)
+KIND, READ_MASK, READ, WRITE_MASK, WRITE, IS_READ, USES, CHANGES, AFTER, SLOT, GROUP = range(11)
 # Instructions: change the bits of a mask if others are as they have to be; be, unchanged, another value than this;
 # follow the state's edge of this name; put a value at the end of a queue; take one (ANY: whichever) from its head.
 MASKED, DIFFERS, FOLLOW, ENQUEUE, DEQUEUE = range(5)
@@ -43,8 +45,10 @@ EMPTY = 0
 TRAIL, ROW, CANDIDATE = range(3)
 # Registers, which outlive a call of `run`.
 PASSED, STATE, TRAIL_SIZE, FRAME_COUNT, ROW_COUNT, HAPPENED, LONGEST, FURTHEST, ENTERING, GOAL, NODE_COUNT = range(11)
-READS_LEFT, NO_WAY_BACK = 11, 12
-REGISTERS = 13
+READS_LEFT, NO_WAY_BACK, UNUSED = 11, 12, 13
+REGISTERS = 14
+# Columns of a configuration: the registers of these names, then the words.
+ROW_PASSED, ROW_STATE, ROW_UNUSED, ROW_WORDS = range(4)
 # What `run` answers.
 NO_ORDER, ORDER, AT_LIMIT, AT_GOAL, WANTS_ROWS, WANTS_NODES = range(6)
 
@@ -241,6 +245,7 @@ def settle(a: Any) -> None:
             following = a.links[0, i]
             if a.operations[i, IS_READ] and step(a, a.operations[i], state) == state:
                 happen(a, i)
+                a.registers[UNUSED] = 0
                 settled = False
             i = following
     a.registers[PASSED] = passed
@@ -249,7 +254,8 @@ def settle(a: Any) -> None:
 @njit(cache=True, inline="always")
 def enter(a: Any, row: Any) -> bool:
     """Look at the present configuration; false if it was seen. `row` is room for one."""
-    row[0], row[1], row[2:] = a.registers[PASSED], a.registers[STATE], a.words
+    row[ROW_PASSED], row[ROW_STATE], row[ROW_UNUSED] = a.registers[PASSED], a.registers[STATE], a.registers[UNUSED]
+    row[ROW_WORDS:] = a.words
     at = place(a.rows, a.index, row, len(row))
     if a.index[at] >= 0:
         return False
@@ -272,8 +278,22 @@ def go_back(a: Any) -> None:
     while a.registers[TRAIL_SIZE] > frame[TRAIL]:
         unhappen(a)
     configuration = a.rows[frame[ROW]]
-    a.registers[PASSED], a.registers[STATE] = configuration[0], configuration[1]
-    a.words[:] = configuration[2:]
+    a.registers[PASSED], a.registers[STATE] = configuration[ROW_PASSED], configuration[ROW_STATE]
+    a.registers[UNUSED] = configuration[ROW_UNUSED]
+    a.words[:] = configuration[ROW_WORDS:]
+
+
+@njit(cache=True)
+def is_in_vain(operations: Any, unused: int, i: int) -> bool:
+    """Whether operation i, right after the one numbered `unused` (from 1, 0 for none), would leave that without use."""
+    if unused == 0:
+        return False
+    first, second = operations[unused - 1], operations[i]
+    if second[USES] & first[CHANGES]:
+        return False
+    overwrites = first[CHANGES] & ~second[CHANGES] == 0
+    is_apart = second[CHANGES] & (first[USES] | first[CHANGES]) == 0
+    return overwrites or is_apart
 
 
 @njit(cache=True, inline="always")
@@ -285,7 +305,8 @@ def choose(a: Any) -> bool:
     while candidate < must and chosen < 0:
         i = candidate
         candidate = a.links[0, i] if a.operations[i, AFTER] <= passed else must
-        if a.operations[i, AFTER] <= passed and not a.operations[i, IS_READ]:
+        may_happen = a.operations[i, AFTER] <= passed and not a.operations[i, IS_READ]
+        if may_happen and not is_in_vain(a.operations, a.registers[UNUSED], i):
             next_state = step(a, a.operations[i], state)
             if next_state != IMPOSSIBLE:
                 chosen = i
@@ -294,7 +315,7 @@ def choose(a: Any) -> bool:
         candidate += 1
         i = a.groups[group, GROUP_START] + a.used[group]
         has_time = passed == NOT_BEGUN if a.groups[group, GROUP_IS_BEFORE] else a.operations[i, AFTER] <= passed
-        if i < a.groups[group, GROUP_END] and has_time:
+        if i < a.groups[group, GROUP_END] and has_time and not is_in_vain(a.operations, a.registers[UNUSED], i):
             next_state = step(a, a.operations[i], state)
             if next_state != IMPOSSIBLE and next_state != state:
                 chosen = i
@@ -302,7 +323,9 @@ def choose(a: Any) -> bool:
     frame[CANDIDATE] = candidate + begins
     if begins:
         a.registers[PASSED] = 0
+        a.registers[UNUSED] = 0
     if chosen >= 0:
+        a.registers[UNUSED] = chosen + 1 if chosen >= must else 0
         happen(a, chosen)
         a.registers[STATE] = next_state
     return chosen >= 0 or begins
@@ -314,7 +337,7 @@ def run(a: Any, limit: int, queue_max: int) -> int:
 
     `queue_max` is how many values a queue may come to hold, 0 without queues.
     """
-    row = np.empty(len(a.words) + 2, np.int64)
+    row = np.empty(len(a.words) + ROW_WORDS, np.int64)
     while True:
         if a.registers[ROW_COUNT] >= limit:
             return AT_LIMIT

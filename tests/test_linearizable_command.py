@@ -1,0 +1,174 @@
+"""`hwmark linearizable` as scripts and people see it: exit status, one JSON object, text on standard error."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hwmark.checkers.cli import main
+
+HEADER = '{"name": "run", "model": "register", "init": 0}'
+WRITE = '{"process": 0, "f": "write", "input": 1, "output": "ok", "call": 0, "return": 1}'
+READ = '{"process": 1, "f": "read", "input": null, "output": %s, "call": 2, "return": 3}'
+FIELDS = {"file", "model", "verdict", "operations", "seconds", "order", "counterexample", "why", "expected"}
+COUNTER = """
+from hwmark.checkers.linearizability.models import Model
+
+class Counter(Model):
+    def initial(self, init, part):
+        return init or 0
+
+    def step(self, state, operation):
+        if operation.f == "write":
+            return [state + operation.input]
+        return [state] if operation.output == state else []
+"""
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> str:
+    return write(tmp_path / "good.jsonl", HEADER, WRITE, READ % 1)
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> str:
+    return write(tmp_path / "bad.jsonl", HEADER, WRITE, READ % 0)
+
+
+def write(file: Path, *lines: str) -> str:
+    file.write_text("".join(line + "\n" for line in lines))
+    return str(file)
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """The exit status, the JSON object and the text of a run with --json."""
+    status = main(["linearizable", *arguments, "--json"])
+    out, err = capsys.readouterr()
+    assert out.endswith("\n") and out.count("\n") == 1
+    return status, json.loads(out), err
+
+
+def test_json_of_a_linearizable_history(capsys: pytest.CaptureFixture[str], good: str) -> None:
+    status, report, err = answer(capsys, good)
+    assert status == 0 and err == "" and report.keys() >= FIELDS and report["seconds"] >= 0
+    assert (report["file"], report["model"], report["verdict"], report["operations"]) == (
+        good,
+        "register",
+        "linearizable",
+        2,
+    )
+    assert report["order"] == [0, 1] and report["counterexample"] is None
+
+
+def test_json_of_a_history_that_is_not(capsys: pytest.CaptureFixture[str], bad: str) -> None:
+    status, report, err = answer(capsys, bad)
+    assert status == 1 and err == "" and report["verdict"] == "not-linearizable" and report["order"] is None
+    shown = report["counterexample"]
+    assert [operation["line"] for operation in shown["operations"]] == [2, 3]
+    assert shown["operations"][1] | {"f": "read", "output": 0, "call": 2, "return": 3} == shown["operations"][1]
+    assert shown["window"] == [0, 3] and shown["longest_partials"] == [[0]]
+    assert shown["sentence"].startswith("These 2 operations have no legal order: process 0: write 1")
+
+
+def test_text_for_people(capsys: pytest.CaptureFixture[str], good: str, bad: str) -> None:
+    assert main(["linearizable", good, bad]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and f"{good}: linearizable (register, 2 operations)\n" in err
+    assert f"{bad}: not-linearizable" in err and '  line 2: process 0: write 1 -> "ok" (0 to 1)\n' in err
+
+
+def test_several_files_give_the_worst_status(
+    capsys: pytest.CaptureFixture[str], good: str, bad: str, tmp_path: Path
+) -> None:
+    status, report, _ = answer(capsys, good, bad)
+    assert status == 1 and [file["verdict"] for file in report["files"]] == ["linearizable", "not-linearizable"]
+    status, report, err = answer(capsys, bad, str(tmp_path / "absent"), good)
+    assert status == 2 and [file["verdict"] for file in report["files"]] == ["not-linearizable", None, "linearizable"]
+    assert err.count("\n") == 1 and report["files"][1]["error"] in err
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ((HEADER, WRITE[:-9]), ":2: the line is cut off or not JSON"),
+        ((WRITE,), ":1: no header"),
+        ((HEADER, WRITE, HEADER), ":3: a second header"),
+        ((HEADER, WRITE.replace('"write"', '"inc"')), ":2: unknown f 'inc'"),
+    ],
+)
+def test_unusable_input_gets_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, lines: tuple[str, ...], reason: str
+) -> None:
+    assert main(["linearizable", write(tmp_path / "run.jsonl", *lines)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("hwmark: ") and reason in err
+
+
+def test_another_model_than_the_header_names(capsys: pytest.CaptureFixture[str], good: str) -> None:
+    status, report, _ = answer(capsys, good, "--model", "cas-register")
+    assert status == 0 and report["model"] == "cas-register"
+    assert main(["linearizable", good, "--model", "stack"]) == 2
+    assert "--model: unknown model 'stack'; expected one of register, cas-register" in capsys.readouterr().err
+
+
+def test_a_model_of_ones_own(capsys: pytest.CaptureFixture[str], good: str, bad: str, tmp_path: Path) -> None:
+    model = write(tmp_path / "counter.py", COUNTER)
+    assert answer(capsys, good, "--model", model)[:1] == (0,)
+    status, report, _ = answer(capsys, bad, "--model", model)
+    assert status == 1 and report["model"] == "Counter"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("x = (", ":1: SyntaxError"),
+        ("x = 1", ": subclasses of Model: none; expected exactly one"),
+        (COUNTER.replace("return [state + operation.input]", "return 1 / 0"), ":10: ZeroDivisionError"),
+        (COUNTER.replace("return init or 0", "return []"), "unhashable type: 'list'; expected hashable states"),
+    ],
+)
+def test_a_broken_model_of_ones_own_gets_one_line(
+    capsys: pytest.CaptureFixture[str], good: str, tmp_path: Path, source: str, reason: str
+) -> None:
+    model = write(tmp_path / "counter.py", source)
+    assert main(["linearizable", good, "--model", model]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"hwmark: {model}") and reason in err and err.count("\n") == 1
+
+
+def test_out_of_time_is_unknown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    writes = [
+        WRITE.replace('"process": 0', f'"process": {i}').replace('"input": 1', f'"input": {i}') for i in range(40)
+    ]
+    file = write(tmp_path / "hard.jsonl", HEADER, *writes, READ.replace('"call": 2', '"call": 1') % 99)
+    status, report, _ = answer(capsys, file, "--timeout", "0.000001")
+    assert status == 3 and report["verdict"] == "unknown" and "time limit" in report["why"]
+    assert main(["linearizable", file, "--timeout", "0.000001"]) == 3
+    assert "unknown (register, 41 operations): the time limit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "inf", "nan"])
+def test_a_time_limit_that_is_none(capsys: pytest.CaptureFixture[str], good: str, seconds: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["linearizable", good, f"--timeout={seconds}"])
+    assert stopped.value.code == 2 and "expected a number of seconds above 0" in capsys.readouterr().err
+
+
+def test_standard_input_and_no_compiler_for_a_small_history(good: str) -> None:
+    program = (
+        "import sys; from hwmark.checkers.cli import main; status = main(['linearizable', '-', '--json']); "
+        "sys.exit(status or 9 * ('numba' in sys.modules))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], input=Path(good).read_bytes(), capture_output=True, check=False
+    )
+    assert run.returncode == 0 and json.loads(run.stdout)["verdict"] == "linearizable" and run.stderr == b""
+
+
+def test_standard_input_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["linearizable", "-", "-"]) == 2
+    assert "standard input is given twice" in capsys.readouterr().err
