@@ -18,6 +18,8 @@ from hwmark.checkers.cli import main
 from hwmark.checkers.histories import HistoryReport, check
 from hwmark.checkers.histories.kinds import KINDS
 from hwmark.checkers.histories.plain import check_plain
+from hwmark.checkers.linearizability.log_history import check_history
+from hwmark.checkers.verdict import Holds
 from hwmark.traces.errors import BadInputError
 from hwmark.traces.generator import Shape, history_chunks, write_generated
 from hwmark.traces.generator_anomalies import EPISODES, IMPLIED, ONLY_WITH_WW, Planted
@@ -58,6 +60,8 @@ def test_a_history_is_valid(
     for ww_deps in (False, True):
         assert check(history, ww_deps=ww_deps).anomalies == {}, shape
     assert check_plain(records(lines=2500, transactional=transactional, **shape)) == {}, shape
+    judged = check_history(history)
+    assert len(judged) == partitions and all(isinstance(each.verdict, Holds) for each in judged.values()), shape
 
 
 @pytest.mark.parametrize("name", EPISODES)
