@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from hwmark.checkers.histories import HistoryReport, check
@@ -15,6 +17,8 @@ from hwmark.checkers.histories.plain import check_plain
 from hwmark.checkers.histories.plain_lag import plain_consume_counts, plain_lags
 from hwmark.checkers.histories.plain_words import WORDS, facts
 from hwmark.checkers.histories.realtime_lag import RealtimeLag
+from hwmark.checkers.histories.sequences import SKIPPED_MAX
+from hwmark.checkers.histories.stretches import stable_order
 from hwmark.checkers.histories.text import describe
 from hwmark.traces.history import History
 from hwmark.traces.history_picture import draw_history
@@ -184,3 +188,44 @@ def test_random_histories_reach_every_anomaly() -> None:
     collect()
     # The generator has somebody send every value; the reference's cases and its corner cases reach the other.
     assert reached == {*WORDS, "unseen", "lag", "quirk of the lag", "repeated"} - {"no-writer-of-value"}
+
+
+def completed(process: int, function: str, asked: list[Any], answer: list[Any]) -> list[Record]:
+    return [
+        {"process": process, "type": kind, "f": function, "value": value, "time": 0}
+        for kind, value in (("invoke", asked), ("ok", answer))
+    ]
+
+
+def test_long_skips_are_listed_up_to_a_limit_and_counted_in_full() -> None:
+    sent = [["send", 0, [value, value]] for value in range(300)]
+    answer = [["poll", {"0": [[0, 0], [299, 299]]}]]
+    records = completed(0, "send", [["send", 0, v] for v in range(300)], sent) + completed(
+        1, "poll", [["poll"]], answer
+    )
+    (skip,) = judge(records).anomalies["int-poll-skip"]
+    assert skip["delta"] == 299 and skip["skipped"] == list(range(1, 1 + SKIPPED_MAX))
+
+
+def test_offsets_far_apart_cost_nothing() -> None:
+    far = 2**62
+    sent = [["send", 0, [offset, offset]] for offset in (0, 30_000_000, far)]
+    answer = [["poll", {"0": [[0, 0], [far, far]]}]]
+    asked = [["send", 0, message[2][1]] for message in sent]
+    records = completed(0, "send", asked, sent) + completed(1, "poll", [["poll"]], answer)
+    history = read(records)
+    tracemalloc.start()
+    report = check(history)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
+    assert [a["skipped"] for a in report.anomalies["int-poll-skip"]] == [[30_000_000]]
+    assert report.worst_realtime_lag == {"time": 0, "process": 1, "key": 0, "lag": 0}
+
+
+@given(st.sampled_from([1, 2**16, 2**16 + 1, 2**33]), st.data())
+def test_stable_order_is_a_stable_sort(below: int, data: st.DataObject) -> None:
+    """Many processes and keys make more threads than one digit has."""
+    near = st.sampled_from([0, 2**16 - 1, 2**16, 2**16 + 1, 2**32, below - 1]).filter(lambda n: n < below)
+    numbers = np.array(data.draw(st.lists(near | st.integers(0, below - 1), max_size=40)), dtype=np.int64)
+    assert stable_order(numbers, below).tolist() == np.argsort(numbers, kind="stable").tolist()
