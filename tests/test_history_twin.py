@@ -229,3 +229,15 @@ def test_stable_order_is_a_stable_sort(below: int, data: st.DataObject) -> None:
     near = st.sampled_from([0, 2**16 - 1, 2**16, 2**16 + 1, 2**32, below - 1]).filter(lambda n: n < below)
     numbers = np.array(data.draw(st.lists(near | st.integers(0, below - 1), max_size=40)), dtype=np.int64)
     assert stable_order(numbers, below).tolist() == np.argsort(numbers, kind="stable").tolist()
+
+
+def test_of_equal_lags_the_first_is_told() -> None:
+    """Also if its process polls again within the same nanosecond, after somebody else."""
+    known = completed(9, "send", [["send", 0, 0], ["send", 0, 1]], [["send", 0, [0, 0]], ["send", 0, [1, 1]]])
+    polls = [
+        record | {"time": 5}
+        for process, read in ((1, [[0, 0]]), (2, [[0, 0]]), (1, []))
+        for record in completed(process, "poll", [["poll"]], [["poll", {"0": read}]])
+    ]
+    assert judge(known + polls).worst_realtime_lag == {"time": 5, "process": 1, "key": 0, "lag": 5}
+    assert_lags_agree(known + polls)
