@@ -236,8 +236,8 @@ def test_of_equal_lags_the_first_is_told() -> None:
     known = completed(9, "send", [["send", 0, 0], ["send", 0, 1]], [["send", 0, [0, 0]], ["send", 0, [1, 1]]])
     polls = [
         record | {"time": 5}
-        for process, read in ((1, [[0, 0]]), (2, [[0, 0]]), (1, []))
-        for record in completed(process, "poll", [["poll"]], [["poll", {"0": read}]])
+        for process, read in ((1, {"0": [[0, 0]]}), (2, {"0": [[0, 0]]}), (1, {}))
+        for record in completed(process, "poll", [["poll"]], [["poll", read]])
     ]
     assert judge(known + polls).worst_realtime_lag == {"time": 5, "process": 1, "key": 0, "lag": 5}
     assert_lags_agree(known + polls)
