@@ -335,6 +335,9 @@ def test_draw_chooses_the_picture(tmp_path: Path) -> None:
     assert "G1a (3 of 3)" in drawn(POWERFAIL, "--around", "G1a/2")
     assert "Operation 234 and what happened around it." in drawn(POWERFAIL, "--around", "234")
     assert "G1a (1 of 1)" in drawn(aborted)
+    ack1 = POWERFAIL.with_stem("lossy-k4-ack1-part")
+    assert "poll-skip" in judged(ack1)[1]["bad_error_types"]
+    assert "G0" not in drawn(ack1) and "G0" in drawn(ack1, "--ww-deps")
     assert "found at this offset" in drawn(aborted, "--as", "story")
     assert not is_for_timeline(judged(POWERFAIL)[1]) and is_for_timeline(judged(aborted)[1])
 

@@ -154,6 +154,33 @@ def test_numbers_too_large_for_a_double_stay_exact() -> None:
     assert (columns["value"].tolist(), columns["offset"].tolist()) == ([large], [large + 2])
 
 
+@in_browser
+def test_the_largest_numbers_are_shown_exactly(tmp_path: Path, profile: Path) -> None:
+    large, late = 2**62 + 1, 1_700_000_000_000_000_000
+    records: list[dict[str, Any]] = [
+        {"process": large, "type": "invoke", "f": "send", "value": [["send", large, large]], "time": late},
+        {"process": large, "type": "fail", "f": "send", "value": [["send", large, large]], "time": late + 1000},
+        {"process": 1, "type": "invoke", "f": "poll", "value": [["poll"]], "time": late + 2000},
+        {
+            "process": 1,
+            "type": "ok",
+            "f": "poll",
+            "value": [["poll", {str(large): [[large, large]]}]],
+            "time": late + 3000,
+        },
+    ]
+    history = tmp_path / "large.jsonl"
+    history.write_text("".join(json.dumps(record) + "\n" for record in records))
+    page = drawn(history, tmp_path)
+    for axis in ("order", "time"):
+        dom = opened(page, profile, f"anomaly=G1a/0&axis={axis}")
+        assert sum("witness" in classes for classes in bars(dom).values()) == 2
+        assert f"{large} {large} process {large} (#1) read, though its send failed" in " ".join(
+            text_of(dom, "log").split()
+        )
+        assert f"A sent {large} to k{large}, which B read" in text_of(dom, "relations")
+
+
 def test_the_page_is_complete_and_the_same_again(powerfail: Path, tmp_path: Path) -> None:
     page = powerfail.read_bytes()
     assert drawn(POWERFAIL, tmp_path).read_bytes() == page
@@ -197,6 +224,18 @@ def test_it_opens_at_the_first_anomaly(powerfail: Path, profile: Path) -> None:
     assert re.search(r'<tr class="wrong concerned"><td>44</td><td>97</td>', dom)
     assert "brokers 1, 2, 3 killed" in text_of(dom, "faults")
     assert "acknowledged" in text_of(dom, "record") and "line 237" in text_of(dom, "record")
+
+
+@in_browser
+def test_what_lies_between_a_witness_s_operations_is_cut(powerfail: Path, profile: Path) -> None:
+    dom = opened(powerfail, profile)
+    place = r'<rect[^>]*\bx="([\d.]+)" y="[\d.]+" width="([\d.]+)"'
+    (cut,) = re.findall(place.replace("<rect", '<rect class="cut"'), dom)
+    assert float(cut[1]) < 100  # of more than a thousand
+    positions = re.findall(rf'data-op="(\d+)".*?{place}', dom)
+    left = {int(index): float(x) for index, x, _ in positions}
+    assert left[236] < float(cut[0]) < float(cut[0]) + float(cut[1]) <= left[661] < left[663]
+    assert re.search(r">\d+ more<", dom) and "click to open the cut" in dom
 
 
 @in_browser
@@ -275,3 +314,12 @@ def brightness(png: bytes) -> float:
         data += png[at + 8 : at + 8 + length] if png[at + 4 : at + 8] == b"IDAT" else b""
         at += 12 + length
     return sum(zlib.decompress(data)[1:4]) / 3
+
+
+@in_browser
+def test_a_page_opens_where_it_was_drawn_around(profile: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    for around, said in (("G1a/2", "G1a (3 of 3)"), ("G1a", "G1a (1 of 3)"), ("234", "Operation 234")):
+        assert main(["draw", str(POWERFAIL), "-o", str(page), "--around", around]) == 0
+        assert said in text_of(opened(page, profile), "sentence")
+    assert main(["draw", str(POWERFAIL), "-o", str(page), "--around", "G1a/3"]) == 2

@@ -24,6 +24,7 @@ from hwmark.traces.timeline import (
     NO_ANOMALY,
     Relation,
     Report,
+    Witness,
     concerned,
     in_one_process,
     sentence_of,
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 
 FOLDER = Path(__file__).with_name("page")
 SCRIPTS = ("data", "words", "axis", "witness", "drawing", "overview", "log", "panels", "main")
-ANOMALIES_MAX, MESSAGES_MAX, OPERATIONS_MAX = 500, 8, 64
+ANOMALIES_MAX, MESSAGES_MAX, OPERATIONS_MAX = 2000, 8, 64
 EXACT = 2**53
 """Up to here a JavaScript number is exact."""
 
@@ -47,9 +48,9 @@ def timeline_page(
     `report` is a judged history as plain data (`HistoryReport.to_json`), `meanings` a sentence for each type of
     anomaly. Raises BadInputError if there is nothing at `around`.
     """
-    witness_of(history, report, around)
+    witness = witness_of(history, report, around)
     columns, packed = _packed(_columns(history))
-    facts = _facts(history, report, meanings or {}) | {"columns": columns, "start": _start(around)}
+    facts = _facts(history, report, meanings or {}) | {"columns": columns, "start": _start(history, witness, around)}
     parts = {
         "title": html.escape(f"{Path(history.file).name}: {'valid' if report['valid'] else 'INVALID'}"),
         "verdict": "valid" if report["valid"] else "invalid",
@@ -66,11 +67,13 @@ def timeline_page(
     return page.encode(errors="replace")
 
 
-def _start(around: str | None) -> str:
+def _start(history: History, witness: Witness, around: str | None) -> str:
     """The fragment of the address at which the page opens, empty for the first anomaly."""
     if around is None:
         return ""
-    return f"op={around}" if around.isdecimal() else f"anomaly={around if '/' in around else around + '/0'}"
+    if witness.name is not None and int(witness.name.rpartition("/")[2]) < ANOMALIES_MAX:
+        return f"anomaly={witness.name}"
+    return f"op={history.operations.index[witness.rows[0]]}" if witness.rows else ""
 
 
 def _story(history: History, report: Report) -> str:
@@ -126,7 +129,7 @@ def _instance(
     for key, value in concerned(anomaly):
         number = value if numbers is None else numbers.get((value.__class__, value))
         if str(key) in positions and number is not None and len(messages) < MESSAGES_MAX:
-            messages.append([positions[str(key)], number])
+            messages.append([positions[str(key)], _exact(number)])
     return {
         "sentence": sentence_of(anomaly, name)[:1000],
         "operations": list(anomaly.get("operations", []))[:OPERATIONS_MAX],
@@ -134,6 +137,11 @@ def _instance(
         "steps": [_related(history, relation) for relation in steps_of(history, anomaly)],
         "sequence": [_related(history, relation) for relation in in_one_process(history, anomaly)],
     }
+
+
+def _exact(number: Value) -> Value:
+    """A number as JavaScript reads it exactly: beyond what a double holds as text."""
+    return number if isinstance(number, int) and abs(number) < EXACT else str(number)
 
 
 def _related(history: History, relation: Relation) -> list[Any]:

@@ -40,6 +40,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of a history: the timeline of this anomaly (as G1a, or G1a/2 for the third of its kind), or around the "
         "operation with this index (default: the first anomaly that counts)",
     )
+    parser.add_argument(
+        "--via", choices=("assign", "subscribe"), default="assign", help="of a history: as for `hwmark history`"
+    )
+    parser.add_argument("--ww-deps", action="store_true", help="of a history: as for `hwmark history`")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -87,7 +91,7 @@ def _history_picture(arguments: argparse.Namespace, suffix: str) -> bytes:
     from hwmark.traces.timeline_picture import draw_timeline, is_for_timeline
 
     history = read_history(arguments.file)
-    report = check(history).to_json()
+    report = check(history, via=arguments.via, ww_deps=arguments.ww_deps).to_json()
     if suffix == ".html":
         from hwmark.checkers.histories.kinds import KINDS
         from hwmark.traces.timeline_page import timeline_page
