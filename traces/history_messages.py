@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, compress
+from operator import itemgetter, not_
 from typing import Any
 
 import numpy as np
@@ -72,26 +72,29 @@ class Messages:
         kinds = list(map(first, micros))  # what is no list has none of these
         require(set(kinds) <= {"send", "poll", "send_offsets"})
         row, function = np.repeat(rows, counts), np.repeat(functions, counts)
-        is_send = np.array([kind == "send" for kind in kinds], dtype=bool)
+        sends = list(map("send".__eq__, kinds))
+        is_send = np.array(sends, dtype=bool)
         require(not (is_send & (function == Function.POLL)).any())
         require(not (~is_send & (function == Function.SEND)).any())
-        self._take_group_offsets(micros, kinds, row, function)
-        self._take_sends([micro for micro, kind in zip(micros, kinds, strict=True) if kind == "send"])
-        polls = [
-            micro if kind == "poll" else ["poll"] for micro, kind in zip(micros, kinds, strict=True) if kind != "send"
-        ]
-        self._take_polls(polls)
+        self._take_sends(list(compress(micros, sends)))
+        self._take_polls(
+            self._without_group_offsets(list(compress(micros, map(not_, sends))), row[~is_send], function[~is_send])
+        )
         self._put_in_order(row, is_send)
 
-    def _take_group_offsets(self, micros: list[Any], kinds: list[str], row: Ints, function: NDArray[np.int8]) -> None:
-        """Set aside what was committed for consumer groups; few operations do that."""
+    def _without_group_offsets(self, others: list[Any], row: Ints, function: NDArray[np.int8]) -> list[Any]:
+        """Set aside what was committed for consumer groups, and put polls without a result in its place."""
         self.group_offsets: list[tuple[int, str, dict[str, Any]]] = []
+        kinds = list(map(first, others))
         if "send_offsets" not in kinds:
-            return
-        for position, (micro, kind) in enumerate(zip(micros, kinds, strict=True)):
+            return others
+        polls = list(others)
+        for position, (micro, kind) in enumerate(zip(others, kinds, strict=True)):
             if kind == "send_offsets":
                 require(len(micro) == 3 and function[position] == Function.TXN)
                 self.group_offsets.append((int(row[position]), micro[1], micro[2]))
+                polls[position] = ["poll"]
+        return polls
 
     def _take_sends(self, sends: list[Any]) -> None:
         """Keys, offsets and values of what was sent."""
