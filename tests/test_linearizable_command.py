@@ -169,6 +169,41 @@ def test_standard_input_and_no_compiler_for_a_small_history(good: str) -> None:
     assert run.returncode == 0 and json.loads(run.stdout)["verdict"] == "linearizable" and run.stderr == b""
 
 
+RECORDED = Path(__file__).parents[1] / "traces" / "recorded"
+
+
+def test_a_recorded_history_is_judged_partition_by_partition(capsys: pytest.CaptureFixture[str]) -> None:
+    valid, lossy = (str(RECORDED / f"{name}.jsonl") for name in ("valid-k4-shorttimeout", "lossy-k4-powerfail-acksall"))
+    status, report, _ = answer(capsys, valid, lossy)
+    assert status == 1 and [file["model"] for file in report["files"]] == ["partition-log"] * 2
+    assert [file["verdict"] for file in report["files"]] == ["linearizable", "not-linearizable"]
+    linearizable, violated = (file["partitions"] for file in report["files"])
+    assert all(partition["verdict"] == "linearizable" and partition["order"] for partition in linearizable)
+    assert sum(partition["operations"] for partition in linearizable) == report["files"][0]["operations"]
+    shown = violated[0]["counterexample"]
+    assert shown["sentence"].startswith("offset ") and all(operation["line"] > 0 for operation in shown["operations"])
+    assert main(["linearizable", lossy]) == 1
+    err = capsys.readouterr().err
+    assert f"{lossy}: not-linearizable (3 partitions, " in err and "partition 0: not-linearizable: offset" in err
+
+
+def test_a_recorded_history_has_one_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["linearizable", str(RECORDED / "valid-k4-shorttimeout.jsonl"), "--model", "register"]) == 2
+    assert "judged as partition-log; expected no other --model" in capsys.readouterr().err
+
+
+def test_a_partition_log_of_operations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    header = '{"name": "log", "model": "partition-log"}'
+    append = '{"process": 0, "f": "append", "input": {"value": 7, "txn": null}, "output": {"offset": 0}, %s}'
+    latest = '{"process": 1, "f": "list-offsets", "input": {"isolation": "read_uncommitted"}, "output": %d, %s}'
+    lines = [header, append % '"call": 0, "return": 1', latest % (1, '"call": 2, "return": 3')]
+    status, report, _ = answer(capsys, write(tmp_path / "log.jsonl", *lines))
+    assert (status, report["model"], report["order"]) == (0, "partition-log", [0, 1])
+    lines[2] = latest % (0, '"call": 2, "return": 3')
+    status, report, _ = answer(capsys, write(tmp_path / "log.jsonl", *lines))
+    assert status == 1 and len(report["counterexample"]["operations"]) == 2
+
+
 def test_standard_input_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["linearizable", "-", "-"]) == 2
     assert "standard input is given twice" in capsys.readouterr().err

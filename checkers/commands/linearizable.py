@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from hwmark.checkers.commands.answers import print_json
-from hwmark.checkers.verdict import EXIT_BAD_INPUT, Unknown, Violated, exit_status, verdict_name
+from hwmark.checkers.linearizability.judgement import VERDICT_WORDS
+from hwmark.checkers.verdict import EXIT_BAD_INPUT, Holds, Unknown, Verdict, Violated, exit_status, verdict_name
 from hwmark.traces.errors import BadInputError
 from hwmark.traces.operations import GZIP_MAGIC, STANDARD_INPUT, read_operations
 
 if TYPE_CHECKING:
     from hwmark.checkers.linearizability.judgement import Counterexample, Judgement
+    from hwmark.traces.history import History, Key
     from hwmark.traces.operations import OperationHistory
 
 PARTITION_LOG = "partition-log"
@@ -89,12 +91,82 @@ def _judge(file: str, arguments: argparse.Namespace) -> tuple[int, dict[str, Any
 def _answer(file: str, arguments: argparse.Namespace) -> tuple[int, dict[str, Any], list[str]]:
     """The exit status, the JSON report and the text for one file."""
     if _is_recorded_history(file):
-        raise BadInputError(file, 1, "a recorded history; expected operations with a header")
+        return _answer_for_partitions(file, arguments)
     history = read_operations(file)
     model, judgement = _judgement(history, arguments.model, arguments.timeout)
-    report = {"file": file, "model": model, "verdict": _word(judgement), "operations": judgement.operations}
+    report = {
+        "file": file,
+        "model": model,
+        "verdict": VERDICT_WORDS[verdict_name(judgement.verdict)],
+        "operations": judgement.operations,
+    }
     report |= {"expected": history.expected} | _details(history, judgement)
     return exit_status(judgement.verdict), report, _text(history, model, judgement)
+
+
+def _answer_for_partitions(file: str, arguments: argparse.Namespace) -> tuple[int, dict[str, Any], list[str]]:
+    """The same for a recorded history: every partition is a log, and the worst of their verdicts counts."""
+    from hwmark.checkers.linearizability.log_history import check_history
+    from hwmark.traces.history import read_history
+
+    if arguments.model not in (None, PARTITION_LOG):
+        raise BadInputError(file, 1, f"a recorded history is judged as {PARTITION_LOG}; expected no other --model")
+    history = read_history(file)
+    judgements = check_history(history)
+    verdicts = [judgement.verdict for judgement in judgements.values()]
+    worst: Verdict[Counterexample] = max(verdicts, key=_gravity, default=Holds())
+    partitions = [_partition(history, key, judgement) for key, judgement in judgements.items()]
+    report = {
+        "file": file,
+        "model": PARTITION_LOG,
+        "verdict": VERDICT_WORDS[verdict_name(worst)],
+        "operations": sum(judgement.operations for judgement in judgements.values()),
+        "partitions": partitions,
+    }
+    text = [f"{file}: {report['verdict']} ({len(partitions)} partitions, {report['operations']:,} operations on them)"]
+    for partition in partitions:
+        shown = partition["counterexample"]
+        if told := shown["sentence"] if shown else partition["why"]:
+            text.append(f"partition {partition['key']}: {partition['verdict']}: {told}")
+        text += [
+            f"  line {operation['line']}: process {operation['process']}: {operation['f']}"
+            for operation in (shown["operations"] if shown else ())
+        ]
+    return exit_status(worst), report, text
+
+
+def _gravity(verdict: Verdict[Counterexample]) -> int:
+    """Violated is worse than unknown, and that than a verdict that holds."""
+    return isinstance(verdict, Unknown) + 2 * isinstance(verdict, Violated)
+
+
+def _partition(history: History, key: Key, judgement: Judgement) -> dict[str, Any]:
+    """One partition's verdict as JSON; its operations are rows of the history, named by line."""
+    from hwmark.traces.history import NO_TIME, Function
+
+    verdict, columns = judgement.verdict, history.operations
+    shown = None
+    if isinstance(verdict, Violated):
+        rows = [
+            {
+                "operation": row,
+                "line": int(columns.line[row]),
+                "process": int(columns.process[row]),
+                "f": Function(columns.function[row]).name.lower(),
+                "invoked": int(columns.invoked_at[row]),
+                "completed": None if columns.completed_at[row] == NO_TIME else int(columns.completed_at[row]),
+            }
+            for row in verdict.witness.operations
+        ]
+        shown = {"sentence": verdict.witness.sentence, "operations": rows}
+    return {
+        "key": key,
+        "verdict": VERDICT_WORDS[verdict_name(verdict)],
+        "operations": judgement.operations,
+        "why": verdict.why if isinstance(verdict, Unknown) else None,
+        "order": judgement.order,
+        "counterexample": shown,
+    }
 
 
 def _judgement(history: OperationHistory, name: str | None, timeout: float | None) -> tuple[str, Judgement]:
@@ -145,13 +217,6 @@ def _head(file: str) -> bytes:
         return b""
 
 
-def _word(judgement: Judgement) -> str:
-    """The verdict's word in JSON."""
-    from hwmark.checkers.linearizability.judgement import VERDICT_WORDS
-
-    return VERDICT_WORDS[verdict_name(judgement.verdict)]
-
-
 def _details(history: OperationHistory, judgement: Judgement) -> dict[str, Any]:
     """The order, or why there is none, or why nobody knows, as JSON."""
     verdict = judgement.verdict
@@ -187,7 +252,8 @@ def _counterexample(history: OperationHistory, witness: Counterexample) -> dict[
 def _text(history: OperationHistory, model: str, judgement: Judgement) -> list[str]:
     """What people read."""
     verdict = judgement.verdict
-    first = f"{history.file}: {_word(judgement)} ({model}, {judgement.operations:,} operations)"
+    word = VERDICT_WORDS[verdict_name(verdict)]
+    first = f"{history.file}: {word} ({model}, {judgement.operations:,} operations)"
     if isinstance(verdict, Unknown):
         return [f"{first}: {verdict.why}"]
     if not isinstance(verdict, Violated):

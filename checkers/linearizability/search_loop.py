@@ -284,7 +284,7 @@ def go_back(a: Any) -> None:
 
 
 @njit(cache=True)
-def is_in_vain(operations: Any, unused: int, i: int) -> bool:
+def is_in_vain(operations: Any, unused: int, i: int) -> Any:
     """Whether operation i, right after the one numbered `unused` (from 1, 0 for none), would leave that without use."""
     if unused == 0:
         return False
