@@ -29,7 +29,10 @@ from hwmark.checkers.histories.dependencies import NEVER, Edges, Moments
 from hwmark.checkers.histories.evidence import NOWHERE, Mask, Rows
 
 # From so many edges on, compiling pays off.
-COMPILED_FROM = 200_000
+COMPILED_FROM = 50_000
+
+Kernel = Callable[..., Any]
+Column = Any
 
 
 @dataclass
@@ -64,7 +67,7 @@ def components(edges: Edges, moments: Moments, effort: Effort, *, realtime: bool
     if not (moments.invoked[edges.source] > moments.invoked[edges.target]).any():
         # Nothing leads to an operation invoked earlier, real time least of all.
         return Components(np.full(len(moments.invoked), NOWHERE, dtype=np.int64), moments.invoked)
-    nodes, source, target = _numbered(edges, len(moments.invoked))
+    nodes, source, target = numbered(edges)
     circle = _tarjan(source, target, len(nodes), effort)
     sizes = np.bincount(circle, minlength=1)
     of = np.full(len(moments.invoked), NOWHERE, dtype=np.int64)
@@ -77,9 +80,9 @@ def components(edges: Edges, moments: Moments, effort: Effort, *, realtime: bool
     return Components(_in_order(np.where(interval != NOWHERE, len(nodes) + interval, of)), cause)
 
 
-def _numbered(edges: Edges, operations: int) -> tuple[Rows, Rows, Rows]:
-    """The operations that have edges, and the edges between their positions."""
-    has_edges = np.zeros(operations, dtype=bool)
+def numbered(edges: Edges) -> tuple[Rows, Rows, Rows]:
+    """The operations that have edges, in order, and the edges between their positions."""
+    has_edges = np.zeros(int(max(edges.source.max(initial=0), edges.target.max(initial=0))) + 1, dtype=bool)
     has_edges[edges.source] = has_edges[edges.target] = True
     number = np.cumsum(has_edges) - 1
     return np.flatnonzero(has_edges), number[edges.source], number[edges.target]
@@ -143,26 +146,29 @@ def _extremes(source: Rows, target: Rows, circle: Rows, cause: Rows, effect: Row
     return np.array(causes)[circle], -np.array(effects)[circle]
 
 
-def _run(kernel: Callable[..., Any], edges: int, *columns: Rows) -> tuple[int, Any]:
-    """Run a kernel, compiled if there is enough to do; returns its result and the last column as it left it."""
-    given: list[Any] = list(columns)
+def _run(kernel: Kernel, edges: int, *columns: Rows) -> tuple[int, Any]:
+    """Run a kernel; returns its result and the last column as it left it."""
+    run, given = kernel_for(kernel, edges, *columns)
+    return int(run(*given)), given[-1]
+
+
+def kernel_for(kernel: Kernel, edges: int, *columns: Rows) -> tuple[Kernel, list[Any]]:
+    """The kernel for so many edges and the columns in the form that it takes: compiled if there is enough to do."""
     if edges >= COMPILED_FROM:
-        return int(_compiled(kernel)(*given)), given[-1]
-    given = [column.tolist() for column in columns]
-    return int(kernel(*given)), given[-1]
+        return _compiled(kernel), list(columns)
+    return kernel, [column.tolist() for column in columns]
 
 
 @cache
-def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled(kernel: Kernel) -> Kernel:
     """A kernel as machine code."""
     from numba import njit
 
-    compiled: Callable[..., Any] = njit(cache=True)(kernel)
+    compiled: Kernel = njit(cache=True)(kernel)
     return compiled
 
 
 # Kernels: plain loops over lists, or over arrays when compiled.
-Column = Any
 
 
 def _visit_all(

@@ -157,7 +157,9 @@ class Dependencies:
 
     def _rows(self, operation: int) -> slice:
         """The micro-operations of an operation."""
-        start, stop = np.searchsorted(self.evidence.history.micro.operation, [operation, operation + 1])
+        column = self.evidence.history.micro.operation
+        # Of the column's own type, lest all of it be converted for one look.
+        start, stop = np.searchsorted(column, np.array([operation, operation + 1], dtype=column.dtype))
         return slice(int(start), int(stop))
 
 

@@ -12,14 +12,13 @@ and the witness says so.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hwmark.checkers.histories.components import Components, Effort
+from hwmark.checkers.histories.components import Column, Components, Effort, kernel_for, numbered
 from hwmark.checkers.histories.dependencies import Edges, Moments
-from hwmark.checkers.histories.evidence import NOWHERE, Rows, changes
+from hwmark.checkers.histories.evidence import Rows, changes
 from numpy.typing import NDArray
 
 # Steps up to which cycles through real time are certainly shortest.
@@ -28,7 +27,6 @@ ROUNDS_MAX = 64
 VISITS_MIN = 100_000
 VISITS_PER_EDGE = 16
 
-Incoming = dict[int, list[int]]
 Wave = tuple[Rows, Rows]
 
 
@@ -48,8 +46,8 @@ def dependency_cycles(edges: Edges, group: Rows, effort: Effort) -> dict[int, Cy
     cycles = _mutual(edges, group)
     effort.visits += len(edges)
     rest = edges.where(~np.isin(group[edges.target], list(cycles)))
-    for number, incoming in _incoming_by_group(rest, group).items():
-        cycles[number] = _shortest(incoming, effort)
+    for number, graph in _by_group(rest, group).items():
+        cycles[number] = _shortest(graph, effort)
     return cycles
 
 
@@ -67,56 +65,28 @@ def _pairs(source: NDArray[Any], target: NDArray[Any], operations: int) -> Rows:
     return pairs
 
 
-def _incoming_by_group(edges: Edges, group: Rows) -> dict[int, Incoming]:
-    """For each group: the distinct sources of each of its operations, in order."""
-    incoming: dict[int, Incoming] = defaultdict(lambda: defaultdict(list))
-    target, source = np.divmod(np.unique(_pairs(edges.target, edges.source, len(group))), len(group))
-    for number, after, before in zip(group[target].tolist(), target.tolist(), source.tolist(), strict=True):
-        incoming[number][after].append(before)
-    return incoming
+def _by_group(edges: Edges, group: Rows) -> dict[int, Graph]:
+    """The edges of each group as a graph."""
+    if not len(edges):
+        return {}
+    order = np.argsort(group[edges.target], kind="stable")
+    starts = np.flatnonzero(changes(group[edges.target[order]]))
+    parts = [edges.where(rows) for rows in np.split(order, starts[1:])]
+    return {int(group[part.target[0]]): Graph(part) for part in parts}
 
 
-def _shortest(incoming: Incoming, effort: Effort) -> Cycle:
-    """The shortest cycle, searched for through each operation in turn, back along the edges."""
-    start = effort.visits
-    visits_max = VISITS_MIN + VISITS_PER_EDGE * sum(map(len, incoming.values()))
+def _shortest(graph: Graph, effort: Effort) -> Cycle:
+    """The shortest cycle, searched for through each operation in turn and later ones, back along the edges."""
+    start, visits_max = effort.visits, VISITS_MIN + VISITS_PER_EDGE * len(graph.source)
     best: list[int] = []
-    for root in sorted(incoming):
-        best = _cycle_through(root, incoming, len(best), effort) or best
+    for root in range(len(graph.rows)):
+        best = graph.path(root, root, root, len(best), effort) or best
         # No two operations depend on each other.
         if len(best) == 3:
             break
         if effort.visits - start > visits_max:
             return Cycle(best, is_shortest=False)
     return Cycle(best)
-
-
-def _cycle_through(root: int, incoming: Incoming, length: int, effort: Effort) -> list[int]:
-    """A shortest cycle through an operation and later ones, if there is one of less than `length` (0: of any)."""
-    following = {root: root}
-    wave, steps = [root], 0
-    while wave and (not length or steps + 1 < length):
-        steps += 1
-        earlier = []
-        for operation in wave:
-            for before in incoming[operation]:
-                effort.visits += 1
-                if before == root:
-                    return _walk(root, operation, following)
-                if before > root and before not in following:
-                    following[before] = operation
-                    earlier.append(before)
-        wave = earlier
-    return []
-
-
-def _walk(root: int, second: int, following: dict[int, int]) -> list[int]:
-    """The way from one operation over another and on, until it returns."""
-    cycle = [root]
-    while second != root:
-        cycle.append(second)
-        second = following[second]
-    return cycle
 
 
 def realtime_cycles(
@@ -177,24 +147,78 @@ def _any_realtime_cycles(
     """A cycle through real time for each group with edges, not necessarily a shortest one."""
     candidates = np.unique(edges.target)
     ends = candidates[moments.acknowledged[candidates] < circles.cause[candidates]]
-    by_invocation = {int(moments.invoked[row]): int(row) for row in np.flatnonzero(circles.of != NOWHERE)}
-    incoming = _incoming_by_group(edges, group)
-    return {
-        number: Cycle(_path(by_invocation[int(circles.cause[end])], end, incoming[number], effort), is_shortest=False)
-        for number, end in _first_of_each(ends, group).items()
-    }
+    cycles = {}
+    graphs = _by_group(edges, group)
+    for number, end in _first_of_each(ends, group).items():
+        rows = graphs[number].rows
+        start = int(np.flatnonzero(moments.invoked[rows] == circles.cause[end])[0])
+        path = graphs[number].path(start, int(np.searchsorted(rows, end)), 0, 0, effort)
+        cycles[number] = Cycle(path, is_shortest=False)
+    return cycles
 
 
-def _path(start: int, end: int, incoming: Incoming, effort: Effort) -> list[int]:
-    """A shortest path from one operation to another."""
-    following, wave = {end: end}, [end]
-    while start not in following:
-        earlier = []
-        for operation in wave:
-            for before in incoming[operation]:
-                effort.visits += 1
-                if before not in following:
-                    following[before] = operation
-                    earlier.append(before)
-        wave = earlier
-    return [*_walk(end, start, following)[1:], end]
+class Graph:
+    """Dependencies by their targets: the sources of node i are `source[start[i]:start[i + 1]]`, and it is `rows[i]`."""
+
+    def __init__(self, edges: Edges) -> None:
+        self.rows, source, target = numbered(edges)
+        self.target, self.source = np.divmod(np.unique(_pairs(target, source, len(self.rows))), len(self.rows))
+        self.kernel, columns = kernel_for(
+            _search_back,
+            len(self.source),
+            np.searchsorted(self.target, np.arange(len(self.rows) + 1)),
+            self.source,
+            *(np.zeros(len(self.rows), dtype=np.int64) for _ in range(3)),
+        )
+        self.columns, self.following, self.searches = columns, columns[-1], 0
+
+    def path(self, start: int, end: int, first: int, length: int, effort: Effort) -> list[int]:
+        """A shortest path between nodes, over nodes from `first` on, as operations; a cycle if it ends where it starts.
+
+        Empty if there is none of less than `length` edges (0: of any number).
+        """
+        self.searches += 1
+        visits, found = self.kernel(start, end, first, length, self.searches, *self.columns)
+        effort.visits += visits
+        if not found:
+            return []
+        path = [start]
+        while (node := int(self.following[path[-1]])) != end:
+            path.append(node)
+        rows: list[int] = self.rows[path if start == end else [*path, end]].tolist()
+        return rows
+
+
+def _search_back(
+    goal: int,
+    root: int,
+    first: int,
+    length: int,
+    search: int,
+    start: Column,
+    source: Column,
+    queue: Column,
+    seen: Column,
+    following: Column,
+) -> tuple[int, bool]:
+    """Search breadth first from the root back to the goal; returns the visits, and whether the goal was found."""
+    queue[0], seen[root] = root, search
+    head, tail, wave_end, steps, visits = 0, 1, 1, 1, 0
+    while head < tail and (length == 0 or steps < length):
+        node = queue[head]
+        head += 1
+        for edge in range(start[node], start[node + 1]):
+            visits += 1
+            before = source[edge]
+            if before == goal:
+                following[before] = node
+                return visits, True
+            if before >= first and seen[before] != search:
+                seen[before] = search
+                following[before] = node
+                queue[tail] = before
+                tail += 1
+        if head == wave_end:
+            wave_end = tail
+            steps += 1
+    return visits, False
