@@ -17,7 +17,7 @@ from hwmark.checkers.histories import check
 from hwmark.checkers.histories.evidence import Evidence
 from hwmark.checkers.histories.explain import COMMITTED, CONTRADICTION, EITHER, NOT_COMMITTED, Puzzle, explain
 from hwmark.checkers.histories.explain_facts import Facts
-from hwmark.checkers.histories.explain_slice import slice_around
+from hwmark.checkers.histories.explain_slice import Surroundings, slice_around
 from hwmark.checkers.histories.explain_text import describe_explanation
 from hwmark.traces.history import History, read_history
 from hwmark.traces.history_records import parse_lines
@@ -80,7 +80,7 @@ class Plain:
         told |= {o for i in active if self.ops[i]["type"] == "ok" for v, o in self.ops[i]["sends"] if v == value} - {
             None
         }
-        return list(range(12)) if not told else sorted(told)[:1] if len(told) == 1 else []
+        return list(range(11)) if not told else sorted(told)[:1] if len(told) == 1 else []
 
     def presences(self, value: Any, active: set[int], committed: dict[int, bool]) -> list[bool]:
         """Whether a message can be present, by its only sender."""
@@ -162,7 +162,7 @@ def is_log(log: dict[Any, tuple[bool, int]]) -> bool:
 
 
 def random_records(random: Random) -> list[Record]:
-    values = iter(range(random.choice([3, 4])))
+    values = iter(range(random.choice([2, 3, 3, 4])))
     log: list[tuple[int, int]] = []
     operations: list[tuple[int, str, list[Any], dict[str, Any]]] = []
     end, lies, unknown = 0, random.choice([0.0, 0.1, 0.3]), 0
@@ -176,10 +176,12 @@ def random_records(random: Random) -> list[Record]:
             end += random.choice([0, 0, 1])
             offset = max(0, end + (random.choice([-1, 1]) if random.random() < lies else 0))
             is_known = kind == "ok" or random.random() < 0.3
-            told.append(["send", 0, [offset, value] if is_known and random.random() < 0.9 else value])
+            told.append(["send", 0, [offset, value] if is_known and random.random() < 0.95 else value])
             if took_effect:
                 log.append((end, value))
             end += 1
+        if random.random() < lies:
+            told.reverse()
         abort = {"abort": True} if kind == "info" and random.random() < 0.2 else {}
         operations.append((len(operations), kind, told, abort))
         if random.random() < 0.5 and log:
@@ -187,6 +189,8 @@ def random_records(random: Random) -> list[Record]:
         batch = [v for _, v in zip(range(random.choice([1, 2])), values, strict=False)]
     if random.random() < 0.6:
         operations.append((90, "ok", [polled(random, log, lies, whole=True)], {"final": "read_committed"}))
+    if random.random() < lies:
+        random.shuffle(operations)
     return recorded(operations, random)
 
 
@@ -216,8 +220,9 @@ def recorded(operations: list[tuple[int, str, list[Any], dict[str, Any]]], rando
 def puzzle_of(history: History) -> Puzzle:
     """Everything at once, as facts."""
     evidence = Evidence(history)
-    everything = slice_around(evidence, range(len(evidence)), range(len(history.operations)), 50)
-    return Puzzle(Facts(evidence, everything))
+    surroundings = Surroundings(evidence)
+    everything = slice_around(surroundings, range(len(evidence)), range(len(history.operations)), 50)
+    return Puzzle(Facts(surroundings, everything))
 
 
 def outcomes_of(records: list[Record]) -> Iterator[str]:
@@ -314,6 +319,55 @@ def test_unknown_operations_are_named_in_the_sentence() -> None:
         "no choice of outcome for the unknown operation 1 explains this"
     )
     assert [one["outcome"] for one in explanation["outcomes"]] == [CONTRADICTION]
+
+
+def small(*operations: tuple[int, str, list[Any]]) -> list[Record]:
+    """Operations one after the other: process, outcome and micro-operations."""
+    records: list[Record] = []
+    for process, kind, micro in operations:
+        asked = [["poll"] if m[0] == "poll" else ["send", 0, _payload(m[2])[0]] for m in micro]
+        common = {"process": process, "f": "txn"}
+        records += [common | {"type": "invoke", "value": asked}, common | {"type": kind, "value": micro}]
+    return [record | {"index": i, "time": i} for i, record in enumerate(records)]
+
+
+@pytest.mark.parametrize(
+    ("operations", "core", "last"),
+    [
+        (
+            [(0, "ok", [["send", 0, [4, 1]]]), (1, "ok", [["send", 0, [4, 2]]])],
+            [1, 3],
+            "operation 3 was acknowledged with value 2 of key 0 at offset 4",
+        ),
+        (
+            [(0, "ok", [["send", 0, [4, 1]]]), (1, "ok", [["send", 0, [3, 2]]])],
+            [1, 3],
+            "operation 1 was over before operation 3 sent value 2 of key 0",
+        ),
+        (
+            [(0, "ok", [["send", 0, [4, 1]], ["send", 0, [3, 2]]])],
+            [1],
+            "operation 1 sent value 2 of key 0 after value 1 of key 0",
+        ),
+        (
+            [(1, "ok", [["poll", {"0": [[0, 1]]}]]), (0, "info", [["send", 0, 1]])],
+            [1, 3],
+            "operation 1 was over before operation 3 sent value 1 of key 0",
+        ),
+        (
+            [(1, "ok", [["poll", {"0": [[0, 1]]}]])],
+            [1],
+            "operation 1 read value 1 of key 0 at offset 0",
+        ),
+    ],
+    ids=["one offset, two messages", "sent later, lies earlier", "sent in another order", "read before", "never sent"],
+)
+def test_least_contradictions(operations: list[Any], core: list[int], last: str) -> None:
+    puzzle = puzzle_of(history_of(small(*operations)))
+    found = puzzle.contradiction()
+    index = puzzle.facts.operations.index
+    assert found is not None and [int(index[row]) for row in found.operations] == core
+    assert found.facts[-1] == last
 
 
 def test_out_of_steps_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:

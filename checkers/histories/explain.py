@@ -20,7 +20,7 @@ import numpy as np
 import z3
 from hwmark.checkers.histories.evidence import NOWHERE, Evidence
 from hwmark.checkers.histories.explain_facts import Facts
-from hwmark.checkers.histories.explain_slice import slice_around
+from hwmark.checkers.histories.explain_slice import Surroundings, slice_around
 from hwmark.checkers.histories.kinds import KINDS, Anomaly
 from hwmark.checkers.histories.report import HistoryReport
 from hwmark.traces.history import Function, History, Outcome
@@ -142,17 +142,17 @@ def explain(history: History, report: HistoryReport, via: str = "assign") -> dic
     became of operations of unknown outcome. What was left out is counted in `anomalies_left_out` and
     `outcomes_left_out`.
     """
-    evidence = Evidence(history)
+    surroundings = Surroundings(Evidence(history))
     told = _Told(history)
     asked = [(name, a) for name in report.bad_error_types for a in _telling(name, report)]
-    answers = [_of_anomaly(evidence, told, name, anomaly, via) for name, anomaly in asked]
-    unknown = _unknown_operations(evidence)
+    answers = [_of_anomaly(surroundings, told, name, anomaly, via) for name, anomaly in asked]
+    unknown = _unknown_operations(surroundings.evidence)
     return {
         "contradictions": _distinct(answer for kind, answer in answers if kind == CONTRADICTION),
         "consistent": [answer for kind, answer in answers if kind == "consistent"],
         "undecided": [answer for kind, answer in answers if kind == UNDECIDED],
         "anomalies_left_out": sum(len(report.anomalies[name]) for name in report.bad_error_types) - len(asked),
-        "outcomes": [_outcome(evidence, told, operation, via) for operation in unknown[:OUTCOMES_MAX]],
+        "outcomes": [_outcome(surroundings, told, operation, via) for operation in unknown[:OUTCOMES_MAX]],
         "outcomes_left_out": max(0, len(unknown) - OUTCOMES_MAX),
     }
 
@@ -180,13 +180,15 @@ def _telling(name: str, report: HistoryReport) -> list[Anomaly]:
     return most_telling(name, report.anomalies[name])[:PER_TYPE_MAX]
 
 
-def _of_anomaly(evidence: Evidence, told: _Told, name: str, anomaly: Anomaly, via: str) -> tuple[str, dict[str, Any]]:
+def _of_anomaly(
+    surroundings: Surroundings, told: _Told, name: str, anomaly: Anomaly, via: str
+) -> tuple[str, dict[str, Any]]:
     """Whether the operations around an anomaly can be explained."""
     kind = KINDS[name]
     answer = {"anomaly": name, "about": kind.sentence(anomaly)}
-    focus = list(dict.fromkeys(_messages(evidence, anomaly)))
+    focus = list(dict.fromkeys(_messages(surroundings.evidence, anomaly)))
     shown_by = set(map(told.row, kind.operations(anomaly)))
-    puzzle = Puzzle(Facts(evidence, slice_around(evidence, focus, shown_by), via))
+    puzzle = Puzzle(Facts(surroundings, slice_around(surroundings, focus, shown_by), via))
     try:
         found = puzzle.contradiction(among=shown_by) or puzzle.contradiction()
     except UndecidedError:
@@ -254,13 +256,13 @@ def _unknown_operations(evidence: Evidence) -> list[int]:
     return found
 
 
-def _outcome(evidence: Evidence, told: _Told, operation: int, via: str) -> dict[str, Any]:
+def _outcome(surroundings: Surroundings, told: _Told, operation: int, via: str) -> dict[str, Any]:
     """What became of an operation of unknown outcome."""
-    micro = evidence.history.micro
-    low, high = np.searchsorted(micro.operation, [operation, operation + 1])
+    evidence = surroundings.evidence
+    low, high = np.searchsorted(evidence.history.micro.operation, [operation, operation + 1])
     focus = dict.fromkeys(evidence.message[low:high][evidence.is_send[low:high]].tolist())
     own = [message for message in focus if evidence.writer[message] == operation or evidence.writer[message] == NOWHERE]
-    fate = Puzzle(Facts(evidence, slice_around(evidence, own, [operation]), via)).fate(operation)
+    fate = Puzzle(Facts(surroundings, slice_around(surroundings, own, [operation]), via)).fate(operation)
     index = int(told.index[operation])
     return {
         "operation": index,

@@ -22,14 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import z3
-from hwmark.checkers.histories.evidence import Evidence
-from hwmark.checkers.histories.explain_slice import Slice
-from hwmark.checkers.histories.losses import completely_read, has_closing_read, in_closing_read
-from hwmark.checkers.histories.showing import ClosingPolls
+from hwmark.checkers.histories.explain_slice import Slice, Surroundings
 from hwmark.traces.history import NO_OFFSET, Closing, Function, Outcome
 
 BACK_MAX = 1000
@@ -76,8 +72,9 @@ class Fact:
 class Facts:
     """All facts of a slice; `via` is how its consumers got their partitions."""
 
-    def __init__(self, evidence: Evidence, part: Slice, via: str = "assign") -> None:
-        self.evidence, self.history, self.part, self.via = evidence, evidence.history, part, via
+    def __init__(self, surroundings: Surroundings, part: Slice, via: str = "assign") -> None:
+        self.surroundings, self.part, self.via = surroundings, part, via
+        self.evidence, self.history = surroundings.evidence, surroundings.history
         self.operations, self.micro = self.history.operations, self.history.micro
         self.log = Log()
         self.unknown: set[int] = set()
@@ -110,14 +107,6 @@ class Facts:
     def of_row(self, row: int) -> tuple[int, int, int]:
         """A micro-operation's operation, message and offset."""
         return int(self.micro.operation[row]), int(self.evidence.message[row]), int(self.micro.offset[row])
-
-    @cached_property
-    def of_process(self) -> dict[int, list[int]]:
-        """The operations of each process, as they began."""
-        found: dict[int, list[int]] = {}
-        for row in np.argsort(self.operations.invoked, kind="stable").tolist():
-            found.setdefault(int(self.operations.process[row]), []).append(row)
-        return found
 
     def happened_before(self, one: int, other: int) -> bool:
         """Whether an operation was over before another began."""
@@ -248,9 +237,8 @@ def _is_rebalanced(facts: Facts, operation: int, key: int) -> bool:
 
 def _last_read_before(facts: Facts, operation: int, key: int) -> int | None:
     """The last read of a key by the acknowledged operations of a process before one, while the key stays assigned."""
-    own, operations = facts.of_process[int(facts.operations.process[operation])], facts.operations
-    at = own.index(operation)
-    for earlier in own[max(0, at - BACK_MAX) : at][::-1]:
+    operations = facts.operations
+    for earlier in facts.surroundings.before(operation, BACK_MAX):
         is_assign = operations.function[earlier] in (Function.ASSIGN, Function.SUBSCRIBE)
         if is_assign and operations.outcome[earlier] != Outcome.FAIL and not _is_assigned(facts, earlier, key):
             return None
@@ -303,14 +291,11 @@ def _in_real_time(facts: Facts) -> Iterator[Fact]:
 
 def _closed(facts: Facts) -> Iterator[Fact]:
     """What the closing read_committed read says of the messages that it lacks."""
-    evidence, log = facts.evidence, facts.log
-    if not has_closing_read(evidence):
-        return
-    has, covers, polls = in_closing_read(evidence), completely_read(evidence), ClosingPolls(evidence)
+    log, polls = facts.log, facts.surroundings.closing
     for message in facts.part.messages:
-        if has[message] or not covers[facts.key(message)]:
+        if polls is None or not facts.surroundings.lacks(message):
             continue
-        around, writer, end = polls.lacking(message), int(evidence.writer[message]), polls.end(facts.key(message))
+        around, writer, end = polls.lacking(message), int(facts.evidence.writer[message]), polls.end(facts.key(message))
         behind = z3.Implies(log.present(message), log.at(message) > end)
         words = f"the closing read ({_names(facts, around)}) lacks {facts.told(message)}"
         yield Fact(frozenset(around), behind, words)
