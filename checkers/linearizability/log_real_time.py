@@ -56,8 +56,8 @@ class RealTime:
         raise ContradictionError(
             "real-time",
             f"{describe(log, x)} returned at {returned}, before {describe(log, y)} was called at {call}; yet the first "
-            f"shows that the log had reached length {log.shown_length(length)}, and the second that it had not reached length "
-            f"{log.shown_length(before)} yet",
+            f"shows that the log had reached length {log.shown_length(length)}, and the second that it had not reached "
+            f"length {log.shown_length(before)} yet",
             (x, y),
         )
 
