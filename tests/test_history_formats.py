@@ -435,6 +435,38 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         assert repr(without_lines(history)) == repr(without_lines(read_history(RECORDED[0])))
 
 
+BIG = 2**64 + 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"process": "nemesis", "type": "info", "f": "kill", "value": {"at": [BIG]}},
+        {"process": "nemesis", "type": "info", "f": "config", "value": {"at": BIG}},
+        {"process": 0, "type": "invoke", "f": "send", "value": [["send", 0, BIG]]},
+        {"process": 0, "type": "invoke", "f": "send", "value": [["send", BIG, 1]]},
+        {"process": 0, "type": "invoke", "f": "poll", "value": [["poll"]], "error": ["no", BIG]},
+        {"process": 0, "type": "invoke", "f": "txn", "value": [["send_offsets", "g", {"0": BIG}]]},
+        {"process": 9, "type": "info", "f": "send", "value": [["send", 0, BIG]]},
+        {"process": 9, "type": "info", "f": "send", "value": [["send", BIG, [BIG, 1]]]},
+        {"process": 9, "type": "info", "f": "send", "value": None, "error": {"a": BIG}},
+        {"process": 9, "type": "info", "f": "send", "value": [["send", 0, 1]], "time": BIG},
+        {"process": 9, "type": "info", "f": "send", "value": None, "rebalance-log": [{"keys": [BIG]}]},
+        {"process": 8, "type": "ok", "f": "assign", "value": [BIG, 1]},
+        {"process": BIG, "type": "info", "f": "send", "value": [["send", 0, 1]]},
+    ],
+)
+def test_integers_beyond_64_bits_are_exact_everywhere(record: Record) -> None:
+    first: list[Record] = [
+        {"process": 9, "type": "invoke", "f": "send", "value": [["send", 0, 1]], "time": 0},
+        {"process": 8, "type": "invoke", "f": "assign", "value": [1], "time": 0},
+    ]
+    records = [*first, {"time": 1} | record]
+    for size in (1, 2, 3):
+        assert_same(in_blocks(records, size), plain(records))
+    assert str(BIG) in str(plain(records))
+
+
 def test_values_of_different_types_are_different() -> None:
     values = [1, 1.0, True, "1", 2**64, 2**64 + 1, 1.5, "é"]
     sends = [["send", 0, [offset, value]] for offset, value in enumerate(values)]

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 from hwmark.traces.history import Function, Outcome
 from hwmark.traces.history_columns import INT64_MAX, Evidence, extend
-from hwmark.traces.history_messages import SURPRISES, Messages, check_invoked, require, require_types
+from hwmark.traces.history_messages import SURPRISES, Messages, check_invoked, has_fraction, require, require_types
 from hwmark.traces.history_records import (
     CLOSINGS,
     FUNCTIONS,
@@ -106,6 +106,7 @@ class _Block:
         require_types(chain(fields["type"], fields["function"]), str)
         is_client = [process.__class__ is int for process in fields["process"]]
         self.faults = [record for record, is_one in zip(records, is_client, strict=True) if not is_one]
+        require(not any(has_fraction(fault["value"]) for fault in self.faults))
         client = np.array(is_client, dtype=bool)
         return {
             name: column[client] if isinstance(column, np.ndarray) else list(compress(column, is_client))
@@ -153,6 +154,7 @@ class _Block:
                 check_invoked(list(compress(self.values, chosen.tolist())), function)
         if self.has_more:
             require_types([record["abort"] for record in self.records if "abort" in record], bool)
+            require(not any(has_fraction(record["error"]) for record in self.records if "error" in record))
 
     def _take_completions(self) -> None:
         """What the completed operations add."""
@@ -189,12 +191,14 @@ class _Block:
         for row in np.flatnonzero((function == Function.ASSIGN) | (function == Function.SUBSCRIBE)).tolist():
             evidence = Evidence()
             add_keys(evidence, "assigned", completed[row]["value"], "")
+            require(not has_fraction(completed[row]["value"]))
             self.evidence.append((row, evidence))
         if self.has_more:
             for row in np.flatnonzero(function <= Function.TXN).tolist():
                 if "rebalance-log" in completed[row]:
                     evidence = Evidence()
                     add_rebalance_log(evidence, completed[row]["rebalance-log"])
+                    require(not has_fraction(completed[row]["rebalance-log"]))
                     self.evidence.append((row, evidence))
         for row, group, offsets in self.messages.group_offsets:
             evidence = Evidence()

@@ -39,6 +39,13 @@ def require_types(things: Iterable[Any], *allowed: type) -> None:
     require(set(map(type, things)) <= set(allowed))
 
 
+def has_fraction(value: Any) -> bool:
+    """Whether there is a fraction somewhere in a value, which may be an integer that orjson could not keep."""
+    if isinstance(value, dict):
+        return any(map(has_fraction, value.values()))
+    return any(map(has_fraction, value)) if isinstance(value, list) else isinstance(value, float)
+
+
 def lengths(lists: Sequence[Any]) -> Ints:
     """How long each of some lists is."""
     return np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
@@ -50,13 +57,16 @@ def check_invoked(values: list[Any], function: Function) -> None:
     micros = list(chain.from_iterable(values))
     # What is no list is neither of these: the first of a string is a letter, an object has nothing at 0.
     sends = [micro for micro in micros if micro[0] == "send"]
-    require(set(map(len, sends)) <= {3} and list not in set(map(type, map(third, sends))))
+    require(set(map(len, sends)) <= {3})
+    require_types(map(second, sends), int, str)
+    require_types(map(third, sends), int, str, bool)
     polls = micros.count(["poll"])
     require(function != Function.SEND or not polls)
     require(function != Function.POLL or not sends)
     if len(sends) + polls < len(micros):
         offsets = [micro for micro in micros if micro[0] == "send_offsets" and len(micro) == 3]
         require(function == Function.TXN and len(sends) + polls + len(offsets) == len(micros))
+        require(not any(map(has_fraction, offsets)))
 
 
 class Messages:
