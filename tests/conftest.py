@@ -13,6 +13,11 @@ from hwmark.checkers.profiles import pytest_collection_modifyitems, pytest_confi
 __all__ = ["pytest_collection_modifyitems", "pytest_configure"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The folder whose tables `test_kafka_tables.py` asks."""
+    parser.addoption("--kafka-tables", metavar="DIR", help="ask the rows of the tables in this folder instead")
+
+
 @pytest.fixture(scope="session")
 def small_models() -> ModuleType:
     """The module `small_models` beside this file; tests are no package that could import it."""

@@ -128,10 +128,11 @@ class Evidence:
         somewhere[self.message[of]] = offset[of]
         elsewhere = np.flatnonzero(of & (offset != somewhere[self.message]))
         placed = np.flatnonzero(somewhere != NO_OFFSET)
-        message = np.concatenate((placed, self.message[elsewhere]))
+        message: Rows = np.concatenate((placed, self.message[elsewhere]))
         at = np.concatenate((somewhere[placed], offset[elsewhere]))
         places = Numbering(self.message_key[message], at, len(self.history.keys))
-        pair = np.sort(places.of.astype(np.int64) * len(self) + message, kind="stable")
+        pair: Rows = places.of.astype(np.int64) * len(self) + message
+        pair.sort(kind="stable")
         place, message = np.divmod(pair[changes(pair)], max(1, len(self)))
         key = places.group[place]
         start = np.searchsorted(places.group, np.arange(len(self.history.keys)))
