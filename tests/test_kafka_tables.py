@@ -1,7 +1,7 @@
 """Facts from Apache Kafka's own unit tests, asked of the reference implementation: one test per row.
 
-Each table has an adapter `kafka_table_<name>.py` beside this file: `run(row, table)` puts a row to refimpl's own interfaces and
-asserts what Kafka answers; `DISAGREES` names the rows that are answered otherwise, each with its reason.
+Each table has an adapter `kafka_table_<name>.py` beside this file: `run(row, table)` puts a row to refimpl's own
+interfaces and asserts what Kafka answers; `DISAGREES` names the rows that are answered otherwise, each with its reason.
 `pytest tests/test_kafka_tables.py --kafka-tables DIR` asks the rows of other tables of the same schema.
 """
 
