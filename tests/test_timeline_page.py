@@ -323,3 +323,60 @@ def test_a_page_opens_where_it_was_drawn_around(profile: Path, tmp_path: Path) -
         assert main(["draw", str(POWERFAIL), "-o", str(page), "--around", around]) == 0
         assert said in text_of(opened(page, profile), "sentence")
     assert main(["draw", str(POWERFAIL), "-o", str(page), "--around", "G1a/3"]) == 2
+
+
+READER = """<script>
+const wait = () => new Promise((done) => setTimeout(done, 50));
+const note = (name, value) => { document.body.dataset[name] = value; };
+const inView = () => document.querySelectorAll("a.bar").length;
+const press = (key) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const chosenOne = () => document.querySelector("a.bar.chosen").dataset.op;
+(async () => {
+  while (document.documentElement.dataset.state !== "ready") await wait();
+  note("opened", inView());
+  document.querySelector("[data-do=in]").click();
+  note("closer", inView());
+  press("-");
+  note("again", inView());
+  document.querySelector("rect.cut").dispatchEvent(new MouseEvent("click", { bubbles: true }));
+  note("cuts", document.querySelectorAll("rect.cut").length);
+  press("0");
+  note("all", inView());
+  press("n");
+  await wait();
+  note("next", document.getElementById("sentence").textContent);
+  press(".");
+  await wait();
+  note("later", chosenOne());
+  press(",");
+  await wait();
+  note("earlier", chosenOne());
+  document.getElementById("search").q.value = "90";
+  document.getElementById("search").requestSubmit();
+  note("found", document.querySelectorAll("#results li").length);
+  document.querySelector("#results a[href='#op=234']").click();
+  await wait();
+  note("record", document.getElementById("record").textContent);
+})().catch((error) => note("broken", error));
+</script></body>"""
+
+
+@in_browser
+def test_buttons_keys_and_clicks_do_what_they_say(powerfail: Path, profile: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(powerfail.read_text().replace("</body>", READER))
+    dom = opened(page, profile)
+    body = re.search(r"<body([^>]*)>", dom)
+    assert body is not None
+    noted = {name: html.unescape(value) for name, value in re.findall(r'data-([a-z]+)="([^"]*)"', body[1])}
+    assert "broken" not in noted, noted
+    assert int(noted["closer"]) < int(noted["opened"]) <= int(noted["again"]) < int(noted["all"]) == 331
+    assert noted["cuts"] == "0"
+    instances = facts_of(powerfail.read_bytes())["anomalies"][0]["instances"]
+    assert instances[1]["sentence"] in noted["next"]
+    first = instances[1]["operations"][0]
+    history = read_history(POWERFAIL)
+    index, process = history.operations.index.tolist(), history.operations.process.tolist()
+    following = next(i for i, p in zip(index, process, strict=True) if i > first and p == process[index.index(first)])
+    assert (noted["later"], noted["earlier"]) == (str(following), str(first))
+    assert int(noted["found"]) > 3 and "txn of process 4" in noted["record"]

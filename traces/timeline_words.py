@@ -11,6 +11,7 @@ from hwmark.traces.timeline import Message, key_name, messages_of, shown
 GROUPS_MAX, LISTED_MAX = 3, 3
 FEW = 100_000
 OUTCOMES = {Outcome.OK: "ok", Outcome.FAIL: "failed", Outcome.INFO: "unknown"}
+CLOSINGS = {Closing.NONE: "", Closing.READ_COMMITTED: "closing ", Closing.READ_UNCOMMITTED: "closing raw "}
 NAMES = {Function.DEBUG: "debug", Function.OTHER: "other"}
 
 
@@ -18,7 +19,7 @@ def heading(history: History, row: int) -> str:
     """Which operation it is and how it ended: `#184 txn, failed`."""
     operations = history.operations
     function, outcome = Function(int(operations.function[row])), Outcome(int(operations.outcome[row]))
-    closing = "closing " if operations.closing[row] != Closing.NONE else ""
+    closing = CLOSINGS[Closing(int(operations.closing[row]))]
     return f"#{operations.index[row]} {closing}{NAMES.get(function, function.name.lower())}, {OUTCOMES[outcome]}"
 
 

@@ -57,7 +57,7 @@ function lanesOf(rows, kind) {
 
 function drawLanes(state, container) {
   const drawn = scene(state, Math.max(320, container.clientWidth || 1000));
-  const svg = element("svg", { height: drawn.height, role: "group", "aria-label": "Operations in view" });
+  const svg = element("svg", { viewBox: `0 0 ${drawn.width} ${drawn.height}`, height: drawn.height, role: "group", "aria-label": "Operations in view" });
   svg.append(...cuts(drawn), ...bands(drawn), ...ticks(drawn));
   if (drawn.isDense) svg.append(...busyLanes(drawn));
   const special = new Set([...(state.witness ? state.witness.tags.keys() : []), state.chosen]);

@@ -60,6 +60,7 @@ function markCurrent(container, witness) {
   if (!current) return;
   current.setAttribute("aria-current", "true");
   current.closest("details").open = true;
+  container.scrollTop = current.offsetTop - container.clientHeight / 3;
 }
 
 // The full record of an operation.

@@ -59,7 +59,13 @@ function tagged(rows, relations) {
   return tags;
 }
 
-function relationTexts(witness) {
-  return witness.relations.filter(({ source, target }) => witness.tags.has(source) && witness.tags.has(target))
-    .map(({ source, target, words }) => `${witness.tags.get(source)} ${words.replace("{target}", witness.tags.get(target))}`);
+// Relations in words; those that differ in the target alone share a line.
+function relationTexts({ relations, tags }) {
+  const lines = new Map();
+  for (const { source, target, words } of relations) {
+    if (!tags.has(source) || !tags.has(target)) continue;
+    const line = `${tags.get(source)} ${words}`;
+    lines.set(line, [...(lines.get(line) ?? []), tags.get(target)]);
+  }
+  return [...lines].map(([line, targets]) => line.replace("{target}", new Intl.ListFormat("en").format(targets)));
 }

@@ -4,7 +4,7 @@ const OUTCOME_WORDS = { ok: "ok", fail: "failed", info: "unknown" };
 const LISTED_MAX = 3;
 
 function heading(row) {
-  const closing = columns.closing[row] ? "closing " : "";
+  const closing = ["", "closing ", "closing raw "][columns.closing[row]];
   return `#${columns.index[row]} ${closing}${functionOf(row)}, ${OUTCOME_WORDS[outcomeOf(row)]}`;
 }
 
