@@ -54,15 +54,16 @@ def dependency_cycles(edges: Edges, group: Rows, effort: Effort) -> dict[int, Cy
 def _mutual(edges: Edges, group: Rows) -> dict[int, Cycle]:
     """The earliest pair of each group of which each operation depends on the other."""
     there, back = (_pairs(a, b, len(group)) for a, b in ((edges.source, edges.target), (edges.target, edges.source)))
-    first, second = np.divmod(np.intersect1d(there, back), len(group))
+    both = np.sort(np.concatenate([there, back]))
+    first, second = np.divmod(both[1:][both[1:] == both[:-1]], len(group))
     _, earliest = np.unique(group[first], return_index=True)
     return {int(group[first[i]]): Cycle([int(first[i]), int(second[i])]) for i in earliest}
 
 
 def _pairs(source: NDArray[Any], target: NDArray[Any], operations: int) -> Rows:
-    """Edges as single numbers."""
-    pairs: Rows = source.astype(np.int64) * operations + target
-    return pairs
+    """Distinct edges as single numbers, in order. (Sorted: hashing, as np.unique does it, is slow on such numbers.)"""
+    pairs: Rows = np.sort(source.astype(np.int64) * operations + target)
+    return pairs[changes(pairs)]
 
 
 def _by_group(edges: Edges, group: Rows) -> dict[int, Graph]:
@@ -162,7 +163,7 @@ class Graph:
 
     def __init__(self, edges: Edges) -> None:
         self.rows, source, target = numbered(edges)
-        self.target, self.source = np.divmod(np.unique(_pairs(target, source, len(self.rows))), len(self.rows))
+        self.target, self.source = np.divmod(_pairs(target, source, len(self.rows)), len(self.rows))
         self.kernel, columns = kernel_for(
             _search_back,
             len(self.source),
