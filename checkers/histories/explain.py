@@ -77,7 +77,8 @@ class Puzzle:
         return z3.Bool(f"fact{number}", self.context)
 
     def _all(self, literals: Iterable[z3.BoolRef]) -> z3.BoolRef:
-        return z3.And(z3.BoolVal(True, self.context), *literals)
+        several = list(literals)
+        return several[0] if len(several) == 1 else z3.And(z3.BoolVal(True, self.context), *several)
 
     def contradiction(self, *also: z3.BoolRef, among: set[int] | None = None) -> Contradiction | None:
         """The least operations, of all or among some, that cannot be explained together, given also some outcome.

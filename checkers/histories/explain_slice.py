@@ -20,7 +20,7 @@ from hwmark.traces.history import Outcome
 from numpy.typing import NDArray
 
 NEIGHBOURS = 2
-READERS_MAX = 4
+READERS_MAX = 2
 MESSAGES_MAX = 48
 
 
