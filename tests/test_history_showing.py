@@ -6,82 +6,24 @@ import gzip
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
-import orjson
 import pytest
-from hwmark.checkers.histories import HistoryReport, check
-from hwmark.checkers.histories.kinds import KINDS, Anomaly
-from hwmark.traces.history_records import parse_lines
 
 RECORDED = Path(__file__).parents[1] / "traces" / "recorded"
 DATA = Path(__file__).parent / "data" / "histories"
 
-Record = dict[str, Any]
 
-# What one instance of each type is about. Left out: types that are about everything that was recorded (unseen) ...
-ABOUT = {
-    "missing-from-final-read": ("key", "value"),
-    "lost-write": ("key", "value"),
-    "inconsistent-offsets": ("key", "offset"),
-    "duplicate": ("key", "value"),
-    "G1a": ("key", "value", "reader"),
-    "no-writer-of-value": ("key", "value"),
-}
-# ... Some of the others are shown in part by what is absent, and less of a recording lacks more; and a lost write names
-# the reader that got furthest, for whom another, named for another reason, may stand.
-SOME_CAN_BE_SPARED = {"missing-from-final-read", "no-writer-of-value", "lost-write"}
-
-
-def judge(records: list[Record]) -> HistoryReport:
-    return check(parse_lines([orjson.dumps(record) + b"\n" for record in records], "history"))
-
-
-def records_of(records: list[Record], operations: list[int]) -> list[Record]:
-    """The completions with these indices and their invocations."""
-    kept: list[Record] = []
-    opened: dict[Any, Record] = {}
-    for record in records:
-        if record["type"] == "invoke":
-            opened[record["process"]] = record
-        elif isinstance(record["process"], int):
-            invocation = opened.pop(record["process"])
-            kept += [invocation, record] if record["index"] in operations else []
-    return sorted(kept + [r for r in opened.values() if r["index"] in operations], key=lambda r: r["index"])
-
-
-def shows(records: list[Record], operations: list[int], name: str, instance: Anomaly) -> bool:
-    """Whether these operations alone have the anomaly."""
-    kept = records_of(records, operations)
-    if not kept:
-        return False
-    return any(all(a[f] == instance[f] for f in ABOUT[name]) for a in judge(kept).anomalies.get(name, []))
-
-
-def assert_shown(records: list[Record]) -> Counter[str]:
-    """Every instance is shown by its operations, and by no fewer; how many there were of each type."""
-    seen: Counter[str] = Counter()
-    for name, instances in judge(records).anomalies.items():
-        for instance in instances if name in ABOUT else []:
-            operations = KINDS[name].operations(instance)
-            assert shows(records, operations, name, instance), (name, instance)
-            for spared in operations if name not in SOME_CAN_BE_SPARED else []:
-                rest = [operation for operation in operations if operation != spared]
-                assert not shows(records, rest, name, instance), (name, instance, spared)
-            seen[name] += 1
-    return seen
-
-
-def test_random_histories() -> None:
+def test_random_histories(shown: ModuleType) -> None:
     seen: Counter[str] = Counter()
     with gzip.open(DATA / "random-500.jsonl.gz", "rt") as lines:
         for case in map(json.loads, lines):
             if case["unique-writes"]:
-                seen += assert_shown(case["history"])
+                seen += shown.assert_shown(case["history"])
     assert seen.keys() >= {"lost-write", "inconsistent-offsets", "duplicate", "G1a"} and min(seen.values()) > 10
 
 
 @pytest.mark.parametrize("name", ["lossy-k4-powerfail-acksall", "lossy-k3-laststand-acksall"])
-def test_recordings(name: str) -> None:
+def test_recordings(name: str, shown: ModuleType) -> None:
     records = [json.loads(line) for line in (RECORDED / f"{name}.jsonl").read_text().splitlines()]
-    assert assert_shown(records)["missing-from-final-read"] > 80
+    assert shown.assert_shown(records)["missing-from-final-read"] > 80

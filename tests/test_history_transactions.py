@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from pathlib import Path
 from random import Random
+from types import ModuleType
 from typing import Any
 
 import orjson
@@ -254,7 +255,7 @@ def columns(records: list[Record]) -> dict[str, set[tuple[Any, ...]]]:
         return {tuple(tuple(f) if isinstance(f, list) else f for f in fact) for fact in facts}
 
     return {
-        "processed-twice": words("processed-twice", *place, "operations"),
+        "processed-twice": words("processed-twice", *place, "processed_by"),
         "processed-never": words("processed-never", *place),
         "group-offset-back": words("group-offset-back", "group", "key", "writer", "previous"),
     }
@@ -345,6 +346,21 @@ def overlapping(records: list[Record], swaps: int, random: Random) -> list[Recor
 def test_columns_agree_with_the_plain_twin(seed: int, damage: str, swaps: int) -> None:
     records = overlapping(Simulation(seed, damage).run(), swaps, Random(seed))
     assert columns(records) == plain(records)
+
+
+def test_few_operations_show_what_a_group_did(shown: ModuleType) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(120):
+        records = Simulation(seed, ["rewinds", "skips", "wanders"][seed % 3]).run()
+        seen += shown.assert_shown(records, GROUP_TYPES)
+    assert seen.keys() == set(GROUP_TYPES) and min(seen.values()) > 10
+
+
+def test_few_operations_show_a_torn_and_a_visible_transaction(shown: ModuleType) -> None:
+    torn = two_sends("info", answer=HALF, keys=[0, 1])
+    torn.run(3, "info", "txn", ["send", 0, 9], abort=True)
+    torn.run(4, "ok", "poll", ["poll", {"0": [[7, 9]]}])
+    assert shown.assert_shown(torn.records, ("torn-transaction", "aborted-visible")).total() == 2
 
 
 def test_damage_is_called_by_its_names() -> None:

@@ -22,6 +22,7 @@ Offsets reset by hand are not part of a recording, and are taken for what they l
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,7 +30,7 @@ from typing import Any
 import numpy as np
 from hwmark.checkers.histories.evidence import NOWHERE, Evidence, Mask, Places, Rows, changes
 from hwmark.checkers.histories.kinds import GROUP_OFFSET_BACK, PROCESSED_NEVER, PROCESSED_TWICE, Anomaly
-from hwmark.checkers.histories.showing import first_readers
+from hwmark.checkers.histories.showing import Showing
 from hwmark.traces.history import NO_OFFSET, Closing, Function, Outcome
 from numpy.typing import NDArray
 
@@ -145,9 +146,14 @@ class Groups:
         return found
 
     @cached_property
-    def readers(self) -> Rows:
-        """For each message the first acknowledged operation that read it."""
-        return first_readers(self.evidence)
+    def showing(self) -> Showing:
+        """Who shows that an operation committed, and that a message was read."""
+        return Showing(self.evidence, np.zeros(len(self.evidence), dtype=bool))
+
+    def indices(self, *operations: int, committed: Iterable[int] = ()) -> list[int]:
+        """The indices of operations, with what shows that some of them committed."""
+        rows = {*operations, *(row for one in committed for row in self.showing.of_commit(int(one)))}
+        return sorted(int(self.history.operations.index[row]) for row in rows)
 
     def may_have_processed(self, group: int, message: Rows) -> Mask:
         """Which messages some transaction of a group polled and may have committed."""
@@ -214,7 +220,10 @@ def _so_far(best: np.ufunc, none: int, offset: Rows, operation: Rows, count: Row
 
 
 def _processed_twice(groups: Groups) -> list[Anomaly]:
-    """Records that several committed transactions of a group processed: {group, key, value, offset, operations}."""
+    """Records that several committed transactions of a group processed.
+
+    One entry each: {group, key, value, offset, processed_by, operations}; `operations` show the first two.
+    """
     history, (rows, by) = groups.history, groups.polled
     offset = history.micro.offset[rows]
     done = groups.is_certain[by] & (offset != NO_OFFSET) & (offset < groups.offset[by])
@@ -231,7 +240,8 @@ def _processed_twice(groups: Groups) -> list[Anomaly]:
             "key": groups.evidence.key_of(message[order[start]]),
             "value": groups.evidence.value_of(message[order[start]]),
             "offset": int(offset[order[start]]),
-            "operations": history.operations.index[operation[order[start:end]]].tolist(),
+            "processed_by": history.operations.index[operation[order[start:end]]].tolist(),
+            "operations": groups.indices(committed=operation[order[start : start + 2]]),
         }
         for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True)
     ]
@@ -284,23 +294,23 @@ def _never(groups: Groups, commits: Commits, offset: int, message: int, by: int)
     history = groups.history
     index = history.operations.index
     has_previous = commits.least[by] <= offset
-    writer, reader = int(index[commits.operation[by]]), int(index[groups.readers[message]])
-    previous = [int(index[commits.least_by[by]])] if has_previous else []
+    writer, reader = int(commits.operation[by]), groups.showing.first_reader(message)
+    others = [reader, *([int(commits.least_by[by])] if has_previous else [])]
     return {
         "group": history.groups[commits.group],
         "key": groups.evidence.key_of(message),
         "value": groups.evidence.value_of(message),
         "offset": offset,
-        "writer": writer,
+        "writer": int(index[writer]),
         "committed": int(commits.offset[by]),
         "previous": int(commits.least[by]) if has_previous else None,
-        "reader": reader,
-        "operations": [*previous, writer, reader],
+        "reader": int(index[reader]),
+        "operations": groups.indices(*others, committed=[writer]),
     }
 
 
 def _offsets_back(groups: Groups, commits: Commits) -> list[Anomaly]:
-    """Commits below an offset acknowledged before: {group, key, writer, committed, before, previous}."""
+    """Commits below an offset acknowledged before: {group, key, writer, committed, before, previous, operations}."""
     index = groups.history.operations.index
     return [
         {
@@ -310,6 +320,7 @@ def _offsets_back(groups: Groups, commits: Commits) -> list[Anomaly]:
             "committed": int(commits.offset[at]),
             "before": int(index[commits.greatest_by[at]]),
             "previous": int(commits.greatest[at]),
+            "operations": groups.indices(int(commits.greatest_by[at]), committed=[commits.operation[at]]),
         }
         for at in np.flatnonzero(commits.greatest > commits.offset)
     ]

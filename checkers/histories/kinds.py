@@ -198,8 +198,8 @@ KINDS: dict[str, Kind] = {
     ),
     PROCESSED_TWICE: Kind(
         "two committed transactions of a group processed the same record",
-        "group {group} processed value {value} of key {key} (offset {offset}) in transaction {operations[0]} and again "
-        "in transaction {operations[1]}, and both committed",
+        "group {group} processed value {value} of key {key} (offset {offset}) in transaction {processed_by[0]} and "
+        "again in transaction {processed_by[1]}, and both committed",
         ("operations",),
     ),
     PROCESSED_NEVER: Kind(
@@ -212,7 +212,7 @@ KINDS: dict[str, Kind] = {
         "a group's committed offset went back, after a later one had been acknowledged",
         "operation {writer} committed offset {committed} of key {key} for group {group}, after operation {before} had "
         "committed {previous}",
-        ("before", "writer"),
+        ("operations",),
     ),
 }
 

@@ -60,10 +60,17 @@ class Showing:
         sent = self.evidence.message[low:high][self.evidence.is_send[low:high]]
         return [int(reader) for reader in self._first_reader[sent] if reader != NOWHERE]
 
+    def first_reader(self, message: int) -> int:
+        """The first acknowledged operation that read a message, NOWHERE if none did."""
+        return int(self._first_reader[message])
+
     @cached_property
     def _first_reader(self) -> Rows:
-        """The first acknowledged operation that read each message."""
-        return first_readers(self.evidence)
+        """For each message the first acknowledged operation that read it, NOWHERE if none did."""
+        rows = np.flatnonzero(self.evidence.is_ok_read)[::-1]
+        reader = np.full(len(self.evidence), NOWHERE, dtype=np.int64)
+        reader[self.evidence.message[rows]] = self.evidence.history.micro.operation[rows]
+        return reader
 
     @cached_property
     def _rows_of_place(self) -> dict[Place, list[int]]:
@@ -76,14 +83,6 @@ class Showing:
         for message, offset, row in zip(*columns, strict=True):
             found[message, offset].append(row)
         return found
-
-
-def first_readers(evidence: Evidence) -> Rows:
-    """For each message the first acknowledged operation that read it, NOWHERE if none did."""
-    rows = np.flatnonzero(evidence.is_ok_read)[::-1]
-    reader = np.full(len(evidence), NOWHERE, dtype=np.int64)
-    reader[evidence.message[rows]] = evidence.history.micro.operation[rows]
-    return reader
 
 
 class ClosingPolls:
