@@ -4,12 +4,21 @@
 
 const CUT_SHARE = 0.05; // of what is in view around a witness, for each cut
 
-function baseOfRow(row, kind) {
-  if (kind === "time") {
-    const start = Number(columns.invokedAt[row]);
-    return [start, isOpen(row) ? start : Number(columns.completedAt[row])];
+const bases = new Map();
+
+// Where each row starts and ends on a base; one that never completed has no extent.
+function basesOf(kind) {
+  if (!bases.has(kind)) {
+    const [from, to] = kind === "time" ? [columns.invokedAt, columns.completedAt] : [columns.invoked, columns.completed];
+    const start = Float64Array.from(from, Number);
+    bases.set(kind, { start, end: Float64Array.from(to, (end, row) => (isOpen(row) ? start[row] : Number(end))) });
   }
-  return [columns.invoked[row], isOpen(row) ? columns.invoked[row] : columns.completed[row]];
+  return bases.get(kind);
+}
+
+function baseOfRow(row, kind) {
+  const { start, end } = basesOf(kind);
+  return [start[row], end[row]];
 }
 
 function baseOfTime(time, kind) { return kind === "time" ? time : firstAfter(timeAt, time) - 0.5; }

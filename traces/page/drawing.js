@@ -27,11 +27,9 @@ function scene(state, width) {
 
 // Rows that touch the view and do not vanish in a cut; a bar is at least `least` units wide.
 function rowsInView(axis, left, right, least) {
-  const from = baseOf(axis, left), to = baseOf(axis, right), rows = [];
-  for (let row = 0; row < rowCount(); row++) {
-    const [start, end] = baseOfRow(row, axis.kind);
-    if (start <= to && end + least >= from && !axis.cuts.some((cut) => cut.from < start && end < cut.to)) rows.push(row);
-  }
+  const from = baseOf(axis, left), to = baseOf(axis, right), { start, end } = basesOf(axis.kind), rows = [];
+  const isCut = (row) => axis.cuts.some((cut) => cut.from < start[row] && end[row] < cut.to);
+  for (let row = 0; row < start.length; row++) if (start[row] <= to && end[row] + least >= from && !isCut(row)) rows.push(row);
   return rows;
 }
 
@@ -185,12 +183,8 @@ function cuts(drawn) {
 }
 
 function leftOut(cut, kind) {
-  let number = 0;
-  for (let row = 0; row < rowCount(); row++) {
-    const [start, end] = baseOfRow(row, kind);
-    if (cut.from < start && end < cut.to) number++;
-  }
-  return number;
+  const { start, end } = basesOf(kind);
+  return start.reduce((number, from, row) => number + (cut.from < from && end[row] < cut.to), 0);
 }
 
 function ticks(drawn) {

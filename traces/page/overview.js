@@ -9,11 +9,25 @@ function drawOverview(state, svg) {
   const [from, to] = state.view.map((unit) => x(baseOf(state.axis, unit)));
   const left = Math.max(1, from), right = Math.min(width - 1, Math.max(to, from + 4));
   svg.replaceChildren(
-    element("path", { class: "busy", d: histogram(kind, x) }),
-    element("path", { class: "fault", d: marks(FACTS.faults.filter(([, , isNote]) => !isNote).map(([time]) => x(baseOfTime(time, kind))), 0, 8) }),
-    element("path", { class: "wrong", d: marks(wrongRows().map((row) => x(baseOfRow(row, kind)[1])), STRIP - 10, 10) }),
+    ...recordingOn(kind, width, x),
     element("rect", { class: "window", x: left, y: 1, width: Math.max(3, right - left), height: STRIP - 2 }),
   );
+}
+
+const strip = { key: "", parts: [] };
+
+// What does not change while the reader moves about.
+function recordingOn(kind, width, x) {
+  if (strip.key !== `${kind} ${width}`) {
+    const faults = FACTS.faults.filter(([, , isNote]) => !isNote).map(([time]) => x(baseOfTime(time, kind)));
+    strip.key = `${kind} ${width}`;
+    strip.parts = [
+      element("path", { class: "busy", d: histogram(kind, x) }),
+      element("path", { class: "fault", d: marks(faults, 0, 8) }),
+      element("path", { class: "wrong", d: marks(wrongRows().map((row) => x(baseOfRow(row, kind)[1])), STRIP - 10, 10) }),
+    ];
+  }
+  return strip.parts;
 }
 
 function histogram(kind, x) {
