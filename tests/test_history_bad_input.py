@@ -115,6 +115,7 @@ BAD = {
     "poll answers a list": (polled([[0, 1]]), 4, "expected an object of key"),
     "poll of a key answers a number": (polled({"0": 5}), 4, "expected [[offset, value], ...]"),
     "polled message is a number": (polled({"0": [5]}), 4, "expected a pair [offset, value]"),
+    "polled messages of one and of three": (polled({"0": [[0], [1, 2, 3]]}), 4, "expected a pair [offset, value]"),
     "unknown final": (lines(invoke(), ok(final="maybe")), 2, 'final is "maybe"; expected "read_committed"'),
     "abort is text": (lines(invoke(abort="yes")), 1, "expected true or false"),
     "faults only": (lines({"process": "nemesis", "type": "info", "f": "kill", "time": 0}), 1, "no operation of any"),

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hwmark.traces.errors import BadInputError
 from hwmark.traces.history import History, Outcome
+from hwmark.traces.history_blocks import take_lines
 from hwmark.traces.history_files import read_stream
-from hwmark.traces.history_records import parse_lines
+from hwmark.traces.history_records import Parser, parse_lines
 
 UNREADABLE = "{oops}"
 
@@ -32,7 +33,18 @@ def read(*records: dict[str, Any] | str) -> History:
     history = read_stream(io.BytesIO(content), "history", lenient=True)
     plain = parse_lines(content.splitlines(keepends=True), "history", lenient=True)
     assert kept(history) == kept(plain) and history.dropped == plain.dropped
+    for size in (1, 2, 3):
+        blocks = in_blocks(content.splitlines(keepends=True), size)
+        assert kept(blocks) == kept(plain) and blocks.dropped == plain.dropped
     return history
+
+
+def in_blocks(content: list[bytes], size: int) -> History:
+    parser = Parser("history", lenient=True)
+    for start in range(0, len(content), size):
+        block = content[start : start + size]
+        take_lines(parser, block, range(start + 1, start + 1 + len(block)))
+    return parser.history(len(content))
 
 
 def kept(history: History) -> list[tuple[int, Outcome, list[int]]]:
