@@ -369,3 +369,25 @@ SIZES = [pytest.param(1_000, 10_000, id="10,000"), pytest.param(10_000, 100_000,
 def test_effort_grows_linearly(few: int, many: int, broken_until: float | None) -> None:
     for less, more in zip(effort_on(few, broken_until), effort_on(many, broken_until), strict=True):
         assert 0 < more < 13 * less
+
+
+def test_only_the_last_sender_of_a_message_wrote_it() -> None:
+    """Operation 0 sends 1 too, but a later one did it last: 1 lies right behind 0 for that one alone."""
+    values: list[tuple[list[Any], list[Any]]] = [
+        ([["send", 0, 1], ["send", 1, 7]], [["send", 0, 1], ["send", 1, [0, 7]]]),
+        ([["send", 0, 0], ["poll"]], [["send", 0, [0, 0]], ["poll", {"1": [[0, 7]]}]]),
+        ([["send", 0, 1]], [["send", 0, [1, 1]]]),
+    ]
+    begun = [{"process": i, "f": "txn", "type": "invoke", "value": v} for i, (v, _) in enumerate(values)]
+    ended = [{"process": i, "f": "txn", "type": "ok", "value": v} for i, (_, v) in enumerate(values)]
+    assert assert_agree([r | {"index": i, "time": i} for i, r in enumerate([*begun, *ended])], ww_deps=True) == {}
+
+
+def test_a_longer_cycle_found_later_does_not_replace_a_shorter_one() -> None:
+    """Four operations in a circle through the first, and five through later ones, joined by the second."""
+    edges = [(0, 1), (1, 2), (2, 3), (3, 0), (1, 4), (4, 5), (5, 6), (6, 7), (7, 1)]
+    begun = [{"process": i, "f": "txn", "type": "invoke", "value": [["send", i, i], ["poll"]]} for i in range(8)]
+    polls = [{str(a): [[0, a]] for a, b in edges if b == i} for i in range(8)]
+    ended = [r | {"type": "ok", "value": [["send", i, [0, i]], ["poll", polls[i]]]} for i, r in enumerate(begun)]
+    anomalies = assert_agree([r | {"index": i, "time": i} for i, r in enumerate([*begun, *ended])], ww_deps=False)
+    assert anomalies["G1c"][0]["cycle"] == [8, 9, 10, 11, 8]
