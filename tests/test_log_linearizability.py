@@ -57,6 +57,8 @@ def judge(*lines: Line, mode: Mode = Mode.LINEARIZABLE, **header: Any) -> Judgem
     judgement = check_operations(history, mode)
     if not isinstance(judgement.verdict, Unknown):
         assert is_explained(history, mode) == isinstance(judgement.verdict, Holds)
+    if judgement.order is not None:
+        assert why_illegal(history, mode, judgement.order) is None
     return judgement
 
 
@@ -300,6 +302,19 @@ def test_forced_appends_and_gaps_are_matched_together() -> None:
     ]
     judgement = judge(*lines)
     assert isinstance(judgement.verdict, Holds) and judgement.order == (0, 2, 1, 3)
+
+
+def test_of_a_producers_unseen_appends_the_first_comes_first() -> None:
+    """A forced append takes a gap from the first of two others, which then has to take it from the second."""
+    lines = [
+        append("a", None, 0, None, producer=1, epoch=0, sequence=0),
+        append("b", None, 0, None, producer=1, epoch=0, sequence=1),
+        append("c", 2, 0, 9, producer=1, epoch=1, sequence=0),
+        append("x", None, 0, None, producer=2, epoch=0, sequence=0),
+        append("y", 3, 0, 9, producer=2, epoch=0, sequence=1),
+    ]
+    judgement = judge(*lines)
+    assert judgement.order is not None and sorted(judgement.order) == [0, 2, 3, 4]
 
 
 def test_clock_uncertainty_forgives_as_much() -> None:

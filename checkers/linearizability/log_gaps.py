@@ -110,14 +110,18 @@ def _combine(of_gap: list[int], of_forced: dict[int, int], candidates: Sequence[
 def _order_runs(of_gap: list[int], candidates: Sequence[Candidate]) -> None:
     """Let the candidates of each run stand in the order of epoch and sequence number, the first of each epoch first."""
     places: dict[tuple[int, int], list[int]] = defaultdict(list)
+    members: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for i in sorted(range(len(candidates)), key=lambda i: candidates[i].rank):
+        run = candidates[i].run
+        if run is not None:
+            members[run].append(i)
     for position, i in enumerate(of_gap):
         run = candidates[i].run if i != COPY else None
         if run is not None:
             places[run].append(position)
     for run, positions in places.items():
         used = Counter(candidates[of_gap[position]].rank[0] for position in positions)
-        members = sorted((i for i, c in enumerate(candidates) if c.run == run), key=lambda i: candidates[i].rank)
-        by_epoch = groupby(members, key=lambda i: candidates[i].rank[0])
+        by_epoch = groupby(members[run], key=lambda i: candidates[i].rank[0])
         first_ones = [i for epoch, of_epoch in by_epoch for i in islice(of_epoch, used[epoch])]
         for position, i in zip(positions, first_ones, strict=True):
             of_gap[position] = i
