@@ -123,11 +123,30 @@ def test_unknown_anomaly_to_allow_is_refused(capsys: pytest.CaptureFixture[str])
     assert out == "" and err.count("\n") == 1 and "'lost-writes'" in err and "lost-write," in err
 
 
-def test_options_of_anomalies_not_looked_for_yet_change_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    plain = answer(capsys, LOSSY)[1]
-    for options in (["--via", "subscribe"], ["--ww-deps"], ["--via", "assign"]):
-        status, report, _ = answer(capsys, LOSSY, *options)
-        assert status == 1 and report | {"seconds": 0} == plain | {"seconds": 0}
+def test_options_excuse_what_they_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    power = str(RECORDED / "lossy-k4-powerfail-acksall.jsonl")
+    plain = answer(capsys, power)[1]
+    excused = {"poll-skip"}
+    assert excused <= set(plain["bad_error_types"])
+    subscribed = answer(capsys, power, "--via", "subscribe")[1]
+    assert set(plain["bad_error_types"]) - set(subscribed["bad_error_types"]) == excused
+    assert subscribed["error_types"] == plain["error_types"]
+    assert answer(capsys, power, "--via", "assign")[1] | {"seconds": 0} == plain | {"seconds": 0}
+
+
+def test_write_dependencies_make_cycles_and_excuse_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Two transactions, each of which wrote behind the other."""
+    file = tmp_path / "cycle.jsonl"
+    invoked = [[["send", 0, 1], ["send", 1, 2]], [["send", 0, 3], ["send", 1, 4]]]
+    completed = [[["send", 0, [0, 1]], ["send", 1, [1, 2]]], [["send", 0, [1, 3]], ["send", 1, [0, 4]]]]
+    read = [["poll", {"0": [[0, 1], [1, 3]], "1": [[0, 4], [1, 2]]}]]
+    steps = [(0, "invoke", invoked[0]), (1, "invoke", invoked[1]), (0, "ok", completed[0]), (1, "ok", completed[1])]
+    steps += [(2, "invoke", [["poll"]]), (2, "ok", read)]
+    records = [{"process": p, "type": t, "f": "txn", "value": v, "time": i} for i, (p, t, v) in enumerate(steps)]
+    file.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in records))
+    assert answer(capsys, str(file))[1]["error_types"] == []
+    status, report, _ = answer(capsys, str(file), "--ww-deps")
+    assert status == 0 and "G0" in report["error_types"] and report["bad_error_types"] == []
 
 
 def test_text_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
