@@ -20,7 +20,7 @@ from hwmark.checkers.linearizability.search import Engine, check_operations
 from hwmark.checkers.verdict import Holds, Violated
 from hwmark.traces.operations import OperationHistory
 
-QUICK, DEEP = 150, 100_000
+QUICK, DEEP = 300, 100_000
 BOTH_LEAST = 4
 OPERATIONS_MAX = 6
 UNKNOWN_SHARE = 0.2

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
-from hwmark.checkers.linearizability import search_compiled
+from hwmark.checkers.linearizability import search_compiled, search_loop
 from hwmark.checkers.linearizability.encode import STATE_BITS, encode
 from hwmark.checkers.linearizability.judgement import Counterexample
 from hwmark.checkers.linearizability.models import MODELS, Model, Operation
@@ -124,6 +125,23 @@ TRAPS: dict[str, tuple[bool, str, list[Row]]] = {
         "mutex",
         [("acquire", None, "ok", 0, 1), ("release", None, None, 0, None), ("acquire", None, "ok", 2, 3)],
     ),
+    "an unknown transaction is overwritten in part": (
+        True,
+        "multi-register",
+        [("txn", [["write", "x", 1], ["write", "y", 1]], None, 0, None),
+         ("txn", [["write", "x", 2]], [["write", "x", 2]], 0, 5),
+         ("txn", [["read", "x", None], ["read", "y", None]], [["read", "x", 2], ["read", "y", 1]], 6, 7)],
+    ),
+    "an unknown element is added before another": (
+        True,
+        "set",
+        [("add", 1, None, 0, None), ("add", 2, "ok", 0, 5), ("read", None, [1, 2], 6, 7)],
+    ),
+    "two unknown elements are read at once": (
+        True,
+        "set",
+        [("add", 2, None, 0, None), ("add", 1, None, 0, None), ("read", None, [1, 2], 6, 7)],
+    ),
     "nothing happened": (True, "register", []),
 }  # fmt: skip
 
@@ -142,6 +160,14 @@ def test_more_than_64_operations_open_at_once_in_a_mutex(winners: int) -> None:
     assert is_linearizable(history_of("mutex", rows), "compiled") is (winners == 1)
     if winners == 1:
         assert is_linearizable(history_of("mutex", rows), "plain")
+
+
+def test_a_configuration_is_as_small_as_what_is_open_at_a_time() -> None:
+    rows: list[Row] = [("write", i % 5, "ok", 10 * i, 10 * i + 25) for i in range(1000)]
+    encoding = encode(parts_of(history_of("register", rows), MODELS["register"]())[0])
+    assert encoding is not None
+    links = np.empty((2, len(rows) + 1), np.int64)
+    assert search_loop.prepare(encoding.operations, encoding.returns, encoding.groups, links) == 3
 
 
 @pytest.mark.parametrize("last", ["right", "wrong"])

@@ -284,8 +284,11 @@ def go_back(a: Any) -> None:
 
 
 @njit(cache=True)
-def is_in_vain(operations: Any, unused: int, i: int) -> Any:
-    """Whether operation i, right after the one numbered `unused` (from 1, 0 for none), would leave that without use."""
+def is_in_vain(operations: Any, must: int, unused: int, i: int) -> Any:
+    """Whether operation i, right after the one numbered `unused` (from 1, 0 for none), would leave that without use.
+
+    Of two that may never happen and have nothing to do with each other, the one that stands first comes first.
+    """
     if unused == 0:
         return False
     first, second = operations[unused - 1], operations[i]
@@ -293,7 +296,7 @@ def is_in_vain(operations: Any, unused: int, i: int) -> Any:
         return False
     overwrites = first[CHANGES] & ~second[CHANGES] == 0
     is_apart = second[CHANGES] & (first[USES] | first[CHANGES]) == 0
-    return overwrites or is_apart
+    return overwrites or (is_apart and (i < must or i < unused - 1))
 
 
 @njit(cache=True, inline="always")
@@ -306,7 +309,7 @@ def choose(a: Any) -> bool:
         i = candidate
         candidate = a.links[0, i] if a.operations[i, AFTER] <= passed else must
         may_happen = a.operations[i, AFTER] <= passed and not a.operations[i, IS_READ]
-        if may_happen and not is_in_vain(a.operations, a.registers[UNUSED], i):
+        if may_happen and not is_in_vain(a.operations, must, a.registers[UNUSED], i):
             next_state = step(a, a.operations[i], state)
             if next_state != IMPOSSIBLE:
                 chosen = i
@@ -314,8 +317,9 @@ def choose(a: Any) -> bool:
         group = candidate - must
         candidate += 1
         i = a.groups[group, GROUP_START] + a.used[group]
-        has_time = passed == NOT_BEGUN if a.groups[group, GROUP_IS_BEFORE] else a.operations[i, AFTER] <= passed
-        if i < a.groups[group, GROUP_END] and has_time and not is_in_vain(a.operations, a.registers[UNUSED], i):
+        if i == a.groups[group, GROUP_END] or is_in_vain(a.operations, must, a.registers[UNUSED], i):
+            continue
+        if passed == NOT_BEGUN if a.groups[group, GROUP_IS_BEFORE] else a.operations[i, AFTER] <= passed:
             next_state = step(a, a.operations[i], state)
             if next_state != IMPOSSIBLE and next_state != state:
                 chosen = i
