@@ -359,8 +359,20 @@ def small(*operations: tuple[int, str, list[Any]]) -> list[Record]:
             [1],
             "operation 1 read value 1 of key 0 at offset 0",
         ),
+        (
+            [(0, "ok", [["send", 0, [4, 1]], ["poll", {"0": [[4, 1]]}]])],
+            [1],
+            "operation 1 read value 1 of key 0 at offset 4, which it had itself sent and not yet committed",
+        ),
     ],
-    ids=["one offset, two messages", "sent later, lies earlier", "sent in another order", "read before", "never sent"],
+    ids=[
+        "one offset, two messages",
+        "sent later, lies earlier",
+        "sent in another order",
+        "read before",
+        "never sent",
+        "read its own",
+    ],
 )
 def test_least_contradictions(operations: list[Any], core: list[int], last: str) -> None:
     puzzle = puzzle_of(history_of(small(*operations)))

@@ -7,7 +7,8 @@ do together; a claim of nobody (a value was never sent) belongs to the recording
 - A sender that was acknowledged: the message is present, at the offset it was told. One that failed: it is not present.
   One of unknown outcome: all that it sent is present if it committed, else nothing; not if it meant to abort. It may
   take effect at any time after it was invoked, even after everybody has stopped looking.
-- A reader: the message is present, there. The closing read_uncommitted read says only where.
+- A reader: the message is present, there. The closing read_uncommitted read says only where. Nobody can have read what
+  the same operation sent, and had not committed yet.
 - A poll that returned two messages of a partition one right after the other: they lie in this order and nothing present
   lies between. The same of a process's next poll, unless its consumers subscribed or the partitions were assigned anew.
 - A sender that sent two messages to a partition: they lie in this order.
@@ -15,7 +16,8 @@ do together; a claim of nobody (a value was never sent) belongs to the recording
 - The closing read_committed read: what it lacks is not present, or lies behind all it returned because its sender had
   not been acknowledged by then.
 
-Not encoded: how far a reader should have got, and the offsets of consumer groups.
+Not encoded: how far a reader should have got, cycles of operations that depend on each other, and the offsets of
+consumer groups.
 """
 
 from __future__ import annotations
@@ -182,6 +184,9 @@ def _read(facts: Facts) -> Iterator[Fact]:
         words = f"{facts.name(operation)} {verb} {facts.told(message)}{_at(offset)}"
         if claims:
             yield Fact(frozenset({operation}), z3.And(*claims), words)
+        if not is_raw and facts.evidence.writer[message] == operation:
+            words += ", which it had itself sent and not yet committed"
+            yield Fact(frozenset({operation}), z3.BoolVal(False, log.context), words)
 
 
 def _polled_in_a_row(facts: Facts) -> Iterator[Fact]:
