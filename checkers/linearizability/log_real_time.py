@@ -22,7 +22,6 @@ class RealTime:
         for bounds in readers:
             if bounds.at_least is not None and len(bounds):
                 np.minimum.at(self.deadline, bounds.at_least, bounds.returned)
-        self.deadline[0] = NEVER
 
     def low(self, appends: Column) -> Column:
         """The least offset at which each append may stand: no deadline of a greater length is before its call."""
