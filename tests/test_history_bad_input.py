@@ -93,6 +93,8 @@ BAD = {
     "send of three": (lines(invoke(), ok([["send", 0, [0, 1, 2]]])), 2, "expected a pair [offset, value]"),
     "send without value": (lines(invoke([["send", 0]])), 1, 'expected ["send", key, value]'),
     "poll in a send": (lines(invoke([["poll"]])), 1, 'micro-operation ["poll"]'),
+    "poll in a completed send": (lines(invoke(), ok([["poll"]])), 2, 'micro-operation ["poll"]'),
+    "send in a completed poll": (SENT + lines(POLL, POLL | {"type": "ok", "value": [["send", 0, 1]]}), 4, '["poll"]'),
     "send in a poll": (lines(invoke(f="poll")), 1, 'expected ["poll"]'),
     "unknown micro-operation": (lines(invoke([["read", 0]], f="txn")), 1, 'micro-operation ["read",0]'),
     "value is no list": (lines(invoke({"a": 1})), 1, "expected a list of micro-operations"),
