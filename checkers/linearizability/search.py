@@ -22,7 +22,7 @@ from hwmark.traces.operations import OperationHistory
 Engine = Literal["auto", "plain", "compiled"]
 
 LIMIT = 10_000_000
-PLAIN_FIRST = 2_000
+PLAIN_FIRST = 1000
 NAME = "linearizability"
 
 
