@@ -54,6 +54,10 @@ def test_a_quiet_log_holds_with_an_order_of_rows() -> None:
     assert isinstance(judgement.verdict, Holds) and judgement.order == (0, 1, 2)
 
 
+def test_a_history_without_messages_has_no_logs() -> None:
+    assert check_history(history_of((2, "invoke", "poll", [["poll"]]), (2, "ok", "poll", [["poll", {}]]))) == {}
+
+
 def test_what_a_closing_read_lacks_is_lost() -> None:
     judgement = judge(*send(7, 0), *send(8, 1), *poll([[0, 7]], "read_committed"))
     assert isinstance(judgement.verdict, Violated) and judgement.verdict.name == "real-time"

@@ -37,6 +37,7 @@ from hwmark.checkers.linearizability.log_columns import (
 from hwmark.checkers.linearizability.log_rule import Mode, check_log
 from hwmark.checkers.verdict import Unknown, Violated
 from hwmark.traces.history import NO_OFFSET, NOT_COMPLETED, Closing, Function, History, Key, Operations, Outcome
+from numpy.typing import NDArray
 
 ACKS_OF_ALL = ("all", "-1", -1, None)
 ABOUT_MARKERS = "whether the log is linearizable depends on where its control records stand, which nobody recorded"
@@ -102,7 +103,7 @@ class _Evidence:
     sent: Column
     read: Column
     closing: dict[Closing, Column]
-    moved: Column
+    moved: NDArray[np.int32]
     acknowledges_all: bool
 
     @property
@@ -114,23 +115,32 @@ class _Evidence:
 
 def _evidence_of_keys(history: History, all_count: bool = False) -> Iterator[_Evidence]:
     """Split the messages by key."""
-    micro, operations = history.micro, history.operations
+    micro = history.micro
     all_count = all_count or history.configuration.get("acks") in ACKS_OF_ALL
-    order = np.argsort(micro.key, kind="stable")
-    bounds = np.searchsorted(micro.key[order], np.arange(len(history.keys) + 1))
-    closing = {c: _closing_rows(history, c) for c in (Closing.READ_COMMITTED, Closing.READ_UNCOMMITTED)}
-    assigned = history.assigned
-    for key, name in enumerate(history.keys):
-        rows = order[bounds[key] : bounds[key + 1]]
-        covers = {}
-        for level, polls in closing.items():
-            told = operations.closing[assigned.operation] == level
-            of_key = assigned.key[told] == key
-            covers[level] = polls if of_key.any() or not told.any() else polls[:0]
+    count = len(history.keys)
+    messages, moves = _split(micro.key, count), _split(history.rebalanced.key, count)
+    closing = {level: _closing_rows(history, level) for level in (Closing.READ_COMMITTED, Closing.READ_UNCOMMITTED)}
+    covered = {level: _covered_keys(history, level) for level in closing}
+    for key, (name, rows, moved) in enumerate(zip(history.keys, messages, moves, strict=True)):
+        covers = {level: polls if covered[level][key] else polls[:0] for level, polls in closing.items()}
         known = micro.is_send[rows] | (micro.offset[rows] != NO_OFFSET)
         sent, read = rows[micro.is_send[rows]], rows[~micro.is_send[rows] & known]
-        moved = history.rebalanced.operation[history.rebalanced.key == key]
-        yield _Evidence(history, key, name, sent, read, covers, moved, all_count)
+        yield _Evidence(history, key, name, sent, read, covers, history.rebalanced.operation[moved], all_count)
+
+
+def _split(keys: NDArray[np.int32], count: int) -> list[Column]:
+    """The rows of each key, in order."""
+    order = np.argsort(keys, kind="stable")
+    return np.split(order, np.searchsorted(keys[order], np.arange(1, count + 1)))[:count]
+
+
+def _covered_keys(history: History, level: Closing) -> Flags:
+    """Per key: whether a closing read is of it; of all where nobody said which partitions it was assigned."""
+    assigned = history.assigned
+    told = assigned.key[history.operations.closing[assigned.operation] == level]
+    covered = np.full(len(history.keys), not len(told))
+    covered[told] = True
+    return covered
 
 
 def _closing_rows(history: History, level: Closing) -> Column:
