@@ -27,11 +27,17 @@ class Numbering:
         if not len(number):
             self.of, self.group, self.number = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64)
             return
+        least, greatest = int(number.min()), int(number.max())
+        if (greatest - least + 1) * groups <= SPARSE * len(number) + SMALL:
+            # As in most recordings, there is room for the whole span in every group.
+            width = np.full(groups, greatest - least + 1)
+            self._mark(group, number, np.full(groups, least), width)
+            return
         low, high = _bounds(group, number, groups)
         # As floats: the widest spans overflow 64 bits, and only their magnitude matters.
         width = np.where(low <= high, high.astype(float) - low.astype(float) + 1, 0.0)
         if width.sum() <= SPARSE * len(number) + SMALL:
-            self._mark(group, number, low, width.astype(np.int64))
+            self._mark(group, number, np.where(width > 0, low, 0), width.astype(np.int64))
         else:
             self._sort(group, number)
 
@@ -41,14 +47,15 @@ class Numbering:
     def _mark(self, group: NDArray[Any], number: Rows, low: Rows, width: Rows) -> None:
         """Number the pairs by marking each in a table of all that there could be."""
         start = np.cumsum(width) - width
-        slot = number + (start - np.where(width > 0, low, 0))[group]
+        slot = number + (start - low)[group]
         marked = np.zeros(int(width.sum()), dtype=bool)
         marked[slot] = True
         rank = np.cumsum(marked, dtype=np.int32)
         rank -= 1
         self.of = rank[slot]
         present = np.flatnonzero(marked)
-        self.group = (np.searchsorted(start + width, present, side="right")).astype(np.int32)
+        sizes = np.diff(np.searchsorted(present, start + width), prepend=0)
+        self.group = np.repeat(np.arange(len(width), dtype=np.int32), sizes)
         self.number = present - start[self.group] + low[self.group]
 
     def _sort(self, group: NDArray[Any], number: Rows) -> None:
