@@ -23,6 +23,7 @@ from hwmark.checkers.histories.explain_facts import Facts
 from hwmark.checkers.histories.explain_slice import Surroundings, slice_around
 from hwmark.checkers.histories.kinds import KINDS, Anomaly
 from hwmark.checkers.histories.report import HistoryReport
+from hwmark.checkers.histories.showing import span
 from hwmark.traces.history import Function, History, Outcome
 
 STEPS_MAX = 2_000_000
@@ -260,7 +261,7 @@ def _unknown_operations(evidence: Evidence) -> list[int]:
 def _outcome(surroundings: Surroundings, told: _Told, operation: int, via: str) -> dict[str, Any]:
     """What became of an operation of unknown outcome."""
     evidence = surroundings.evidence
-    low, high = np.searchsorted(evidence.history.micro.operation, [operation, operation + 1])
+    low, high = span(evidence.history.micro.operation, operation)
     focus = dict.fromkeys(evidence.message[low:high][evidence.is_send[low:high]].tolist())
     own = [message for message in focus if evidence.writer[message] == operation or evidence.writer[message] == NOWHERE]
     fate = Puzzle(Facts(surroundings, slice_around(surroundings, own, [operation]), via)).fate(operation)

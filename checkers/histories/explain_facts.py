@@ -29,6 +29,7 @@ from functools import cache
 import numpy as np
 import z3
 from hwmark.checkers.histories.explain_slice import Slice, Surroundings
+from hwmark.checkers.histories.showing import span
 from hwmark.traces.history import NO_OFFSET, Closing, Function, Outcome
 
 BACK_MAX = 1000
@@ -230,7 +231,7 @@ def _pairs(facts: Facts, row: int) -> Iterator[tuple[int, int]]:
 
 def _rows_of(facts: Facts, operation: int, key: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The reads of a key by an operation, in order."""
-    low, high = np.searchsorted(facts.micro.operation, [operation, operation + 1])
+    low, high = span(facts.micro.operation, operation)
     found: np.ndarray[tuple[int], np.dtype[np.int64]] = low + np.flatnonzero(
         ~facts.evidence.is_send[low:high] & (facts.micro.key[low:high] == key)
     )
@@ -240,7 +241,7 @@ def _rows_of(facts: Facts, operation: int, key: int) -> np.ndarray[tuple[int], n
 def _is_rebalanced(facts: Facts, operation: int, key: int) -> bool:
     """Whether an operation's rebalance log names a key."""
     table = facts.history.rebalanced
-    low, high = np.searchsorted(table.operation, [operation, operation + 1])
+    low, high = span(table.operation, operation)
     return bool((table.key[low:high] == key).any())
 
 
@@ -256,7 +257,7 @@ def _last_read_before(facts: Facts, operation: int, key: int) -> int | None:
             rows = _rows_of(facts, earlier, key)
             if len(rows):
                 return int(rows[-1])
-            low, high = np.searchsorted(facts.history.empty_reads.operation, [earlier, earlier + 1])
+            low, high = span(facts.history.empty_reads.operation, earlier)
             if (facts.history.empty_reads.key[low:high] == key).any():
                 return None
     return None
@@ -265,7 +266,7 @@ def _last_read_before(facts: Facts, operation: int, key: int) -> int | None:
 def _is_assigned(facts: Facts, operation: int, key: int) -> bool:
     """Whether an assign or subscribe names a key."""
     table = facts.history.assigned
-    low, high = np.searchsorted(table.operation, [operation, operation + 1])
+    low, high = span(table.operation, operation)
     return bool((table.key[low:high] == key).any())
 
 

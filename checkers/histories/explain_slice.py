@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from hwmark.checkers.histories.evidence import Evidence, Mask, Rows
 from hwmark.checkers.histories.losses import completely_read, has_closing_read, in_closing_read
-from hwmark.checkers.histories.showing import ClosingPolls
+from hwmark.checkers.histories.showing import ClosingPolls, span
 from hwmark.traces.history import Outcome
 from numpy.typing import NDArray
 
@@ -134,7 +134,7 @@ def _sent_together(evidence: Evidence, messages: list[int]) -> list[int]:
     found: list[int] = []
     for writer in writers[writers >= 0].tolist():
         if outcome[writer] == Outcome.INFO:
-            low, high = np.searchsorted(micro.operation, [writer, writer + 1])
+            low, high = span(micro.operation, writer)
             found += evidence.message[low:high][evidence.is_send[low:high]].tolist()
     return found
 

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from hwmark.checkers.histories.evidence import NOWHERE, Evidence, Mask, Places, Rows, changes
 from hwmark.checkers.histories.kinds import GROUP_OFFSET_BACK, PROCESSED_NEVER, PROCESSED_TWICE, Anomaly
-from hwmark.checkers.histories.showing import Showing
+from hwmark.checkers.histories.showing import Showing, span
 from hwmark.traces.history import NO_OFFSET, Closing, Function, Outcome
 from numpy.typing import NDArray
 
@@ -255,7 +255,7 @@ def _processed_never(groups: Groups, commits: Commits) -> list[Anomaly]:
     only what the transaction itself polled shows where it began.
     """
     visible = groups.visible
-    part = slice(*np.searchsorted(visible.key, [commits.key, commits.key + 1]))
+    part = slice(*span(visible.key, commits.key))
     offset, message = visible.offset[part], visible.message[part]
     skipped = _is_covered(offset, commits) & ~groups.may_have_processed(commits.group, message)
     offset, message = offset[skipped], message[skipped]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hwmark.checkers.histories.evidence import Evidence, Places, Rows, changes
 from hwmark.checkers.histories.kinds import Anomaly
-from hwmark.checkers.histories.showing import Showing
+from hwmark.checkers.histories.showing import Showing, span
 from hwmark.traces.history import Value
 from numpy.typing import NDArray
 
@@ -86,7 +86,7 @@ def _longer_than_one(starts: Rows, ends: Rows) -> list[tuple[int, int]]:
 
 def _index_of(order: Places, key: int, offset: int) -> int | None:
     """The dense index of an offset, None if the version order lacks it."""
-    low, high = np.searchsorted(order.key, [key, key + 1])
+    low, high = span(order.key, key)
     at = low + int(np.searchsorted(order.offset[low:high], offset))
     return int(order.index[at]) if at < high and order.offset[at] == offset else None
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 from hwmark.checkers.histories.evidence import NOWHERE, Evidence, Mask, Rows, changes
 from hwmark.checkers.histories.kinds import Anomaly
-from hwmark.checkers.histories.showing import ClosingPolls, Showing
+from hwmark.checkers.histories.showing import ClosingPolls, Showing, span
 from hwmark.traces.history import NO_OFFSET, NO_TIME, Closing, Function, Outcome, Value
 
 
@@ -84,7 +84,7 @@ class _LostShowing:
 
     def _is_told(self, writer: int, message: int, offset: int) -> bool:
         """Whether the writer itself knows the offset."""
-        low, high = np.searchsorted(self.evidence.history.micro.operation, [writer, writer + 1])
+        low, high = span(self.evidence.history.micro.operation, writer)
         sent = self.evidence.is_send[low:high] & (self.evidence.message[low:high] == message)
         return bool((sent & (self.evidence.history.micro.offset[low:high] == offset)).any())
 

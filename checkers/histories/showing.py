@@ -12,14 +12,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 from hwmark.checkers.histories.evidence import NOWHERE, Evidence, Mask, Rows
 from hwmark.traces.history import NO_OFFSET, Closing, Function, Outcome
+from numpy.typing import NDArray
 
 Operations = set[int]
 Place = tuple[int, int]
 WAYS_MAX = 16
+
+
+def span(column: NDArray[Any], number: int) -> tuple[int, int]:
+    """Where a sorted column has a number: from, and up to but not including."""
+    # Numbers of another type than the column's would have NumPy convert the whole column, each time.
+    low, high = np.searchsorted(column, np.array([number, number + 1], dtype=column.dtype))
+    return int(low), int(high)
 
 
 class Showing:
@@ -56,7 +65,7 @@ class Showing:
 
     def _readers(self, operation: int) -> list[int]:
         """For each message that the operation sent, the first acknowledged operation that read it, if any did."""
-        low, high = np.searchsorted(self.evidence.history.micro.operation, [operation, operation + 1])
+        low, high = span(self.evidence.history.micro.operation, operation)
         sent = self.evidence.message[low:high][self.evidence.is_send[low:high]]
         return [int(reader) for reader in self._first_reader[sent] if reader != NOWHERE]
 
@@ -106,13 +115,13 @@ class ClosingPolls:
 
     def end(self, key: int) -> int:
         """The last offset of a key that was returned, NO_OFFSET if none was."""
-        low, high = np.searchsorted(self._key, [key, key + 1])
+        low, high = span(self._key, key)
         return int(self._offset[high - 1]) if high > low else NO_OFFSET
 
     def lacking(self, message: int) -> Operations:
         """The polls that returned the nearest offsets below and above, and the last poll if there are none above."""
         offset, key = int(self.evidence.offset[message]), int(self.evidence.message_key[message])
-        low, high = np.searchsorted(self._key, [key, key + 1])
+        low, high = span(self._key, key)
         at = low + int(np.searchsorted(self._offset[low:high], offset)) if offset != NO_OFFSET else high
         before = {int(self._operation[at - 1])} if at > low else set()
         return before | {int(self._operation[at]) if at < high else self.last}
