@@ -338,6 +338,17 @@ def test_too_many_open_outcomes_are_unknown() -> None:
     assert isinstance(judgement.verdict, Unknown) and "of unknown outcome" in judgement.verdict.why
 
 
+def test_a_long_log_whose_markers_nobody_recorded_is_unknown() -> None:
+    lines = [append(i, i, i, i, txn=i) for i in range(1500)]
+    judgement = judge_alone(*lines, latest(700, 2000, 2001, committed=True))
+    assert isinstance(judgement.verdict, Unknown) and "1500 appends and markers" in judgement.verdict.why
+
+
+def judge_alone(*lines: Line) -> Judgement:
+    """The judgement of a history too long for the twin."""
+    return check_operations(history_of(*lines))
+
+
 def arrays(values: int, fetches: int = 0) -> PartitionLog:
     """A quiet log of `values` appends, and fetches of two records each."""
     number = np.arange(values)

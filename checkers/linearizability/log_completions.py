@@ -28,6 +28,7 @@ from hwmark.checkers.linearizability.log_content import UNSEEN, Content, LimitRe
 from hwmark.checkers.linearizability.log_words import ContradictionError
 
 COMPLETIONS_MAX = 4096
+CHOICES_MAX = 100
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,19 @@ class _Choice:
 def further_completions(content: Content) -> Iterator[PartitionLog]:
     """The log with its open outcomes settled, in every way but the one in which nothing was appended or written.
 
-    Raises LimitReachedError if there are more than COMPLETIONS_MAX ways.
+    Raises LimitReachedError if there are more than COMPLETIONS_MAX ways, or CHOICES_MAX open outcomes.
     """
     log = _with_unknown_markers(content.log)
     choices = _choices(content, log)
+    too_many = LimitReachedError(
+        f"{len(choices)} appends and markers of unknown outcome may be at {len(content.gaps)} offsets that nobody saw; "
+        "a final read_uncommitted read with its control records would tell"
+    )
+    if len(choices) > CHOICES_MAX:
+        raise too_many
     for number, settled in enumerate(_settlements(content, choices, frozenset())):
         if number > COMPLETIONS_MAX:
-            raise LimitReachedError(
-                f"{len(choices)} appends and markers of unknown outcome may be at {len(content.gaps)} offsets that "
-                "nobody saw; a final read_uncommitted read with its control records would tell"
-            )
+            raise too_many
         if any(offset != NONE for offset, _ in settled):
             yield _settled(log, choices, settled)
 

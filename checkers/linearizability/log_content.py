@@ -136,7 +136,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Content:
-    """The log as far as anybody saw it: `at[o]` is the record at offset o, UNSEEN, or a marker (see `marker_at`).
+    """The log as far as anybody saw it: `at[o]` is the record at offset o, UNSEEN, or FIRST_MARKER - row of a marker.
 
     `start` are the base offsets of the batches in it, in order, `append` the append at each.
     """
@@ -313,11 +313,6 @@ def _place_markers(log: PartitionLog, at: Column) -> None:
     """Put the control records at their offsets."""
     rows = np.flatnonzero(log.markers.offset != NONE)
     _place(log, at, log.markers.offset[rows], FIRST_MARKER - rows, log.markers.operation[rows])
-
-
-def marker_of(content: Column) -> Column:
-    """The row of `Markers` that an entry of `Content.at` stands for, where it stands for one."""
-    return FIRST_MARKER - content
 
 
 def _place(log: PartitionLog, at: Column, offset: Column, content: Column, operation: Column | None) -> None:
