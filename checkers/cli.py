@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -56,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BadInputError, SpecError) as error:
         print(f"hwmark: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except BrokenPipeError:
+        # Whoever read our output has heard enough; Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNKNOWN
     except KeyboardInterrupt:
         print("hwmark: stopped", file=sys.stderr)
         return EXIT_UNKNOWN

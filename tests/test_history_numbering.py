@@ -34,7 +34,7 @@ def test_a_lone_large_number_among_many_is_not_a_table_of_its_size() -> None:
 def test_groups_far_apart_have_tables_of_their_own() -> None:
     """Spans that fit only group by group."""
     group = np.repeat(np.arange(100, dtype=np.int32), 1000)
-    number = np.tile(np.arange(1000, dtype=np.int64), 100) + group * 10**12
+    number = np.tile(np.arange(1000, dtype=np.int64), 100) + group.astype(np.int64) * 10**12
     numbering = Numbering(group, number, 100)
     assert numbering.of.tolist() == list(range(100_000))
     assert numbering.number.tolist() == number.tolist()

@@ -1,6 +1,6 @@
 """Recorded histories: what clients asked of a cluster, what it answered, and which faults struck in between.
 
-A history is JSON lines, one record per line, in the format of Jepsen's Kafka workload (jepsen 0.3,
+A history is JSON or EDN, usually one record per line, in the format of Jepsen's Kafka workload (jepsen 0.3,
 `jepsen.tests.kafka`): a client operation is an `invoke` and one completion (`ok`, `fail` or `info`) of the same
 process, or an invocation alone if the recording ended first, which counts as `info`. Records of processes that are no
 integers (the nemesis) are faults, kept for the story they tell. Extensions: polls marked `"final"` are complete closing
@@ -43,7 +43,7 @@ class Outcome(IntEnum):
 
 
 class Function(IntEnum):
-    """What an operation is; OTHER is anything that the format does not know and the checkers ignore."""
+    """What an operation is."""
 
     SEND = 0
     POLL = 1
@@ -52,7 +52,6 @@ class Function(IntEnum):
     SUBSCRIBE = 4
     CRASH = 5
     DEBUG = 6
-    OTHER = 7
 
 
 class Closing(IntEnum):
@@ -178,10 +177,6 @@ class History:
         """How many client operations were invoked and how they ended; one left open counts as info."""
         ended = Counter(self.operations.outcome.tolist())
         return {"invoke": len(self.operations)} | {o.name.lower(): ended[o] for o in Outcome}
-
-    def ignored(self) -> int:
-        """Client operations whose `f` the format does not know."""
-        return int((self.operations.function == Function.OTHER).sum())
 
 
 def read_history(path: str | Path, *, lenient: bool = False) -> History:

@@ -12,7 +12,7 @@ GROUPS_MAX, LISTED_MAX = 3, 3
 FEW = 100_000
 OUTCOMES = {Outcome.OK: "ok", Outcome.FAIL: "failed", Outcome.INFO: "unknown"}
 CLOSINGS = {Closing.NONE: "", Closing.READ_COMMITTED: "closing ", Closing.READ_UNCOMMITTED: "closing raw "}
-NAMES = {Function.DEBUG: "debug", Function.OTHER: "other"}
+NAMES = {Function.DEBUG: "debug"}
 
 
 def heading(history: History, row: int) -> str:

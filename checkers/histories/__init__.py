@@ -91,7 +91,6 @@ def check(
         checked=tuple(name for name in KINDS if name not in not_checked),
         not_checked=not_checked,
         ops=history.counts(),
-        ignored=history.ignored(),
         faults=len(history.faults),
         acknowledged=_acknowledged_per_key(evidence),
         unacknowledged_present=int((in_closing_read(evidence) & ~evidence.acknowledged).sum()),

@@ -36,7 +36,6 @@ class HistoryReport:
     checked: tuple[str, ...]
     not_checked: Mapping[str, str]
     ops: Mapping[str, int]
-    ignored: int
     faults: int
     acknowledged: Mapping[str, int]
     unacknowledged_present: int
@@ -81,7 +80,6 @@ class HistoryReport:
             "checked": list(self.checked),
             "not_checked": dict(self.not_checked),
             "ops": dict(self.ops),
-            "ignored": self.ignored,
             "faults": self.faults,
             "acknowledged": dict(self.acknowledged),
             "unacknowledged_present": self.unacknowledged_present,

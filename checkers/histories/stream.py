@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -17,7 +18,7 @@ def report_pieces(report: HistoryReport, more: Mapping[str, Any]) -> Iterator[by
     """One JSON object: the report's `to_json` and the fields of `more`."""
     for number, (name, value) in enumerate((report.summary() | dict(more)).items()):
         yield (b"," if number else b"{") + orjson.dumps(name) + b":"
-        yield from _anomalies(report) if name == "anomalies" else [orjson.dumps(value)]
+        yield from _anomalies(report) if name == "anomalies" else [_json(value)]
     yield b"}"
 
 
@@ -35,5 +36,13 @@ def _joined(instances: Iterable[Anomaly]) -> Iterator[bytes]:
     """Instances with commas between, many in each piece."""
     rest, comma = iter(instances), b""
     while piece := list(islice(rest, PIECE)):
-        yield comma + orjson.dumps(piece)[1:-1]
+        yield comma + _json(piece)[1:-1]
         comma = b","
+
+
+def _json(value: Any) -> bytes:
+    """A value as JSON, integers beyond 64 bits included, which orjson does not write."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -75,8 +75,6 @@ def _recorded(history: History, report: HistoryReport) -> list[str]:
     if history.dropped:
         line, reason = history.dropped[0]
         lines += field("left out", f"{counted(len(history.dropped), 'line')}, first line {line}: {reason}")
-    if report.ignored:
-        lines += field("ignored", f"{counted(report.ignored, 'operation')} of a kind that the format does not know")
     if history.faults:
         lines += field("faults", _faults(history.faults))
     if history.configuration:
