@@ -194,6 +194,13 @@ CONDITIONS: dict[str, tuple[str, tuple[int, ...], str, list[Line], dict[str, Any
         ],
         {"transactions": ["abort"]},
     ),
+    "C7: two endings": (
+        "transaction",
+        (1, 2),
+        "a transaction ends once",
+        [append("a", 0, 0, 1, txn=0), marker(0, True, 1, 0), marker(0, True, 2, 0)],
+        {"transactions": ["commit"]},
+    ),
     "C7: another ending": (
         "transaction",
         (1, 2),
@@ -315,6 +322,22 @@ def test_of_a_producers_unseen_appends_the_first_comes_first() -> None:
     ]
     judgement = judge(*lines)
     assert judgement.order is not None and sorted(judgement.order) == [0, 2, 3, 4]
+
+
+def test_unseen_appends_of_several_epochs_are_tried_out() -> None:
+    """The older epoch's was called later, but has to stand first."""
+    lines = [
+        append("x", 0, 0, 1),
+        append("a", None, 5, None, producer=1, epoch=0, sequence=0),
+        append("b", None, 0, None, producer=1, epoch=1, sequence=0),
+        append("y", 3, 0, 9),
+    ]
+    assert judge(*lines).order == (0, 1, 2, 3)
+
+
+def test_an_append_answered_without_an_offset_may_have_left_a_copy_before() -> None:
+    lines = [("append", {"value": "a"}, {}, 0, 5), latest(1, 6, 7), fetch([[1, "a"]], 1, 2, 8, 9)]
+    assert judge(*lines, duplicates=True).order == (0, 1, 0, 2)
 
 
 def test_clock_uncertainty_forgives_as_much() -> None:
