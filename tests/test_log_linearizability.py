@@ -335,6 +335,20 @@ def test_unseen_appends_of_several_epochs_are_tried_out() -> None:
     assert judge(*lines).order == (0, 1, 2, 3)
 
 
+def test_unseen_appends_of_one_producer_keep_their_order_in_time() -> None:
+    early, late = latest(1, 0, 1), append("y", 2, 0, 9)
+
+    def unseen(value: str, call: int, epoch: int, sequence: int) -> Line:
+        return append(value, None, call, None, producer=1, epoch=epoch, sequence=sequence)
+
+    old_epoch_too_late = judge(unseen("a", 5, 0, 0), unseen("b", 0, 1, 0), early, late)
+    assert isinstance(old_epoch_too_late.verdict, Violated)
+    free = append("z", None, 0, None)
+    assert judge(unseen("a", 5, 0, 0), unseen("b", 0, 0, 1), free, early, late).order == (2, 3, 0, 4)
+    for one, other in ((5, 0), (0, 5)):
+        assert isinstance(judge(unseen("a", one, 0, 0), unseen("b", other, 0, 0), early).verdict, Holds)
+
+
 def test_an_append_answered_without_an_offset_may_have_left_a_copy_before() -> None:
     lines = [("append", {"value": "a"}, {}, 0, 5), latest(1, 6, 7), fetch([[1, "a"]], 1, 2, 8, 9)]
     assert judge(*lines, duplicates=True).order == (0, 1, 0, 2)

@@ -109,6 +109,8 @@ def test_committed_data_are_seen_and_aborted_data_are_not() -> None:
     closing = [*poll([[0, 7], [2, 9]], "read_committed"), *poll([[0, 7], [2, 9], [3, 8]], "read_uncommitted")]
     good = [*txn({7: 0}, "ok"), *send(9, 2), *txn({8: 3}, "fail")]
     assert isinstance(judge(*good, *closing).verdict, Holds)
+    raw_first = [*closing[2:], *closing[:2]]
+    assert isinstance(judge(*good, *raw_first).verdict, Holds), "aborted data at the end hide nothing"
     aborted = judge(*good, *poll([[3, 8]]), *closing)
     assert isinstance(aborted.verdict, Violated) and aborted.verdict.name == "transaction"
     torn = judge(*txn({7: 0, 8: 1}, "ok"), *poll([[0, 7]], "read_committed"))
