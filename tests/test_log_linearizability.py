@@ -354,6 +354,14 @@ def test_an_append_answered_without_an_offset_may_have_left_a_copy_before() -> N
     assert judge(*lines, duplicates=True).order == (0, 1, 0, 2)
 
 
+def test_an_unanswered_end_of_a_transaction_may_never_have_come() -> None:
+    ended = [append("a", 0, 0, 1, txn=0), marker(0, True, 1, 0), latest(2, 2, 3)]
+    late = ("end-txn", {"txn": 0, "commit": True}, None, 5, None)
+    assert isinstance(judge(*ended, late, transactions=["commit"]).verdict, Holds)
+    answered = (*late[:2], {}, 5, 6)
+    assert isinstance(judge(*ended, answered, transactions=["commit"]).verdict, Violated)
+
+
 def test_clock_uncertainty_forgives_as_much() -> None:
     log = log_of_operations(history_of(A, latest(0, 5, 6)))
     assert isinstance(check_log(log, clock_uncertainty=1).verdict, Violated)

@@ -75,7 +75,7 @@ def _markers(transactions: Transactions) -> Bounds:
 
 
 def _end_txns(transactions: Transactions) -> Bounds:
-    """The first request to end a transaction comes before its marker; a retry may come after."""
+    """The first request to end a transaction, if it was answered, comes before its marker; a retry may come after."""
     ends = transactions.content.log.end_txns
     below = np.full(len(ends), NEVER)
     rows = np.flatnonzero(~ends.failed)
@@ -83,6 +83,7 @@ def _end_txns(transactions: Transactions) -> Bounds:
     first = np.full(len(transactions.marker), NONE)
     first[ends.transaction[rows]] = rows
     first = first[(first != NONE) & (transactions.marker != NONE)]
+    first = first[ends.returned[first] != NEVER]
     below[first] = transactions.marker_offset[ends.transaction[first]] + 1
     return _of(ends, np.zeros(len(ends), dtype=np.int64), below).where(~ends.failed)
 
