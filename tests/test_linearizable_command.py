@@ -207,3 +207,43 @@ def test_a_partition_log_of_operations(capsys: pytest.CaptureFixture[str], tmp_p
 def test_standard_input_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["linearizable", "-", "-"]) == 2
     assert "standard input is given twice" in capsys.readouterr().err
+
+
+LOSSY = str(Path(__file__).parents[1] / "traces" / "recorded" / "lossy-k4-ack1-part.jsonl")
+
+
+def test_acknowledgements_of_acks_1_are_no_promises_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["linearizable", LOSSY]) == 0
+    assert "acks=1" in capsys.readouterr().err
+    for mode in ("linearizable", "sessions", "sequential"):
+        status, report, _ = answer(capsys, LOSSY, "--every-acknowledgement", "--mode", mode)
+        assert status == 1 and report["verdict"] == "not-linearizable"
+
+
+LOG = '{"name": "log", "model": "partition-log"}'
+APPENDED = '{"process": 0, "f": "append", "input": {"value": 1}, "output": {"offset": 0}, "call": 10, "return": 11}'
+EARLIER = (
+    '{"process": 1, "f": "fetch", "input": {"from": 0, "isolation": "read_uncommitted"}, '
+    '"output": {"next": 1, "hw": 1, "records": [[0, 1]]}, "call": 0, "return": 5}'
+)
+
+
+def test_modes_and_clocks_of_a_partition_log(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A read that ended before the append began: no order in real time, unless clocks are wrong by enough."""
+    file = write(tmp_path / "log.jsonl", LOG, APPENDED, EARLIER)
+    expected = {
+        (): 1,
+        ("--mode", "sequential"): 0,
+        ("--mode", "sessions"): 0,
+        ("--clock-uncertainty", "2"): 1,
+        ("--clock-uncertainty", "3"): 0,
+    }
+    assert {options: answer(capsys, file, *options)[0] for options in expected} == expected
+
+
+def test_modes_are_for_partition_logs(capsys: pytest.CaptureFixture[str], good: str) -> None:
+    assert main(["linearizable", good, "--mode", "sessions"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(SystemExit) as refused:
+        main(["linearizable", good, "--clock-uncertainty", "-1"])
+    assert refused.value.code == 2

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hwmark.traces.operations import OperationHistory
 
 PARTITION_LOG = "partition-log"
+MODES = ("linearizable", "sessions", "sequential")
 HEAD_BYTES = 65_536
 LISTED = 20
 
@@ -46,6 +47,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS", help="answer unknown when the search of a file takes longer"
     )
+    logs = parser.add_argument_group("of partition logs")
+    logs.add_argument(
+        "--mode",
+        choices=MODES,
+        default=MODES[0],
+        help="which order is asked for: one in real time, one that each process's own order agrees with in what it has "
+        "seen and written (sessions), or one that agrees with every process's order (default: %(default)s)",
+    )
+    logs.add_argument(
+        "--every-acknowledgement",
+        action="store_true",
+        help="of a recorded history: take every acknowledgement for a promise; without it, those of producers that "
+        "asked for less than acks=all are not",
+    )
+    logs.add_argument(
+        "--clock-uncertainty",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="by how much a time may be wrong, in its own unit: nanoseconds in a recorded history (default: 0)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output instead of text")
 
 
@@ -58,6 +80,13 @@ def _seconds(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, not {text!r}")
     return value
+
+
+def _count(text: str) -> int:
+    """The type of a whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, not {text!r}")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,7 +122,7 @@ def _answer(file: str, arguments: argparse.Namespace) -> tuple[int, dict[str, An
     if _is_recorded_history(file):
         return _answer_for_partitions(file, arguments)
     history = read_operations(file)
-    model, judgement = _judgement(history, arguments.model, arguments.timeout)
+    model, judgement = _judgement(history, arguments)
     report = {
         "file": file,
         "model": model,
@@ -106,13 +135,19 @@ def _answer(file: str, arguments: argparse.Namespace) -> tuple[int, dict[str, An
 
 def _answer_for_partitions(file: str, arguments: argparse.Namespace) -> tuple[int, dict[str, Any], list[str]]:
     """The same for a recorded history: every partition is a log, and the worst of their verdicts counts."""
-    from hwmark.checkers.linearizability.log_history import check_history
+    from hwmark.checkers.linearizability.log_history import acknowledgements_are_promises, check_history
+    from hwmark.checkers.linearizability.log_rule import Mode
     from hwmark.traces.history import read_history
 
     if arguments.model not in (None, PARTITION_LOG):
         raise BadInputError(file, 1, f"a recorded history is judged as {PARTITION_LOG}; expected no other --model")
     history = read_history(file)
-    judgements = check_history(history)
+    judgements = check_history(
+        history,
+        Mode(arguments.mode),
+        every_acknowledgement_counts=arguments.every_acknowledgement,
+        clock_uncertainty=arguments.clock_uncertainty,
+    )
     verdicts = [judgement.verdict for judgement in judgements.values()]
     worst: Verdict[Counterexample] = max(verdicts, key=_gravity, default=Holds())
     partitions = [_partition(history, key, judgement) for key, judgement in judgements.items()]
@@ -124,6 +159,9 @@ def _answer_for_partitions(file: str, arguments: argparse.Namespace) -> tuple[in
         "partitions": partitions,
     }
     text = [f"{file}: {report['verdict']} ({len(partitions)} partitions, {report['operations']:,} operations on them)"]
+    if not (arguments.every_acknowledgement or acknowledgements_are_promises(history)):
+        acks = history.configuration["acks"]
+        text.append(f"with acks={acks} an acknowledgement is no promise; --every-acknowledgement takes each for one")
     for partition in partitions:
         shown = partition["counterexample"]
         if told := shown["sentence"] if shown else partition["why"]:
@@ -169,12 +207,19 @@ def _partition(history: History, key: Key, judgement: Judgement) -> dict[str, An
     }
 
 
-def _judgement(history: OperationHistory, name: str | None, timeout: float | None) -> tuple[str, Judgement]:
+def _judgement(history: OperationHistory, arguments: argparse.Namespace) -> tuple[str, Judgement]:
     """The model's name, and the judgement by it."""
+    name, timeout = arguments.model, arguments.timeout
     if (name or history.model) == PARTITION_LOG:
         from hwmark.checkers.linearizability import log_operations
+        from hwmark.checkers.linearizability.log_rule import Mode
 
-        return PARTITION_LOG, log_operations.check_operations(history)
+        uncertainty = arguments.clock_uncertainty
+        mode = Mode(arguments.mode)
+        return PARTITION_LOG, log_operations.check_operations(history, mode, clock_uncertainty=uncertainty)
+    if arguments.mode != MODES[0] or arguments.clock_uncertainty:
+        reason = f"--mode and --clock-uncertainty are for {PARTITION_LOG}; this file's model is {name or history.model}"
+        raise BadInputError(history.file, 1, reason)
     from hwmark.checkers.linearizability.models import MODELS, load_model, user_error
     from hwmark.checkers.linearizability.search import check_operations
 

@@ -54,15 +54,24 @@ class RecordedLog:
 
 
 def check_history(
-    history: History, mode: Mode = Mode.LINEARIZABLE, *, every_acknowledgement_counts: bool = False
+    history: History,
+    mode: Mode = Mode.LINEARIZABLE,
+    *,
+    every_acknowledgement_counts: bool = False,
+    clock_uncertainty: int = 0,
 ) -> dict[Key, Judgement]:
     """Judge the log of every key; the operations of a judgement are rows of `history.operations`.
 
     An operation that sent several messages to a key stands several times in its order. `every_acknowledgement_counts`
-    takes each for a promise, even one that asked for less than acks=all.
+    takes each for a promise, even one that asked for less than acks=all; `clock_uncertainty` is in nanoseconds.
     """
     evidences = _evidence_of_keys(history, every_acknowledgement_counts)
-    return {evidence.name: _check_key(evidence, mode) for evidence in evidences}
+    return {evidence.name: _check_key(evidence, mode, clock_uncertainty) for evidence in evidences}
+
+
+def acknowledgements_are_promises(history: History) -> bool:
+    """Whether its producers asked for acks=all, as far as the recording says."""
+    return history.configuration.get("acks") in ACKS_OF_ALL
 
 
 def partition_logs(history: History) -> list[RecordedLog]:
@@ -70,19 +79,19 @@ def partition_logs(history: History) -> list[RecordedLog]:
     return [_recorded_log(evidence, early=False) for evidence in _evidence_of_keys(history)]
 
 
-def _check_key(evidence: _Evidence, mode: Mode) -> Judgement:
+def _check_key(evidence: _Evidence, mode: Mode, clock_uncertainty: int) -> Judgement:
     """Judge one key, with markers where gaps are, and if need be as early as can be."""
-    judgement = _judged(_recorded_log(evidence, early=False), mode)
+    judgement = _judged(_recorded_log(evidence, early=False), mode, clock_uncertainty)
     if not isinstance(judgement.verdict, Violated) or not evidence.has_transactions:
         return judgement
-    least = _judged(_recorded_log(evidence, early=True), mode)
+    least = _judged(_recorded_log(evidence, early=True), mode, clock_uncertainty)
     return least if isinstance(least.verdict, Violated) else replace(least, verdict=Unknown(ABOUT_MARKERS), order=None)
 
 
-def _judged(recorded: RecordedLog, mode: Mode) -> Judgement:
+def _judged(recorded: RecordedLog, mode: Mode, clock_uncertainty: int) -> Judgement:
     """The judgement in rows of the history."""
     try:
-        judgement = check_log(recorded.log, mode)
+        judgement = check_log(recorded.log, mode, clock_uncertainty=clock_uncertainty)
     except ValueError as unusable:
         return Judgement(Unknown(str(unusable)), len(recorded.row))
     order = None if judgement.order is None else tuple(recorded.row[list(judgement.order)].tolist())
@@ -116,7 +125,7 @@ class _Evidence:
 def _evidence_of_keys(history: History, all_count: bool = False) -> Iterator[_Evidence]:
     """Split the messages by key."""
     micro = history.micro
-    all_count = all_count or history.configuration.get("acks") in ACKS_OF_ALL
+    all_count = all_count or acknowledgements_are_promises(history)
     count = len(history.keys)
     messages, moves = _split(micro.key, count), _split(history.rebalanced.key, count)
     closing = {level: _closing_rows(history, level) for level in (Closing.READ_COMMITTED, Closing.READ_UNCOMMITTED)}

@@ -52,11 +52,13 @@ ISOLATIONS = {"read_uncommitted": False, "read_committed": True}
 OFFSET_MAX = 2**62
 
 
-def check_operations(history: OperationHistory, mode: Mode = Mode.LINEARIZABLE) -> Judgement:
+def check_operations(
+    history: OperationHistory, mode: Mode = Mode.LINEARIZABLE, *, clock_uncertainty: int = 0
+) -> Judgement:
     """Judge the operations of a file; raises BadInputError for what is no partition log."""
     log = log_of_operations(history)
     try:
-        return check_log(log, mode)
+        return check_log(log, mode, clock_uncertainty=clock_uncertainty)
     except ValueError as unusable:
         raise history.bad(None, str(unusable)) from None
 
