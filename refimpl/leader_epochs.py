@@ -1,13 +1,12 @@
 """Which leader epoch began at which offset: how replicas find out where their logs parted (KIP-101, KIP-279).
 
 Source: org.apache.kafka.storage.internals.epoch.LeaderEpochFileCache. Its file is not modelled: an assigned epoch is on
-disk at once, and what a crash leaves behind the end of the log is cut off by `truncate_from_end` when the log is loaded.
+disk at once, and `truncate_from_end` takes off what a crash left beyond the end of the log.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NamedTuple
@@ -37,21 +36,13 @@ class LeaderEpochCache:
 
     entries: list[EpochEntry] = field(default_factory=list)
 
-    @classmethod
-    def load(cls, checkpoint: Iterable[EpochEntry]) -> LeaderEpochCache:
-        """The cache of a log that is opened again."""
-        cache = cls()
-        for entry in checkpoint:
-            cache.assign(*entry)
-        return cache
-
     @property
     def latest_epoch(self) -> int | None:
-        """The epoch of the newest record (or of a leader that has not written yet)."""
+        """The epoch of the newest record, or of a leader that has not written yet."""
         return self.entries[-1].epoch if self.entries else None
 
     def assign(self, epoch: int, start_offset: int) -> None:
-        """Begin an epoch, unless it has begun already; entries that contradict the new one go. ValueError if negative."""
+        """Begin an epoch, unless it has begun; entries that contradict the new one go. ValueError if negative."""
         entries = self.entries
         if entries and entries[-1].epoch == epoch and entries[-1].start_offset <= start_offset:
             return
@@ -61,17 +52,12 @@ class LeaderEpochCache:
             entries.pop()
         entries.append(EpochEntry(epoch, start_offset))
 
-    def epoch_entry(self, epoch: int) -> EpochEntry | None:
-        """Where an epoch began."""
-        floor = self._floor(epoch)
-        return floor if floor and floor.epoch == epoch else None
+    def floor_entry(self, epoch: int) -> EpochEntry | None:
+        """The last epoch up to the given one."""
+        index = bisect_right(self.entries, epoch, key=_epoch)
+        return self.entries[index - 1] if index else None
 
-    def previous_entry(self, epoch: int | None = None) -> EpochEntry | None:
-        """The last epoch smaller than the given one (than the latest one, if none is given)."""
-        epoch = self.latest_epoch if epoch is None else epoch
-        return None if epoch is None else self._floor(epoch - 1)
-
-    def next_entry(self, epoch: int) -> EpochEntry | None:
+    def higher_entry(self, epoch: int) -> EpochEntry | None:
         """The first epoch larger than the given one."""
         index = bisect_right(self.entries, epoch, key=_epoch)
         return self.entries[index] if index < len(self.entries) else None
@@ -88,10 +74,9 @@ class LeaderEpochCache:
         """
         if epoch >= 0 and epoch == self.latest_epoch:
             return EpochEndOffset(epoch, log_end_offset)
-        higher = self.next_entry(epoch)
+        floor, higher = self.floor_entry(epoch), self.higher_entry(epoch)
         if epoch < 0 or higher is None:
             return UNDEFINED
-        floor = self._floor(epoch)
         return EpochEndOffset(floor.epoch if floor else epoch, higher.start_offset)
 
     def truncate_from_end(self, end_offset: int) -> None:
@@ -104,12 +89,3 @@ class LeaderEpochCache:
         index = bisect_right(self.entries, start_offset, key=_start_offset)
         if index:
             self.entries[:index] = [EpochEntry(self.entries[index - 1].epoch, start_offset)]
-
-    def clear(self) -> None:
-        """Forget every epoch."""
-        self.entries.clear()
-
-    def _floor(self, epoch: int) -> EpochEntry | None:
-        """The last epoch up to the given one."""
-        index = bisect_right(self.entries, epoch, key=_epoch)
-        return self.entries[index - 1] if index else None

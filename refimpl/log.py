@@ -1,8 +1,8 @@
 """The log of one partition replica: batches, and what is derived from them.
 
-Source: kafka.log.UnifiedLog, LocalLog and LogLoader. Segments are only base offsets (`roll` begins one): producer
-snapshots, deletion and compaction (`log_cleaner`) go by them. Not modelled: bytes, indexes by position, retention by time
-or size, tiered storage, failing disks. The order of Kafka's checks is kept; nothing changes when one of them refuses.
+Source: kafka.log.UnifiedLog, LocalLog and LogLoader. Segments are base offsets only (`roll` begins one): snapshots of
+the producers, deletion and compaction (`log_cleaner`) go by them. Not modelled: bytes and positions, retention by time
+or size, tiered storage, failing disks. Offsets called ends or limits are exclusive.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -32,25 +33,21 @@ class AppendInfo(NamedTuple):
 
 
 class FetchData(NamedTuple):
-    """What was read, and for read_committed the (producer id, first offset) of the aborted transactions in it."""
+    """What was read; for read_committed also (producer id, first offset) of the aborted transactions in it."""
 
     batches: list[Batch]
     aborted: list[tuple[int, int]] | None = None
 
 
 class UnexpectedAppendOffsetError(ValueError):
-    """A follower was given a batch from before the end of its log."""
-
-    def __init__(self, first_offset: int, last_offset: int, log_end_offset: int) -> None:
-        self.first_offset, self.last_offset = first_offset, last_offset
-        super().__init__(f"first offset {first_offset} is less than the next offset {log_end_offset}")
+    """A follower was given a batch that begins before the end of its log."""
 
 
 @dataclass(slots=True)
 class Log:
-    """A log of batches in the order of their offsets; compaction and a leader's own gaps leave offsets out.
+    """Batches by increasing offsets, with gaps where compaction or a lost tail took some out.
 
-    Records before `recovery_point` survive any crash. Ends are exclusive.
+    What is below `recovery_point` survives any crash. `delete_horizons` are the cleaner's: base offset -> time in ms.
     """
 
     log_start_offset: int = 0
@@ -64,20 +61,18 @@ class Log:
     transaction_index: TransactionIndex = field(default_factory=TransactionIndex)
     delete_horizons: dict[int, int] = field(default_factory=dict)
 
-    # Appending
-
     def append_as_leader(
         self, batch: Batch, leader_epoch: int, origin: str = CLIENT, verification_guard: int = NO_GUARD
     ) -> AppendInfo:
-        """Write a batch at the end, with offsets and the leader epoch assigned; a repeated one is answered, not written.
+        """Write a batch at the end, with offsets and leader epoch assigned; one that repeats is answered, not written.
 
-        KafkaError: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_TXN_STATE, TRANSACTION_COORDINATOR_FENCED.
+        KafkaError INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_TXN_STATE or, for a marker,
+        TRANSACTION_COORDINATOR_FENCED.
         """
-        if batch.producer_id != NO_PRODUCER_ID and origin == CLIENT:
-            entry = self.producer_states.producers.get(batch.producer_id)
-            duplicate = entry and entry.find_duplicate(batch)
-            if duplicate:
-                return AppendInfo(duplicate.first_offset, duplicate.last_offset, True)
+        entry = self.producer_states.producers.get(batch.producer_id) if origin == CLIENT else None
+        duplicate = entry and entry.find_duplicate(batch)
+        if duplicate:
+            return AppendInfo(duplicate.first_offset, duplicate.last_offset, True)
         self._check_verified(batch, verification_guard)
         base = self.log_end_offset
         records = tuple([Record(base + i, key, value) for i, (_, key, value) in enumerate(batch.records)])
@@ -86,10 +81,10 @@ class Log:
         return AppendInfo(base, last)
 
     def append_as_follower(self, batches: Sequence[Batch]) -> None:
-        """Write what the leader wrote; the offsets may leave gaps. UnexpectedAppendOffsetError, ValueError if unordered."""
+        """Write what the leader wrote, gaps included; UnexpectedAppendOffsetError, or ValueError if out of order."""
         if batches and batches[0].base_offset < self.log_end_offset:
-            raise UnexpectedAppendOffsetError(batches[0].base_offset, batches[-1].last_offset, self.log_end_offset)
-        if any(after.base_offset <= before.last_offset for before, after in zip(batches, batches[1:])):
+            raise UnexpectedAppendOffsetError(f"{batches[0].base_offset} is less than the end {self.log_end_offset}")
+        if any(after.base_offset <= before.last_offset for before, after in pairwise(batches)):
             raise ValueError("the offsets of the batches do not increase")
         for batch in batches:
             self._append(batch, REPLICATION)
@@ -98,7 +93,7 @@ class Log:
         """The guard to append with, once the coordinator has said that the transaction is open (KIP-890)."""
         if self.producer_states.has_ongoing_transaction(producer_id):
             return NO_GUARD
-        return self.producer_states.maybe_create_verification(producer_id, sequence, epoch, now).guard
+        return self.producer_states.maybe_create_verification(producer_id, sequence, epoch, now)
 
     def roll(self) -> None:
         """Begin a new segment; the producers are kept as they are at its beginning."""
@@ -110,51 +105,6 @@ class Log:
         """Everything written so far survives a crash."""
         self.recovery_point = self.log_end_offset
 
-    def _check_verified(self, batch: Batch, guard: int) -> None:
-        """A transaction begins only with the coordinator's knowledge."""
-        states = self.producer_states
-        if (
-            batch.is_transactional
-            and batch.control is None
-            and states.verification_enabled
-            and not states.has_ongoing_transaction(batch.producer_id)
-            and not states.is_verified(batch.producer_id, guard)
-        ):
-            raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
-
-    def _append(self, batch: Batch, origin: str) -> None:
-        if batch.producer_id != NO_PRODUCER_ID:
-            self._update_producer(batch, origin)
-        self.leader_epochs.assign(batch.leader_epoch, batch.base_offset)
-        self.batches.append(batch)
-        self.log_end_offset = self.producer_states.map_end_offset = batch.last_offset + 1
-
-    def _update_producer(self, batch: Batch, origin: str) -> None:
-        states = self.producer_states
-        info = states.prepare_update(batch.producer_id, origin)
-        completed = info.append(batch)
-        states.update(info)
-        if batch.is_transactional:
-            states.clear_verification(batch.producer_id)
-        if completed:
-            if completed.is_aborted:
-                self.transaction_index.append(AbortedTxn(*completed[:3], states.last_stable_offset(completed)))
-            states.complete_txn(completed)
-
-    # Reading
-
-    @property
-    def last_stable_offset(self) -> int:
-        """Every transaction with records below is decided, and its marker replicated; never above the high watermark."""
-        unstable = self.first_unstable_offset
-        return self.high_watermark if unstable is None else min(unstable, self.high_watermark)
-
-    @property
-    def first_unstable_offset(self) -> int | None:
-        """The first offset of a transaction that is open or not replicated to its end, as far as it was not deleted."""
-        first = self.producer_states.first_unstable_offset
-        return None if first is None else max(first, self.log_start_offset)
-
     def read(self, offset: int, isolation: str, max_records: int = 2**31) -> FetchData:
         """Whole batches below the isolation's limit, from the one that has the offset; at least one if there is any.
 
@@ -162,9 +112,8 @@ class Log:
         """
         if not self.log_start_offset <= offset <= self.log_end_offset:
             raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} in [{self.log_start_offset}, {self.log_end_offset}]")
-        first = end = self._index(offset)
-        limit = self._limit(isolation)
-        count = 0
+        first = end = self.index_of(offset)
+        limit, count = self._limit(isolation), 0
         while end < len(self.batches) and self.batches[end].last_offset < limit:
             count += len(self.batches[end].records)
             if count > max_records and end > first:
@@ -173,31 +122,27 @@ class Log:
         batches = self.batches[first:end]
         if isolation != TXN_COMMITTED:
             return FetchData(batches)
-        found = self.transaction_index.collect(offset, batches[-1].next_offset).aborted if batches else []
-        return FetchData(batches, [txn[:2] for txn in found])
+        found = self.transaction_index.collect(offset, batches[-1].next_offset)[0] if batches else []
+        return FetchData(batches, [(txn.producer_id, txn.first_offset) for txn in found])
 
     def end_offset_for_epoch(self, leader_epoch: int) -> EpochEndOffset:
         """The largest leader epoch up to the given one and where it ends here; (-1, -1) if that is not known."""
         return self.leader_epochs.end_offset_for(leader_epoch, self.log_end_offset)
 
-    def first_batch_since(self, timestamp: int) -> Batch | None:
-        """The first batch that is not older than the timestamp (ListOffsets)."""
-        live = self.batches[self._index(self.log_start_offset) :]
-        return next((batch for batch in live if batch.timestamp >= timestamp), None)
+    @property
+    def last_stable_offset(self) -> int:
+        """Below it every transaction is decided, and its marker replicated; at most the high watermark."""
+        unstable = self.first_unstable_offset
+        return self.high_watermark if unstable is None else min(unstable, self.high_watermark)
 
-    def _limit(self, isolation: str) -> int:
-        if isolation == LOG_END:
-            return self.log_end_offset
-        return self.high_watermark if isolation == HIGH_WATERMARK else self.last_stable_offset
-
-    def _index(self, offset: int) -> int:
-        """The index of the first batch that ends at the offset or later."""
-        return bisect_left(self.batches, offset, key=_last_offset)
-
-    # Moving the offsets
+    @property
+    def first_unstable_offset(self) -> int | None:
+        """Where the oldest transaction begins that is open or not replicated to its end, as far as it is not deleted."""
+        first = self.producer_states.first_unstable_offset
+        return None if first is None else max(first, self.log_start_offset)
 
     def update_high_watermark(self, offset: int) -> int:
-        """Set the high watermark, within the log; a new leader's or a follower's may go back."""
+        """Set the high watermark, within the log: a new leader's, or a follower's, which may go back."""
         self.high_watermark = max(self.log_start_offset, min(offset, self.log_end_offset))
         self.producer_states.on_high_watermark_updated(self.high_watermark)
         return self.high_watermark
@@ -206,10 +151,7 @@ class Log:
         """Raise a leader's high watermark; whether it rose. ValueError beyond the log end offset."""
         if offset > self.log_end_offset:
             raise ValueError(f"high watermark {offset} exceeds the log end offset {self.log_end_offset}")
-        if offset <= self.high_watermark:
-            return False
-        self.update_high_watermark(offset)
-        return True
+        return offset > self.high_watermark and self.update_high_watermark(offset) == offset
 
     def maybe_increment_log_start_offset(self, offset: int) -> bool:
         """Hide the records below; whether there were any. KafkaError OFFSET_OUT_OF_RANGE above the high watermark."""
@@ -232,19 +174,17 @@ class Log:
 
     def delete_old_segments(self) -> None:
         """Remove the segments that end at or before the log start offset; never the last one."""
-        index = bisect_right(self.segments, self.log_start_offset) - 1
-        if index > 0:
-            del self.segments[:index]
-            del self.batches[: self._index(self.segments[0])]
-            self.producer_states.delete_snapshots_before(self.segments[0])
-            self.transaction_index.truncate_from_start(self.segments[0])
-
-    # Truncation and recovery
+        del self.segments[: max(0, bisect_right(self.segments, self.log_start_offset) - 1)]
+        base = self.segments[0]
+        del self.batches[: self.index_of(base)]
+        self.producer_states.delete_snapshots_before(base)
+        self.transaction_index = TransactionIndex(base, self.transaction_index.collect(base, self.log_end_offset)[0])
+        self.delete_horizons = {first: time for first, time in self.delete_horizons.items() if first >= base}
 
     def truncate_to(self, offset: int, now: int = 0) -> bool:
         """Cut the log off at an offset, with the whole batch it lies in; whether there was anything to cut.
 
-        An epoch that began at the end and has no record goes even if no record does.
+        An epoch that begins at the end, and has no record, goes even then. ValueError if negative.
         """
         if offset < 0:
             raise ValueError(f"cannot truncate to {offset}")
@@ -262,36 +202,67 @@ class Log:
 
     def truncate_fully_and_start_at(self, offset: int, log_start_offset: int | None = None) -> None:
         """Empty the log; the next offset is the one given."""
-        self.batches.clear()
-        self.segments = [offset]
+        self.batches, self.segments, self.delete_horizons = [], [offset], {}
         self.log_end_offset = self.recovery_point = offset
         self.log_start_offset = offset if log_start_offset is None else log_start_offset
-        self.leader_epochs.clear()
+        self.leader_epochs = LeaderEpochCache()
         self.producer_states.truncate_fully_and_start_at(offset)
         self.transaction_index = TransactionIndex(offset)
-        self.delete_horizons.clear()
         self.update_high_watermark(offset)
 
     def recover(self, high_watermark: int = 0, keeps_unflushed: bool = False, now: int = 0) -> None:
-        """Open the log again after a crash: what only memory knew is rebuilt from the batches and a producer snapshot.
+        """Open the log after a crash: what only memory knew is rebuilt from the batches and a producers' snapshot.
 
-        `high_watermark` is the checkpointed one, which may be old. Kafka loses the log start offset's checkpoint as well;
-        here it is kept.
+        `high_watermark` is the one that was checkpointed, which may be old. The log start offset's checkpoint is taken
+        to be new, which Kafka does not promise.
         """
-        if not keeps_unflushed:
-            self._cut(self.recovery_point)
-        self.leader_epochs = LeaderEpochCache.load(self.leader_epochs.entries)
-        self.leader_epochs.truncate_from_end(self.log_end_offset)
-        old = self.producer_states
-        self.producer_states = ProducerStates(old.verification_enabled, old.snapshots)
+        self._cut(self.log_end_offset if keeps_unflushed else self.recovery_point)
+        self.producer_states = ProducerStates(self.producer_states.verification_enabled, self.producer_states.snapshots)
         self.producer_states.remove_stray_snapshots(self.segments)
         self._reload(now)
         self.flush()
         self.update_high_watermark(high_watermark)
 
+    def _append(self, batch: Batch, origin: str) -> None:
+        if batch.producer_id != NO_PRODUCER_ID:
+            self._update_producer(batch, origin)
+        self.leader_epochs.assign(batch.leader_epoch, batch.base_offset)
+        self.batches.append(batch)
+        self.log_end_offset = self.producer_states.map_end_offset = batch.last_offset + 1
+
+    def _check_verified(self, batch: Batch, guard: int) -> None:
+        """No transaction begins here without the coordinator's knowledge (KIP-890)."""
+        states = self.producer_states
+        if not states.verification_enabled or not batch.is_transactional or batch.control is not None:
+            return
+        if not states.has_ongoing_transaction(batch.producer_id) and not states.is_verified(batch.producer_id, guard):
+            raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
+
+    def _update_producer(self, batch: Batch, origin: str) -> None:
+        """Validate a batch and take it into what is known of its producer and of the transaction that it ends."""
+        states = self.producer_states
+        info = states.prepare_update(batch.producer_id, origin)
+        completed = info.append(batch)
+        states.update(info)
+        if batch.is_transactional:
+            states.verifications.pop(batch.producer_id, None)
+        if completed:
+            if completed.is_aborted:
+                self.transaction_index.append(AbortedTxn(*completed[:3], states.last_stable_offset(completed)))
+            states.complete_txn(completed)
+
+    def _limit(self, isolation: str) -> int:
+        if isolation == LOG_END:
+            return self.log_end_offset
+        return self.high_watermark if isolation == HIGH_WATERMARK else self.last_stable_offset
+
+    def index_of(self, offset: int) -> int:
+        """The index of the first batch that ends at the offset or later."""
+        return bisect_left(self.batches, offset, key=_last_offset)
+
     def _cut(self, offset: int) -> None:
         """Drop what is at the offset or later."""
-        del self.batches[self._index(offset) :]
+        del self.batches[self.index_of(offset) :]
         del self.segments[bisect_right(self.segments, offset) :]
         self.log_end_offset = offset
         self.log_start_offset = min(offset, self.log_start_offset)
@@ -304,7 +275,7 @@ class Log:
         states = self.producer_states
         states.truncate_and_reload(self.log_start_offset, self.log_end_offset, now)
         self.transaction_index.truncate_to(states.map_end_offset)
-        for batch in self.batches[self._index(states.map_end_offset) :]:
+        for batch in self.batches[self.index_of(states.map_end_offset) :]:
             if batch.producer_id != NO_PRODUCER_ID:
                 self._update_producer(batch, REPLICATION)
         states.map_end_offset = self.log_end_offset

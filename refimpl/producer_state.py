@@ -1,7 +1,7 @@
 """What a partition remembers of its producers: duplicates, gaps, fenced epochs and open transactions (KIP-98, KIP-890).
 
 Source: org.apache.kafka.storage.internals.log.ProducerStateManager, ProducerAppendInfo, ProducerStateEntry and
-VerificationStateEntry. Entries never change, so a snapshot is a tuple of them; a snapshot file that was torn is None.
+VerificationStateEntry. Entries never change, so a snapshot is a tuple of them; the file of one that was torn is None.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from hwmark.refimpl.errors import Error, KafkaError
 CLIENT, REPLICATION, COORDINATOR = "client", "replication", "coordinator"
 BATCHES_TO_RETAIN = 5
 PRODUCER_ID_EXPIRATION_MS = 86_400_000
-LATE_TRANSACTION_MS = 300_000 + 300_000  # transaction.max.timeout.ms as Kafka's tests set it, and five minutes of grace
+LATE_TRANSACTION_MS = 300_000 + 300_000  # the longest transaction timeout that Kafka's tests allow, and as much grace
 NO_GUARD = 0
 
 
 class BatchMetadata(NamedTuple):
     """What is kept of a batch to recognise it when it is sent again."""
 
-    first_sequence: int
-    last_sequence: int
-    first_offset: int
-    last_offset: int
+    first_sequence: int = NO_SEQUENCE
+    last_sequence: int = NO_SEQUENCE
+    first_offset: int = -1
+    last_offset: int = -1
+
+
+NO_BATCH = BatchMetadata()
 
 
 class CompletedTxn(NamedTuple):
@@ -58,27 +61,12 @@ class ProducerStateEntry(NamedTuple):
     batches: tuple[BatchMetadata, ...] = ()
 
     @property
-    def first_sequence(self) -> int:
-        """The oldest sequence number that is remembered."""
-        return self.batches[0].first_sequence if self.batches else NO_SEQUENCE
-
-    @property
-    def last_sequence(self) -> int:
-        """The newest sequence number."""
-        return self.batches[-1].last_sequence if self.batches else NO_SEQUENCE
-
-    @property
-    def first_data_offset(self) -> int:
-        """The offset of the oldest record that is remembered, or -1."""
-        return self.batches[0].first_offset if self.batches else -1
-
-    @property
-    def last_data_offset(self) -> int:
-        """The offset of the newest record, or -1."""
-        return self.batches[-1].last_offset if self.batches else -1
+    def last_batch(self) -> BatchMetadata:
+        """The newest batch of the epoch, or NO_BATCH."""
+        return self.batches[-1] if self.batches else NO_BATCH
 
     def find_duplicate(self, batch: Batch) -> BatchMetadata | None:
-        """The batch that the producer has already written with the same epoch and sequence numbers."""
+        """The batch that was written with the same epoch and sequence numbers."""
         if batch.producer_epoch == self.producer_epoch:
             for known in self.batches:
                 if known.first_sequence == batch.base_sequence and known.last_sequence == batch.last_sequence:
@@ -86,39 +74,42 @@ class ProducerStateEntry(NamedTuple):
         return None
 
     def followed_by(self, update: ProducerStateEntry) -> ProducerStateEntry:
-        """The entry after an update, which lists its own batches only; a new epoch forgets the older ones."""
+        """The entry after an update, which lists only its own batches; a new epoch forgets the older ones."""
         known = self.batches if self.producer_epoch == update.producer_epoch else ()
         return update._replace(batches=(known + update.batches)[-BATCHES_TO_RETAIN:])
+
+    def is_expired(self, now: int, expiration_ms: int) -> bool:
+        """Whether the producer has been idle too long; an open transaction keeps it."""
+        return self.current_txn_first_offset is None and now - self.last_timestamp >= expiration_ms
 
 
 @dataclass(slots=True)
 class ProducerAppendInfo:
-    """The next state of one producer while its batches are validated; nothing has happened until it is put to use.
+    """One producer's next state while its batches are validated; `update` puts it to use.
 
-    The origin says how much there is to check: replicas take what the leader has checked, and a coordinator's appends
-    have no sequence numbers.
+    The origin says what there is to check: replicas take what a leader has checked, a coordinator counts no sequence.
     """
 
     current: ProducerStateEntry
     origin: str
-    verification: VerificationStateEntry | None = None
-    updated: ProducerStateEntry = field(init=False)
+    verification: VerificationStateEntry | None
+    updated: ProducerStateEntry
     started: list[int] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.updated = self.current._replace(batches=())
-
     def append(self, batch: Batch) -> CompletedTxn | None:
-        """Validate a batch; the transaction that it ends, if it does. Raises KafkaError."""
-        if batch.control is None:
-            self._append_data(batch)
+        """Validate a batch; the transaction that it ends, if it does. A marker without its record ends none."""
+        if batch.control is not None and not batch.records:
             return None
-        return self._append_marker(batch) if batch.records else None  # an empty one was cleaned with its transaction
+        if batch.producer_epoch < self.updated.producer_epoch and self.origin != REPLICATION:
+            raise KafkaError(Error.INVALID_PRODUCER_EPOCH, f"{batch.producer_epoch} < {self.updated.producer_epoch}")
+        if batch.control is not None:
+            return self._append_marker(batch)
+        self._append_data(batch)
+        return None
 
     def _append_data(self, batch: Batch) -> None:
-        self._check_producer_epoch(batch)
         if self.origin == CLIENT:
-            self._check_sequence(batch)
+            self._check_sequence(batch.producer_epoch, batch.base_sequence)
         first_offset = self.updated.current_txn_first_offset
         if first_offset is not None and not batch.is_transactional:
             raise KafkaError(Error.INVALID_TXN_STATE, f"producer {batch.producer_id} has a transaction open")
@@ -129,7 +120,6 @@ class ProducerAppendInfo:
         self._update(batch, self.updated.coordinator_epoch, first_offset, (metadata,))
 
     def _append_marker(self, batch: Batch) -> CompletedTxn | None:
-        self._check_producer_epoch(batch)
         if batch.coordinator_epoch < self.updated.coordinator_epoch and self.origin != REPLICATION:
             raise KafkaError(
                 Error.TRANSACTION_COORDINATOR_FENCED, f"coordinator epoch {batch.coordinator_epoch} is old"
@@ -143,38 +133,28 @@ class ProducerAppendInfo:
     def _update(
         self, batch: Batch, coordinator_epoch: int, first_offset: int | None, batches: tuple[BatchMetadata, ...]
     ) -> None:
-        update = ProducerStateEntry(
-            batch.producer_id, batch.producer_epoch, coordinator_epoch, batch.timestamp, first_offset, batches
-        )
-        self.updated = self.updated.followed_by(update)
+        producer = batch.producer_id, batch.producer_epoch, coordinator_epoch
+        self.updated = self.updated.followed_by(ProducerStateEntry(*producer, batch.timestamp, first_offset, batches))
 
-    def _check_producer_epoch(self, batch: Batch) -> None:
-        if batch.producer_epoch < self.updated.producer_epoch and self.origin != REPLICATION:
-            raise KafkaError(Error.INVALID_PRODUCER_EPOCH, f"{batch.producer_epoch} < {self.updated.producer_epoch}")
-
-    def _check_sequence(self, batch: Batch) -> None:
+    def _check_sequence(self, epoch: int, first: int) -> None:
         """The next sequence number, or 0 in a new epoch; any from a producer of whom nothing is known (any more)."""
-        first, epoch = batch.base_sequence, batch.producer_epoch
         if self.verification is not None and first > self.verification.lowest_sequence:
             raise KafkaError(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, f"{first} comes before one that waits for its retry")
         known, expected = self.updated.producer_epoch, 0
         if epoch == known:
-            known, expected = self.current.producer_epoch, (self._last_sequence(epoch) + 1) % (SEQUENCE_MAX + 1)
+            known = self.current.producer_epoch
+            newest = self.current if known == epoch and not self.updated.batches else self.updated
+            expected = (newest.last_batch.last_sequence + 1) % (SEQUENCE_MAX + 1)
         if known != NO_PRODUCER_EPOCH and first != expected:
             raise KafkaError(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, f"{first} where {expected} comes next")
-
-    def _last_sequence(self, epoch: int) -> int:
-        if self.updated.batches or epoch != self.current.producer_epoch:
-            return self.updated.last_sequence
-        return self.current.last_sequence
 
 
 @dataclass(slots=True)
 class ProducerStates:
-    """The producers of one partition, up to `map_end_offset` (exclusive).
+    """The producers of one partition, up to `map_end_offset` (exclusive, like the offsets of snapshots).
 
     `ongoing` maps the first offset of each open transaction to its producer; `unreplicated` that of each completed one
-    to its marker's offset, until the high watermark has passed it. Offsets of snapshots are exclusive ends too.
+    to its marker's offset, until the high watermark has passed it.
     """
 
     verification_enabled: bool = False
@@ -190,7 +170,7 @@ class ProducerStates:
     def prepare_update(self, producer_id: int, origin: str) -> ProducerAppendInfo:
         """Begin to validate what a producer appends."""
         current = self.producers.get(producer_id) or ProducerStateEntry(producer_id)
-        return ProducerAppendInfo(current, origin, self.verifications.get(producer_id))
+        return ProducerAppendInfo(current, origin, self.verifications.get(producer_id), current._replace(batches=()))
 
     def update(self, info: ProducerAppendInfo) -> None:
         """Put validated batches to use. ValueError without a producer id."""
@@ -218,11 +198,6 @@ class ProducerStates:
             self.unreplicated = {first: last for first, last in self.unreplicated.items() if last >= high_watermark}
 
     @property
-    def first_undecided_offset(self) -> int | None:
-        """Where the oldest open transaction begins."""
-        return min(self.ongoing, default=None)
-
-    @property
     def first_unstable_offset(self) -> int | None:
         """Where the oldest transaction begins that is open, or whose marker is not replicated yet."""
         return min((*self.ongoing, *self.unreplicated), default=None) if self.ongoing or self.unreplicated else None
@@ -233,16 +208,12 @@ class ProducerStates:
         return entry is not None and entry.current_txn_first_offset is not None
 
     def has_late_transaction(self, now: int) -> bool:
-        """Whether the oldest open transaction has outlived every timeout: its coordinator has forgotten it (KIP-664)."""
-        if not self.ongoing:
-            return False
-        timestamp = self.producers[self.ongoing[min(self.ongoing)]].last_timestamp
+        """Whether the oldest open transaction is beyond every timeout: its coordinator knows it no more (KIP-664)."""
+        timestamp = self.producers[self.ongoing[min(self.ongoing)]].last_timestamp if self.ongoing else now
         return 0 < timestamp < now - LATE_TRANSACTION_MS
 
-    def maybe_create_verification(
-        self, producer_id: int, sequence: int, epoch: int, now: int
-    ) -> VerificationStateEntry:
-        """Remember that the coordinator is asked about a transaction, and the lowest sequence that has to come first."""
+    def maybe_create_verification(self, producer_id: int, sequence: int, epoch: int, now: int) -> int:
+        """Remember that the coordinator is asked about a transaction, and which sequence comes first; the guard."""
         entry = self.verifications.get(producer_id)
         if entry is None:
             self.guards += 1
@@ -250,26 +221,25 @@ class ProducerStates:
         elif epoch > entry.epoch or (epoch == entry.epoch and sequence < entry.lowest_sequence):
             entry = entry._replace(lowest_sequence=sequence, epoch=epoch)
         self.verifications[producer_id] = entry
-        return entry
+        return entry.guard
 
     def is_verified(self, producer_id: int, guard: int) -> bool:
-        """Whether the coordinator's answer still fits: its guard is the one that was given out when it was asked."""
+        """Whether the coordinator's answer still fits: the guard is the one that was given out for the question."""
         entry = self.verifications.get(producer_id)
         return entry is not None and entry.guard == guard
 
-    def clear_verification(self, producer_id: int) -> None:
-        """The transaction has begun, or ended: the guard has done its work."""
-        self.verifications.pop(producer_id, None)
-
     def remove_expired(self, now: int, expiration_ms: int = PRODUCER_ID_EXPIRATION_MS) -> None:
-        """Forget producers and verifications that were idle too long; an open transaction keeps its producer."""
-        self.producers = {key: e for key, e in self.producers.items() if not _is_expired(e, now, expiration_ms)}
+        """Forget producers and verifications that were idle too long."""
+        self.producers = {
+            key: entry for key, entry in self.producers.items() if not entry.is_expired(now, expiration_ms)
+        }
         self.verifications = {key: e for key, e in self.verifications.items() if now - e.timestamp < expiration_ms}
 
     def take_snapshot(self) -> None:
-        """Keep the producers as they are at the end offset, unless they have been kept there."""
+        """Keep the producers as they are at the end offset, each with its last batch only, unless that was done."""
         if self.map_end_offset > self.snapshot_offset:
-            self.snapshots[self.map_end_offset] = tuple(self.producers.values())
+            entries = self.producers.values()
+            self.snapshots[self.map_end_offset] = tuple([e._replace(batches=e.batches[-1:]) for e in entries])
             self.snapshot_offset = self.map_end_offset
 
     def delete_snapshots_before(self, offset: int) -> None:
@@ -277,8 +247,8 @@ class ProducerStates:
         self.snapshots = {end: kept for end, kept in self.snapshots.items() if end >= offset}
 
     def remove_stray_snapshots(self, segments: Collection[int]) -> None:
-        """Keep the snapshots at the segments' base offsets, and the newest one if it is beyond them (a clean shutdown's)."""
-        newest = max((end for end in self.snapshots if end not in segments), default=-1)
+        """Keep the snapshots at the segments' beginnings, and the newest one if beyond them: a clean shutdown's."""
+        newest = max(self.snapshots, default=-1)
         beyond = newest if newest > max(segments, default=-1) else None
         self.snapshots = {end: kept for end, kept in self.snapshots.items() if end in segments or end == beyond}
 
@@ -295,26 +265,20 @@ class ProducerStates:
         if log_end_offset == self.map_end_offset:
             self.on_log_start_offset_incremented(log_start_offset)
             return
-        self._forget()
-        while self.snapshots and self.snapshots[max(self.snapshots)] is None:
-            del self.snapshots[max(self.snapshots)]
-        self.map_end_offset = self.snapshot_offset = max(self.snapshots, default=log_start_offset)
+        self.snapshots = {end: kept for end, kept in self.snapshots.items() if kept is not None}
+        self._restart(max(self.snapshots, default=log_start_offset))
         for entry in self.snapshots.get(self.map_end_offset) or ():
-            if not _is_expired(entry, now, PRODUCER_ID_EXPIRATION_MS):
+            if not entry.is_expired(now, PRODUCER_ID_EXPIRATION_MS):
                 self.producers[entry.producer_id] = entry
                 if entry.current_txn_first_offset is not None:
                     self.ongoing[entry.current_txn_first_offset] = entry.producer_id
 
     def truncate_fully_and_start_at(self, offset: int) -> None:
         """Forget everything, snapshots too."""
-        self._forget()
-        self.snapshots.clear()
-        self.map_end_offset, self.snapshot_offset = offset, 0
+        self.snapshots = {}
+        self._restart(offset)
+        self.snapshot_offset = 0
 
-    def _forget(self) -> None:
-        for state in (self.producers, self.ongoing, self.unreplicated):
-            state.clear()
-
-
-def _is_expired(entry: ProducerStateEntry, now: int, expiration_ms: int) -> bool:
-    return entry.current_txn_first_offset is None and now - entry.last_timestamp >= expiration_ms
+    def _restart(self, offset: int) -> None:
+        self.producers, self.ongoing, self.unreplicated = {}, {}, {}
+        self.map_end_offset = self.snapshot_offset = offset

@@ -1,7 +1,6 @@
 """The transactions of a log that were aborted: what a read_committed consumer has to leave out (KIP-98).
 
-Source: org.apache.kafka.storage.internals.log.TransactionIndex and AbortedTxn. Kafka has one index per segment, a log here
-has one; `is_complete` still tells whether an index of later offsets could not add anything.
+Source: org.apache.kafka.storage.internals.log.TransactionIndex. Kafka has one per segment, a log here has one in all.
 """
 
 from __future__ import annotations
@@ -23,13 +22,6 @@ class AbortedTxn(NamedTuple):
     last_stable_offset: int
 
 
-class TxnIndexSearchResult(NamedTuple):
-    """The aborted transactions that overlap with a range of offsets."""
-
-    aborted: list[AbortedTxn]
-    is_complete: bool
-
-
 class CorruptIndexError(ValueError):
     """The index lists a transaction that ended before the index starts."""
 
@@ -47,24 +39,19 @@ class TransactionIndex:
             raise ValueError(f"{txn} does not end after {self.aborted[-1]}")
         self.aborted.append(txn)
 
-    def collect(self, fetch_offset: int, upper_bound_offset: int) -> TxnIndexSearchResult:
-        """The transactions with records in [fetch_offset, upper_bound_offset)."""
+    def collect(self, fetch_offset: int, upper_bound_offset: int) -> tuple[list[AbortedTxn], bool]:
+        """The transactions with records in [fetch_offset, upper_bound_offset); whether later ones cannot have any."""
         found: list[AbortedTxn] = []
         for txn in self.aborted[bisect_left(self.aborted, fetch_offset, key=_last_offset) :]:
             if txn.first_offset < upper_bound_offset:
                 found.append(txn)
             if txn.last_stable_offset >= upper_bound_offset:
-                return TxnIndexSearchResult(found, True)
-        return TxnIndexSearchResult(found, False)
+                return found, True
+        return found, False
 
     def truncate_to(self, offset: int) -> None:
         """Drop the transactions whose markers are at the offset or later."""
         del self.aborted[bisect_left(self.aborted, offset, key=_last_offset) :]
-
-    def truncate_from_start(self, offset: int) -> None:
-        """Drop the transactions whose markers are before the offset: their records are deleted."""
-        del self.aborted[: bisect_left(self.aborted, offset, key=_last_offset)]
-        self.start_offset = max(self.start_offset, offset)
 
     def sanity_check(self) -> None:
         """CorruptIndexError if a transaction ended before the index starts."""

@@ -1,0 +1,89 @@
+"""Compaction: keep the newest record of each key, every offset where it is, and what producers and readers need.
+
+Source: kafka.log.LogCleaner (Cleaner, CleanedTransactionMetadata), MemoryRecords.filterTo; KIP-534 for the time when
+tombstones and markers may go. Cleaning starts from the log's first batch each time, and the offset map never fills up.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from hwmark.refimpl.batches import ABORT, Batch
+from hwmark.refimpl.log import Log
+from hwmark.refimpl.transaction_index import AbortedTxn
+
+DELETE_RETENTION_MS = 86_400_000
+
+
+@dataclass(slots=True)
+class CleanedTransactions:
+    """The transactions that are open at one place of a log; `pending` are the aborted ones to come, the first one last."""
+
+    pending: list[AbortedTxn]
+    aborted: dict[int, AbortedTxn] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+    index: list[AbortedTxn] = field(default_factory=list)
+
+    def may_discard(self, batch: Batch) -> bool:
+        """Go on over a batch: aborted data may go, and a marker once its transaction has no batch left."""
+        while self.pending and self.pending[-1].first_offset <= batch.last_offset:
+            txn = self.pending.pop()
+            self.aborted.setdefault(txn.producer_id, txn)
+        if batch.control is not None:
+            return self._may_discard_marker(batch)
+        if batch.is_transactional:
+            self.seen.add(batch.producer_id)
+        return batch.is_transactional and batch.producer_id in self.aborted
+
+    def _may_discard_marker(self, batch: Batch) -> bool:
+        has_data = batch.producer_id in self.seen
+        self.seen.discard(batch.producer_id)
+        txn = self.aborted.pop(batch.producer_id, None) if batch.control == ABORT else None
+        if has_data and txn:
+            self.index.append(txn)
+        return not has_data
+
+
+def compact(log: Log, now: int, delete_retention_ms: int = DELETE_RETENTION_MS) -> int:
+    """Clean the segments before the active one and before the last stable offset; the first offset not cleaned."""
+    clean_point = log.segments[bisect_right(log.segments, log.last_stable_offset) - 1]
+    end, known = log.index_of(clean_point), log.transaction_index.aborted
+    transactions = CleanedTransactions(sorted(known, key=lambda txn: -txn.first_offset))
+    dirty = [(batch, transactions.may_discard(batch)) for batch in log.batches[:end]]
+    data = [batch for batch, may_discard in dirty if batch.control is None and not may_discard]
+    latest = {record.key: record.offset for batch in data for record in batch.records}
+    kept = []
+    for batch, may_discard in dirty:
+        cleaned = _clean(log, batch, may_discard, latest, now, now + delete_retention_ms)
+        if cleaned.records or _is_last_of_producer(log, batch) or batch.next_offset == clean_point:
+            kept.append(cleaned)
+        else:
+            log.delete_horizons.pop(batch.base_offset, None)
+    log.batches[:end] = kept
+    log.transaction_index.aborted = transactions.index + [txn for txn in known if txn.last_offset >= clean_point]
+    return clean_point
+
+
+def _clean(log: Log, batch: Batch, may_discard: bool, latest: dict[object, int], now: int, horizon: int) -> Batch:
+    """What stays of a batch. Its tombstones, or its marker without data, get their time when they are first seen."""
+    is_due = log.delete_horizons.get(batch.base_offset, now + 1) <= now
+    records = batch.records
+    if may_discard and (is_due or batch.control is None):
+        records = ()
+    elif batch.control is None:
+        newest = (record for record in records if record.key is not None and latest[record.key] == record.offset)
+        records = tuple([record for record in newest if record.value is not None or not is_due])
+    if records and (may_discard or any(record.value is None for record in records)):
+        log.delete_horizons.setdefault(batch.base_offset, horizon)
+    return batch if len(records) == len(batch.records) else batch._replace(records=records)
+
+
+def _is_last_of_producer(log: Log, batch: Batch) -> bool:
+    """Whether a batch, even an empty one, has to keep its producer's last sequence number or epoch."""
+    entry = log.producer_states.producers.get(batch.producer_id)
+    if entry is None:
+        return False
+    if entry.batches:
+        return batch.last_offset == entry.last_batch.last_offset
+    return batch.control is not None and batch.producer_epoch == entry.producer_epoch

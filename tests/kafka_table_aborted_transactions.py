@@ -1,0 +1,182 @@
+"""Kafka's TransactionIndexTest and the transactional part of UnifiedLogTest, asked of the index and of the log."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hwmark.refimpl.batches import Batch, Record
+from hwmark.refimpl.errors import Error, KafkaError
+from hwmark.refimpl.log import TXN_COMMITTED, Log
+from hwmark.refimpl.producer_state import COORDINATOR
+from hwmark.refimpl.transaction_index import AbortedTxn, CorruptIndexError, TransactionIndex
+
+DISAGREES: dict[str, str] = {}
+EXCEPTIONS = {
+    Error.TRANSACTION_COORDINATOR_FENCED: "TransactionCoordinatorFencedException",
+    Error.INVALID_PRODUCER_EPOCH: "InvalidProducerEpochException",
+    Error.OUT_OF_ORDER_SEQUENCE_NUMBER: "OutOfOrderSequenceException",
+    Error.INVALID_TXN_STATE: "InvalidTxnStateException",
+    Error.OFFSET_OUT_OF_RANGE: "OffsetOutOfRangeException",
+}
+
+
+def exception_name(error: Exception) -> str:
+    """Kafka's exception for what was raised."""
+    if isinstance(error, KafkaError):
+        return EXCEPTIONS[error.error]
+    return "CorruptIndexException" if isinstance(error, CorruptIndexError) else "IllegalArgumentException"
+
+
+def snake_case(name: str) -> str:
+    """The method that answers what a table calls by this name."""
+    return re.sub(r"(?=[A-Z])", "_", name).lower()
+
+
+def run(row: dict[str, Any], table: list[dict[str, Any]]) -> None:
+    """Apply the row's operations to an empty index or an empty log, and ask its question."""
+    subject: IndexRow | LogRow = IndexRow() if is_about_index(row) else LogRow(row.get("append_as", "leader"))
+    for name, *arguments in row["ops"]:
+        getattr(subject, snake_case(name))(*arguments)
+    name, *arguments = row["query"]
+    try:
+        answer = getattr(subject, snake_case(name))(*arguments)
+    except (KafkaError, ValueError) as error:
+        answer = exception_name(error)
+    if isinstance(row["expect"], dict):
+        answer = {key: answer[key] for key in row["expect"]}
+    assert answer == ("ok" if answer is None and row["expect"] == "ok" else row["expect"])
+
+
+def is_about_index(row: dict[str, Any]) -> bool:
+    return row["source"].endswith("TransactionIndexTest.java")
+
+
+class IndexRow:
+    """The operations and queries on one index."""
+
+    def __init__(self) -> None:
+        self.index = TransactionIndex()
+
+    def index_append(self, txn: list[int]) -> None:
+        self.index.append(AbortedTxn(*txn))
+
+    def truncate_to(self, offset: int) -> None:
+        self.index.truncate_to(offset)
+
+    def reset(self) -> None:
+        self.index.truncate_to(0)
+
+    def rename(self) -> None:
+        """A file's matter."""
+
+    def reopen(self, start_offset: int) -> None:
+        self.index = TransactionIndex(start_offset, self.index.aborted)
+
+    def sanity_check(self) -> None:
+        self.index.sanity_check()
+
+    def all_aborted(self) -> list[list[int]]:
+        return [list(txn) for txn in self.index.aborted]
+
+    def collect_aborted(self, fetch_offset: int, upper_bound_offset: int) -> dict[str, Any]:
+        found, is_complete = self.index.collect(fetch_offset, upper_bound_offset)
+        return {"aborted": [list(txn) for txn in found], "complete": is_complete}
+
+    def round_trip(self, txn: list[int]) -> list[int]:
+        self.index.append(AbortedTxn(*txn))
+        return list(self.index.aborted[-1])
+
+
+class LogRow:
+    """The operations and queries on one log; the producers count their sequence numbers per epoch."""
+
+    def __init__(self, append_as: str) -> None:
+        self.log = Log()
+        self.append_as = append_as
+        self.sequences: dict[tuple[int, int], int] = {}
+
+    def append(self, batch: Batch, origin: str) -> None:
+        if self.append_as == "leader":
+            self.log.append_as_leader(batch, 0, origin)
+            return
+        base = self.log.log_end_offset
+        records = tuple(Record(base + i, key, value) for i, (_, key, value) in enumerate(batch.records))
+        moved = batch._replace(base_offset=base, last_offset=base + batch.last_offset, leader_epoch=0, records=records)
+        self.log.append_as_follower([moved])
+
+    def data(self, count: int, **producer: Any) -> None:
+        records = tuple(Record(i, None, i) for i in range(count))
+        self.append(Batch(0, count - 1, -1, records, timestamp=1, **producer), "client")
+
+    def txn(self, producer_id: int, count: int, producer_epoch: int) -> None:
+        producer = producer_id, producer_epoch
+        sequence = self.sequences.get(producer, 0)
+        self.sequences[producer] = sequence + count
+        self.data(
+            count,
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            base_sequence=sequence,
+            is_transactional=True,
+        )
+
+    def plain(self, count: int) -> None:
+        self.data(count)
+
+    def marker(self, producer_id: int, control: str, producer_epoch: int, coordinator_epoch: int) -> None:
+        record = Record(0, control, coordinator_epoch)
+        marker = Batch(0, 0, -1, (record,), producer_id, producer_epoch, -1, True, control, coordinator_epoch, 1)
+        self.append(marker, COORDINATOR)
+
+    def high_watermark(self, offset: int) -> None:
+        self.log.update_high_watermark(offset)
+
+    def log_start_offset(self, *offset: int) -> int:
+        if offset:
+            self.log.maybe_increment_log_start_offset(*offset)
+        return self.log.log_start_offset
+
+    def roll(self) -> None:
+        self.log.roll()
+
+    def delete_old_segments(self) -> None:
+        self.log.delete_old_segments()
+
+    def reopen(self) -> None:
+        self.log.flush()
+        self.log.recover()
+
+    def truncate_to(self, offset: int) -> None:
+        self.log.truncate_to(offset)
+
+    def truncate_fully_and_start_at(self, *offsets: int) -> None:
+        self.log.truncate_fully_and_start_at(*offsets)
+
+    def all_aborted(self) -> list[list[int]]:
+        return [list(txn) for txn in self.log.transaction_index.aborted]
+
+    def first_unstable_offset(self) -> int | None:
+        return self.log.first_unstable_offset
+
+    def last_stable_offset(self) -> int:
+        return self.log.last_stable_offset
+
+    def log_end_offset(self) -> int:
+        return self.log.log_end_offset
+
+    def active_producers(self) -> list[int]:
+        return sorted(self.log.producer_states.producers)
+
+    def read_committed_from(self, offset: int) -> dict[str, Any]:
+        aborted = self.log.read(offset, TXN_COMMITTED).aborted
+        assert aborted is not None
+        return {"aborted": [{"producerId": producer_id, "firstOffset": first} for producer_id, first in aborted]}
+
+    def read_committed(self, _: str) -> bool:
+        """Every offset below the last stable one has something to read, and none from there on."""
+        log = self.log
+        return all(
+            bool(log.read(offset, TXN_COMMITTED).batches) == (offset < log.last_stable_offset)
+            for offset in range(log.log_start_offset, log.log_end_offset + 1)
+        )

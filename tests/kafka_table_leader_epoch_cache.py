@@ -1,0 +1,76 @@
+"""Kafka's LeaderEpochFileCacheTest, asked of the leader-epoch cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hwmark.refimpl.leader_epochs import EpochEntry, LeaderEpochCache
+
+DISAGREES: dict[str, str] = {}
+
+
+OPERATIONS = "assign", "truncateFromEnd", "truncateFromStart", "clear", "reload"
+
+
+def apply(cache: LeaderEpochCache, operation: list[Any]) -> LeaderEpochCache:
+    """The cache after an operation of a row; loading it from a checkpoint assigns every entry of it again."""
+    name, *arguments = operation
+    changed = LeaderEpochCache() if name in ("clear", "reload") else cache
+    {
+        "assign": changed.assign,
+        "truncateFromEnd": changed.truncate_from_end,
+        "truncateFromStart": changed.truncate_from_start,
+        "clear": lambda: None,
+        "reload": lambda: [changed.assign(*entry) for entry in cache.entries],
+    }[name](*arguments)
+    return changed
+
+
+def previous_entry(cache: LeaderEpochCache, epoch: int | None = None) -> EpochEntry | None:
+    epoch = cache.latest_epoch if epoch is None else epoch
+    return None if epoch is None else cache.floor_entry(epoch - 1)
+
+
+def epoch_entry(cache: LeaderEpochCache, epoch: int) -> EpochEntry | None:
+    floor = cache.floor_entry(epoch)
+    return floor if floor and floor.epoch == epoch else None
+
+
+def epoch_of(entry: EpochEntry | None) -> int | None:
+    return entry.epoch if entry else None
+
+
+def answer(cache: LeaderEpochCache, query: list[Any]) -> Any:
+    """What the cache says, as the tables write it."""
+    name, *arguments = query
+    arguments = [cache.latest_epoch if argument == "latestEpoch" else argument for argument in arguments]
+    if name in OPERATIONS:
+        apply(cache, query)
+        return "no_error"
+    return {
+        "latestEpoch": lambda: cache.latest_epoch,
+        "previousEpoch": lambda *epoch: epoch_of(previous_entry(cache, *epoch)),
+        "previousEntry": lambda *epoch: previous_entry(cache, *epoch),
+        "nextEpoch": lambda epoch: epoch_of(cache.higher_entry(epoch)),
+        "epochEntry": lambda epoch: epoch_entry(cache, epoch),
+        "epochForOffset": cache.epoch_for_offset,
+        "endOffsetFor": cache.end_offset_for,
+        "entries": lambda: cache.entries,
+        "checkpoint": lambda: cache.entries,
+        "entry": lambda index: cache.entries[index],
+        "entryStartOffset": lambda index: cache.entries[index].start_offset,
+        "size": lambda: len(cache.entries),
+    }[name](*arguments)
+
+
+def run(row: dict[str, Any], table: list[dict[str, Any]]) -> None:
+    """Apply the row's operations to an empty cache and ask its question."""
+    cache = LeaderEpochCache()
+    for operation in row["ops"]:
+        cache = apply(cache, operation)
+    assert as_lists(answer(cache, row["query"])) == row["expect"]
+
+
+def as_lists(value: Any) -> Any:
+    """Tuples as JSON has them."""
+    return [as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,253 @@
+"""Kafka's ProducerStateManagerTest and the idempotent appends of UnifiedLogTest, asked of producers' state and a log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from hwmark.refimpl.batches import Batch, Record
+from hwmark.refimpl.errors import Error, KafkaError
+from hwmark.refimpl.log import Log
+from hwmark.refimpl.producer_state import (
+    COORDINATOR,
+    NO_BATCH,
+    BatchMetadata,
+    CompletedTxn,
+    ProducerAppendInfo,
+    ProducerStateEntry,
+    ProducerStates,
+    VerificationStateEntry,
+)
+
+DISAGREES: dict[str, str] = {}
+EXCEPTIONS = {
+    Error.TRANSACTION_COORDINATOR_FENCED: "TransactionCoordinatorFencedException",
+    Error.INVALID_PRODUCER_EPOCH: "InvalidProducerEpochException",
+    Error.OUT_OF_ORDER_SEQUENCE_NUMBER: "OutOfOrderSequenceException",
+    Error.INVALID_TXN_STATE: "InvalidTxnStateException",
+}
+FIELDS: dict[str, Callable[[ProducerStateEntry], int | None]] = {
+    "epoch": lambda entry: entry.producer_epoch,
+    "producerId": lambda entry: entry.producer_id,
+    "firstSeq": lambda entry: first_batch(entry).first_sequence,
+    "lastSeq": lambda entry: entry.last_batch.last_sequence,
+    "firstDataOffset": lambda entry: first_batch(entry).first_offset,
+    "lastDataOffset": lambda entry: entry.last_batch.last_offset,
+    "currentTxnFirstOffset": lambda entry: entry.current_txn_first_offset,
+    "coordinatorEpoch": lambda entry: entry.coordinator_epoch,
+    "lastTimestamp": lambda entry: entry.last_timestamp,
+}
+
+
+def first_batch(entry: ProducerStateEntry) -> BatchMetadata:
+    return entry.batches[0] if entry.batches else NO_BATCH
+
+
+def snake_case(name: str) -> str:
+    """The method that answers what a table calls by this name."""
+    return re.sub(r"(?=[A-Z])", "_", name).lower()
+
+
+def run(row: dict[str, Any], table: list[dict[str, Any]]) -> None:
+    """Apply the row's operations to an empty manager and ask its question; only the fields given are asserted."""
+    manager = Manager()
+    for name, *arguments in row["ops"]:
+        getattr(manager, snake_case(name))(*arguments)
+    name, *arguments = row["query"]
+    try:
+        answer = getattr(manager, snake_case(name))(*arguments)
+    except KafkaError as error:
+        answer = EXCEPTIONS[error.error]
+    except ValueError:
+        answer = "IllegalArgumentException"
+    assert_answers(answer, row["expect"])
+
+
+def assert_answers(answer: Any, expect: Any) -> None:
+    """Compare as the table says: `ok` is any answer but an exception, an object names the fields that count."""
+    if expect == "ok":
+        assert not isinstance(answer, str)
+    elif isinstance(expect, dict):
+        assert isinstance(answer, dict)
+        for name, value in expect.items():
+            assert answer[name] is not None if value == "present" else answer[name] == value
+    else:
+        assert answer == expect
+
+
+def fields(entry: ProducerStateEntry | None) -> dict[str, Any] | None:
+    return None if entry is None else {name: value_of(entry) for name, value_of in FIELDS.items()}
+
+
+def completed_fields(completed: CompletedTxn | None) -> dict[str, Any]:
+    names = "producerId", "firstOffset", "lastOffset", "aborted"
+    return {"completed": None if completed is None else dict(zip(names, completed, strict=True))}
+
+
+class Manager:
+    """The operations and queries on one ProducerStates, with the clock and the append that is being prepared."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000
+        self.states = ProducerStates(verification_enabled=True)
+        self.log = Log()
+        self.verifications: dict[int, VerificationStateEntry] = {}
+        self.prepared: ProducerAppendInfo
+
+    def append(self, producer_id: int, *batch: Any) -> None:
+        *numbers, origin = batch
+        self.prepare(producer_id, origin)
+        self.batch(*numbers)
+        self.update()
+        self.states.map_end_offset = numbers[4] + 1
+
+    def marker(self, producer_id: int, epoch: int, control: str, offset: int, coordinator_epoch: int) -> None:
+        self.prepare(producer_id, COORDINATOR)
+        completed = self.prepared.append(self.marker_batch(control, epoch, offset, coordinator_epoch))
+        self.update()
+        if completed:
+            self.states.complete_txn(completed)
+        self.states.map_end_offset = offset + 1
+
+    def empty_control_batch(self, producer_id: int, offset: int) -> None:
+        self.prepare(producer_id, "client")
+        self.prepared.append(self.marker_batch("COMMIT", 0, offset, 0)._replace(records=()))
+        self.update()
+        self.states.map_end_offset = offset + 1
+
+    def prepare(self, producer_id: int, origin: str) -> None:
+        self.prepared = self.states.prepare_update(producer_id, origin)
+
+    def batch(self, epoch: int, first_sequence: int, last_sequence: int, first: int, last: int, is_txn: bool) -> None:
+        producer_id = self.prepared.current.producer_id
+        batch = Batch(first, last, 0, (), producer_id, epoch, first_sequence, is_txn, timestamp=self.now)
+        self.prepared.append(batch)
+
+    def end(self, control: str, epoch: int, offset: int, coordinator_epoch: int) -> dict[str, Any]:
+        return completed_fields(self.prepared.append(self.marker_batch(control, epoch, offset, coordinator_epoch)))
+
+    def marker_batch(self, control: str, epoch: int, offset: int, coordinator_epoch: int) -> Batch:
+        producer_id = self.prepared.current.producer_id
+        record = Record(offset, control, coordinator_epoch)
+        return Batch(offset, offset, 0, (record,), producer_id, epoch, -1, True, control, coordinator_epoch, self.now)
+
+    def update(self) -> None:
+        self.states.update(self.prepared)
+
+    def complete_txn(self, *completed: Any) -> None:
+        self.states.complete_txn(CompletedTxn(*completed))
+
+    def high_watermark(self, offset: int) -> None:
+        self.states.on_high_watermark_updated(offset)
+
+    def snapshot(self) -> None:
+        self.states.take_snapshot()
+
+    def new_manager(self) -> None:
+        self.states = ProducerStates(verification_enabled=True, snapshots=self.states.snapshots)
+
+    def truncate_and_reload(self, log_start_offset: int, log_end_offset: int) -> None:
+        self.states.truncate_and_reload(log_start_offset, log_end_offset, self.now)
+
+    def truncate_fully_and_start_at(self, offset: int) -> None:
+        self.states.truncate_fully_and_start_at(offset)
+
+    def delete_snapshots_before(self, offset: int) -> None:
+        self.states.delete_snapshots_before(offset)
+
+    def create_snapshot_files(self, offsets: list[int]) -> None:
+        self.states.snapshots.update(dict.fromkeys(offsets))
+
+    def remove_stray_snapshots(self, segments: list[int]) -> None:
+        self.states.remove_stray_snapshots(segments)
+
+    def corrupt_snapshot(self, offset: int, _: str) -> None:
+        self.states.snapshots[offset] = None
+
+    def sleep(self, ms: int) -> None:
+        self.now += ms
+
+    def expire(self) -> None:
+        self.states.remove_expired(self.now)
+
+    def verification(self, producer_id: int, sequence: int, epoch: int) -> None:
+        self.states.maybe_create_verification(producer_id, sequence, epoch, self.now)
+        self.verifications.setdefault(producer_id, self.states.verifications[producer_id])
+
+    def clear_verification(self, producer_id: int) -> None:
+        self.states.verifications.pop(producer_id, None)
+
+    def disable_verification(self) -> None:
+        self.states.verification_enabled = False
+
+    def log_append(self, producer_id: int, epoch: int, sequence: int, count: int) -> dict[str, Any]:
+        records = tuple(Record(i, None, i) for i in range(count))
+        batch = Batch(0, count - 1, -1, records, producer_id, epoch, sequence, timestamp=self.now)
+        return dict(zip(("firstOffset", "lastOffset", "duplicate"), self.log.append_as_leader(batch, 0), strict=True))
+
+    def last_entry(self, producer_id: int) -> dict[str, Any] | None:
+        return fields(self.states.producers.get(producer_id))
+
+    def prepared_entry(self) -> dict[str, Any] | None:
+        entry = fields(self.prepared.updated)
+        assert entry is not None
+        return entry | {"startedTransactions": self.started_transactions()}
+
+    def started_transactions(self) -> list[list[int]]:
+        return [[self.prepared.current.producer_id, first] for first in self.prepared.started]
+
+    def has_entry(self, producer_id: int) -> bool:
+        return producer_id in self.states.producers
+
+    def first_unstable_offset(self) -> int | None:
+        return self.states.first_unstable_offset
+
+    def first_undecided_offset(self) -> int | None:
+        return min(self.states.ongoing, default=None)
+
+    def has_late_transaction(self) -> bool:
+        return self.states.has_late_transaction(self.now)
+
+    def last_stable_offset_if_completed(self, *completed: Any) -> int:
+        return self.states.last_stable_offset(CompletedTxn(*completed))
+
+    def active_producer_count(self) -> int:
+        return len(self.states.producers)
+
+    def map_end_offset(self) -> int:
+        return self.states.map_end_offset
+
+    def snapshot_offsets(self) -> list[int]:
+        return sorted(self.states.snapshots)
+
+    def oldest_snapshot_offset(self) -> int | None:
+        return min(self.states.snapshots, default=None)
+
+    def latest_snapshot_offset(self) -> int | None:
+        return max(self.states.snapshots, default=None)
+
+    def snapshot_exists(self, offset: int) -> bool:
+        return offset in self.states.snapshots
+
+    def verification_entry(self, producer_id: int) -> dict[str, Any] | None:
+        entry = self.states.verifications.get(producer_id)
+        if entry is None:
+            return None
+        unchanged = self.verification_guard_unchanged(producer_id)
+        return {"lowestSequence": entry.lowest_sequence, "epoch": entry.epoch, "guardUnchanged": unchanged}
+
+    def verification_guard_unchanged(self, producer_id: int) -> bool:
+        return self.states.is_verified(producer_id, self.verifications[producer_id].guard)
+
+    def verification_entry_unchanged(self, producer_id: int) -> bool:
+        return self.states.verifications.get(producer_id) == self.verifications[producer_id]
+
+    def verification_entry_unchanged_after_failure(self, producer_id: int) -> bool:
+        """The failure is the append of the test: sequence 4, where 0 is awaited."""
+        try:
+            self.append(producer_id, 0, 4, 4, 0, 0, True, "client")
+        except KafkaError as error:
+            assert error.error is Error.OUT_OF_ORDER_SEQUENCE_NUMBER
+            return self.verification_entry_unchanged(producer_id)
+        return False
