@@ -137,7 +137,7 @@ class Log:
 
     @property
     def first_unstable_offset(self) -> int | None:
-        """Where the oldest transaction begins that is open or not replicated to its end, as far as it is not deleted."""
+        """Where the oldest transaction begins that is open or not replicated to its end, as far as not deleted."""
         first = self.producer_states.first_unstable_offset
         return None if first is None else max(first, self.log_start_offset)
 

@@ -18,7 +18,7 @@ DELETE_RETENTION_MS = 86_400_000
 
 @dataclass(slots=True)
 class CleanedTransactions:
-    """The transactions that are open at one place of a log; `pending` are the aborted ones to come, the first one last."""
+    """The transactions that are open at one place of a log; `pending` are aborted ones to come, the first one last."""
 
     pending: list[AbortedTxn]
     aborted: dict[int, AbortedTxn] = field(default_factory=dict)

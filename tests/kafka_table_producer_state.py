@@ -1,4 +1,4 @@
-"""Kafka's ProducerStateManagerTest and the idempotent appends of UnifiedLogTest, asked of producers' state and a log."""
+"""Kafka's ProducerStateManagerTest and the idempotent appends of UnifiedLogTest, asked of producers' state."""
 
 from __future__ import annotations
 
