@@ -368,7 +368,7 @@ SIZES = [pytest.param(1_000, 10_000, id="10,000"), pytest.param(10_000, 100_000,
 @pytest.mark.parametrize(("few", "many"), SIZES)
 def test_effort_grows_linearly(few: int, many: int, broken_until: float | None) -> None:
     for less, more in zip(effort_on(few, broken_until), effort_on(many, broken_until), strict=True):
-        assert 0 < more < 13 * less
+        assert 0 < more < 20 * less  # quadratic would be a hundred times
 
 
 def test_only_the_last_sender_of_a_message_wrote_it() -> None:
