@@ -1,0 +1,491 @@
+"""The group coordinator of a broker: it answers for the groups whose partition of __consumer_offsets the broker leads.
+
+Each method takes a request, or what happened, and returns effects: `Respond`, at once or when a parked request is due,
+and `Append` to its own replicated log. The owner appends with acks=all and calls `on_appended` in the order of the log,
+`complete_transaction` when a marker is replicated, `tick` when `next_deadline` has come, `expire_offsets` now and then,
+`load` and `unload` when it begins and ceases to lead. The assignment, eager or cooperative, is the leader's affair.
+
+Not modelled: the initial rebalance delay (KIP-134), deleting groups, time spent loading. Unlike Kafka's, a static
+member's return is not undone if the log refuses it, and who is removed while its SyncGroup is parked gets an answer.
+
+Source: GroupCoordinator, GroupMetadataManager; KIP-62 (timeouts), KIP-98, KIP-345, KIP-394, KIP-447, KIP-814.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from functools import cache, wraps
+from typing import Any, NamedTuple, ParamSpec
+
+from hwmark.refimpl.batches import COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Batch, Record, TopicPartition
+from hwmark.refimpl.errors import Error, KafkaError
+from hwmark.refimpl.group_metadata import (
+    COMPLETING_REBALANCE,
+    DEAD,
+    PREPARING_REBALANCE,
+    STABLE,
+    UNKNOWN_MEMBER,
+    CommitRecord,
+    GroupMetadata,
+    GroupValue,
+    JoinGroupResponse,
+    Member,
+    OffsetAndMetadata,
+    Protocols,
+    Respond,
+)
+
+# What a failed append means to a client.
+APPEND_ERRORS = {
+    Error.UNKNOWN_TOPIC_OR_PARTITION: Error.COORDINATOR_NOT_AVAILABLE,
+    Error.NOT_ENOUGH_REPLICAS: Error.COORDINATOR_NOT_AVAILABLE,
+    Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND: Error.COORDINATOR_NOT_AVAILABLE,
+    Error.NOT_LEADER_OR_FOLLOWER: Error.NOT_COORDINATOR,
+}
+Commits = tuple[tuple[TopicPartition, OffsetAndMetadata], ...]
+Assignments = tuple[tuple[str, Hashable], ...]  # by member id
+
+
+class GroupConfig(NamedTuple):
+    """Settings of a broker, and the protocol changes that it knows; times in ms."""
+
+    partitions: int = 50
+    session_timeout_min: int = 6_000
+    session_timeout_max: int = 1_800_000
+    new_member_join_timeout: int = 300_000
+    offsets_retention: int = 604_800_000
+    kip_345: bool = True  # static membership
+    kip_394: bool = True  # a new member has to join with the id that it is given
+    kip_447: bool = True  # transactional commits are fenced by generation, undecided offsets not fetched
+
+
+class ConsumerGroupMetadata(NamedTuple):
+    """Who asks: a member of a group's generation; without member id a new member, or none."""
+
+    group_id: str
+    generation: int = -1
+    member_id: str = UNKNOWN_MEMBER
+    instance: str | None = None
+
+
+class GroupKey(NamedTuple):
+    """A record's key in the log: for a partition's OffsetAndMetadata, or without one for the GroupValue."""
+
+    group_id: str
+    partition: TopicPartition | None = None
+
+
+class Append(NamedTuple):
+    """Effect: append a batch to a partition of __consumer_offsets; without a token nobody waits for it."""
+
+    partition: int
+    records: tuple[tuple[GroupKey, Hashable], ...]
+    token: int | None = None
+    producer_id: int = NO_PRODUCER_ID
+    producer_epoch: int = NO_PRODUCER_EPOCH
+
+
+class Pending(NamedTuple):
+    """What goes on after an append: the method `then` with the details; `to` is who waits for nothing else."""
+
+    group_id: str
+    then: str
+    details: tuple[Any, ...]
+    to: Hashable | None = None
+
+
+DEFAULTS = GroupConfig()
+Effects = list[Respond | Append]
+P = ParamSpec("P")
+
+
+def refusing(request: Callable[P, Effects]) -> Callable[P, Effects]:
+    """The request; the error that refuses it is its answer. Its first argument says whom to answer."""
+
+    @wraps(request)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> Effects:
+        try:
+            return request(*args, **kwargs)
+        except KafkaError as refusal:
+            return [Respond(args[1], refusal.error)]
+
+    return answer
+
+
+@cache
+def partition_for(group_id: str, partitions: int) -> int:
+    """The partition that keeps a group: its Java hash code, absolute, modulo their number."""
+    utf_16, code = group_id.encode("utf-16-be"), 0
+    for high, low in zip(utf_16[::2], utf_16[1::2], strict=True):
+        code = (31 * code + 256 * high + low) % 2**32
+    return min(code, 2**32 - code) % 2**31 % partitions
+
+
+@dataclass(slots=True)
+class GroupCoordinator:
+    """The groups of the partitions that a broker leads; `to` is whatever tells the owner whom to answer."""
+
+    config: GroupConfig = DEFAULTS
+    epochs: dict[int, int] = field(default_factory=dict)  # leader epochs of the partitions that are led
+    groups: dict[str, GroupMetadata] = field(default_factory=dict)
+    pending: dict[int, Pending] = field(default_factory=dict)  # appends by token
+    last_token: int = 0
+    last_member: int = 0
+
+    # ------------------------------------------------------------ members
+
+    @refusing
+    def join_group(
+        self,
+        to: Hashable,
+        now: int,
+        who: ConsumerGroupMetadata,
+        protocols: Protocols,
+        session_timeout: int = 45_000,
+        rebalance_timeout: int = 300_000,
+        protocol_type: str = "consumer",
+    ) -> Effects:
+        """JoinGroup: parked until all members have joined or the rebalance timeout is over (JoinGroupResponse)."""
+        if not self.config.session_timeout_min <= session_timeout <= self.config.session_timeout_max:
+            raise KafkaError(Error.INVALID_SESSION_TIMEOUT, str(session_timeout))
+        group = self.group(who, now, or_create=who.member_id == UNKNOWN_MEMBER)
+        if not group.supports_protocols(protocol_type, [name for name, _ in protocols]):
+            raise KafkaError(Error.INCONSISTENT_GROUP_PROTOCOL)
+        instance = who.instance if self.config.kip_345 else None
+        joining = Member(who.member_id, instance, session_timeout, rebalance_timeout, protocol_type, protocols, to)
+        if who.member_id == UNKNOWN_MEMBER:
+            return self.join_first(to, group, joining, now)
+        if who.member_id in group.pending_members:
+            return self.add_member(group, joining, now)
+        return self.join_again(to, group, group.validate_member(who.member_id, instance), joining, now)
+
+    def join_first(self, to: Hashable, group: GroupMetadata, joining: Member, now: int) -> Effects:
+        """Gives the member an id that no other has had: it counts within the coordinator's epoch."""
+        self.last_member += 1
+        joining.member_id = (
+            f"{joining.instance or 'member'}-{self.epochs[self.partition(group.group_id)]}-{self.last_member}"
+        )
+        if joining.instance in group.static_members:
+            return self.restart_static_member(group, joining, now)
+        if joining.instance is not None or not self.config.kip_394:
+            return self.add_member(group, joining, now)
+        group.add_pending_member(joining.member_id, now + joining.session_timeout)
+        return [Respond(to, Error.MEMBER_ID_REQUIRED, JoinGroupResponse(joining.member_id))]
+
+    def add_member(self, group: GroupMetadata, joining: Member, now: int) -> Effects:
+        """A new member; it has no session before its first join is answered."""
+        joining.is_new, joining.heartbeat_deadline = True, now + self.config.new_member_join_timeout
+        group.add(joining)
+        return self.maybe_prepare_rebalance(group, now)
+
+    def join_again(self, to: Hashable, group: GroupMetadata, member: Member, joining: Member, now: int) -> Effects:
+        """A member missed its answer, or asks for a rebalance: as the leader, or with other metadata."""
+        is_follower = group.state == STABLE and group.leader != member.member_id
+        if (is_follower or group.state == COMPLETING_REBALANCE) and member.protocols == joining.protocols:
+            return [Respond(to, Error.NONE, group.join_response(member.member_id))]
+        member.update(joining)
+        return self.maybe_prepare_rebalance(group, now)
+
+    def restart_static_member(self, group: GroupMetadata, joining: Member, now: int) -> Effects:
+        """An instance is back: no rebalance while the group is stable and its protocol stays (KIP-345)."""
+        old_id = group.static_members[joining.instance]
+        effects: Effects = [*group.replace_static_member(joining.instance, old_id, joining.member_id)]
+        member = group.members[joining.member_id]
+        member.update(joining)
+        member.heartbeat(now)
+        if group.state == STABLE and group.select_protocol() == group.protocol:
+            assignments = {other.member_id: other.assignment for other in group.members.values()}
+            return effects + self.store_group(group, assignments, "on_static_member_stored", member.member_id)
+        return effects + self.maybe_prepare_rebalance(group, now)
+
+    def on_static_member_stored(
+        self, group: GroupMetadata, error: Error, now: int, batch_offset: int, generation: int, member_id: str
+    ) -> Effects:
+        """The instance goes on with its assignment, and leads if it led (KIP-814); else a rebalance will answer it."""
+        member = group.members.get(member_id)
+        is_waiting = group.state == STABLE and group.generation == generation
+        if not is_waiting or member is None or member.awaiting_join is None:
+            return []
+        to, member.awaiting_join = member.awaiting_join, None
+        response = group.join_response(member_id)
+        return [Respond(to, error, response._replace(skip_assignment=group.leader == member_id))]
+
+    @refusing
+    def leave_group(self, to: Hashable, now: int, who: ConsumerGroupMetadata) -> Effects:
+        """LeaveGroup; an administrator names the instance alone."""
+        group = self.group(who, now)
+        member_id = who.member_id or group.static_members.get(who.instance, UNKNOWN_MEMBER)
+        if member_id not in group.pending_members:
+            group.validate_member(member_id, who.instance)
+        return [*self.remove_member(group, member_id, now), Respond(to)]
+
+    def remove_member(self, group: GroupMetadata, member_id: str, now: int) -> Effects:
+        """A member, or a pending one, is gone: the others share its partitions."""
+        was_pending = member_id in group.pending_members
+        effects: Effects = [*group.remove(member_id)]
+        return effects + (self.maybe_complete_join if was_pending else self.maybe_prepare_rebalance)(group, now)
+
+    @refusing
+    def heartbeat(self, to: Hashable, now: int, who: ConsumerGroupMetadata) -> Effects:
+        """Heartbeat: the member is alive, and learns that it has to join again."""
+        group = self.group(who, now)
+        group.validate_member(who.member_id, who.instance, who.generation).heartbeat(now)
+        return [Respond(to, Error.REBALANCE_IN_PROGRESS if group.state == PREPARING_REBALANCE else Error.NONE)]
+
+    # ------------------------------------------------------------ rebalances
+
+    def maybe_prepare_rebalance(self, group: GroupMetadata, now: int) -> Effects:
+        """A rebalance begins, unless there is one: who waits for an assignment has to join again."""
+        effects: Effects = []
+        if group.can_rebalance():
+            if group.state == COMPLETING_REBALANCE:
+                effects += group.propagate_assignment({}, Error.REBALANCE_IN_PROGRESS, now)
+            group.pending_sync_members.clear()
+            group.rebalance_deadline = now + group.rebalance_timeout()
+            group.transition_to(PREPARING_REBALANCE, now)
+        return effects + self.maybe_complete_join(group, now)
+
+    def maybe_complete_join(self, group: GroupMetadata, now: int) -> Effects:
+        """The generation begins once everybody has joined."""
+        is_complete = group.state == PREPARING_REBALANCE and group.has_all_members_joined()
+        return self.complete_join(group, now) if is_complete else []
+
+    def complete_join(self, group: GroupMetadata, now: int) -> Effects:
+        """Who has joined, and static members, are the new generation: joins are answered, SyncGroups expected."""
+        for member in [*group.members.values()]:
+            if member.instance is None and member.awaiting_join is None:
+                group.remove(member.member_id)
+        group.rebalance_deadline = now + group.rebalance_timeout()
+        if not group.maybe_elect_new_joined_leader() and group.members:
+            return []
+        group.init_next_generation(now)
+        if not group.members:
+            return [Append(self.partition(group.group_id), ((GroupKey(group.group_id), group.stored({})),))]
+        return [*group.answer_joins(now)]
+
+    @refusing
+    def sync_group(self, to: Hashable, now: int, who: ConsumerGroupMetadata, assignments: Assignments = ()) -> Effects:
+        """SyncGroup: the answer is the assignment, once the leader has sent everybody's and the log has it."""
+        group = self.group(who, now)
+        member = group.validate_member(who.member_id, who.instance, who.generation)
+        if group.state == PREPARING_REBALANCE:
+            raise KafkaError(Error.REBALANCE_IN_PROGRESS)
+        group.pending_sync_members.pop(who.member_id, None)
+        if group.state == STABLE:
+            member.heartbeat(now)
+            return [Respond(to, Error.NONE, member.assignment)]
+        member.awaiting_sync = to
+        if group.leader != who.member_id:
+            return []
+        return self.store_group(group, dict(assignments), "on_assignment_stored", assignments)
+
+    def on_assignment_stored(
+        self, group: GroupMetadata, error: Error, now: int, batch_offset: int, generation: int, assignments: Assignments
+    ) -> Effects:
+        """The assignment is replicated: whoever waits gets its own; if the log refused it, a rebalance follows."""
+        if group.state != COMPLETING_REBALANCE or group.generation != generation:
+            return []
+        if error is not Error.NONE:
+            error = Error.REBALANCE_IN_PROGRESS if error is Error.REQUEST_TIMED_OUT else error
+            return [*group.propagate_assignment({}, error, now), *self.maybe_prepare_rebalance(group, now)]
+        group.transition_to(STABLE, now)
+        return [*group.propagate_assignment(dict(assignments), error, now)]
+
+    def next_deadline(self) -> int | None:
+        """The time at which `tick` has something to do, if nothing happens before."""
+        return min((deadline for group in self.groups.values() for deadline in group.deadlines()), default=None)
+
+    def tick(self, now: int) -> Effects:
+        """Sessions expire, and rebalances go on without those that are late."""
+        effects: Effects = []
+        for group in [*self.groups.values()]:
+            for member_id, deadline in group.session_deadlines().items():
+                if now >= deadline and (member_id in group.members or member_id in group.pending_members):
+                    effects += self.remove_member(group, member_id, now)
+            if not group.is_rebalancing() or now < group.rebalance_deadline:
+                continue
+            if group.state == PREPARING_REBALANCE:
+                effects += self.complete_join(group, now)
+            else:
+                for member_id in [*group.pending_sync_members]:
+                    effects += group.remove(member_id)
+                effects += self.maybe_prepare_rebalance(group, now)
+        return effects
+
+    # ------------------------------------------------------------ offsets
+
+    @refusing
+    def offset_commit(self, to: Hashable, now: int, who: ConsumerGroupMetadata, commits: Commits) -> Effects:
+        """OffsetCommit: answered, with one error for all partitions, when the offsets are in the log."""
+        self.partition(who.group_id)
+        if who.group_id not in self.groups and who.generation >= 0:
+            raise KafkaError(Error.ILLEGAL_GENERATION, "the group is unknown")
+        group = self.group(who, now, or_create=True)
+        group.validate_offset_commit(who.member_id, who.instance, who.generation, is_txn=False)
+        if who.member_id in group.members:
+            group.members[who.member_id].heartbeat(now)
+        return self.store_offsets(to, now, group, commits, NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
+
+    @refusing
+    def txn_offset_commit(
+        self, to: Hashable, now: int, who: ConsumerGroupMetadata, commits: Commits, producer_id: int, epoch: int
+    ) -> Effects:
+        """TxnOffsetCommit: answered when the offsets are in the log; they count with the transaction's marker."""
+        group = self.group(who, now, or_create=True)
+        if self.config.kip_447:
+            group.validate_offset_commit(who.member_id, who.instance, who.generation, is_txn=True)
+        return self.store_offsets(to, now, group, commits, producer_id, epoch)
+
+    def store_offsets(
+        self, to: Hashable, now: int, group: GroupMetadata, commits: Commits, producer_id: int, epoch: int
+    ) -> Effects:
+        """The offsets are pending while they are being replicated."""
+        commits = tuple((partition, position._replace(commit_timestamp=now)) for partition, position in commits)
+        for partition, position in commits:
+            group.prepare_offset(producer_id, partition, position)
+        records = tuple((GroupKey(group.group_id, partition), position) for partition, position in commits)
+        token = self.wait(group, "on_offsets_stored", (producer_id, commits), to)
+        return [Append(self.partition(group.group_id), records, token, producer_id, epoch)]
+
+    def on_offsets_stored(
+        self, group: GroupMetadata, error: Error, now: int, batch_offset: int, producer_id: int, commits: Commits
+    ) -> Effects:
+        """The offsets count, or await their transaction's marker, or were refused by the log."""
+        for partition, position in commits:
+            if error is Error.NONE:
+                group.on_offset_append(producer_id, partition, CommitRecord(batch_offset, position))
+            else:
+                group.fail_pending_offset(producer_id, partition, position)
+        return []
+
+    def complete_transaction(self, partition: int, producer_id: int, marker: str) -> None:
+        """A marker, COMMIT or ABORT, is replicated in a partition of __consumer_offsets."""
+        for group in self.groups_of(partition):
+            group.complete_pending_txn_offsets(producer_id, marker == COMMIT)
+
+    @refusing
+    def offset_fetch(
+        self,
+        to: Hashable,
+        now: int,
+        who: ConsumerGroupMetadata,
+        partitions: tuple[TopicPartition, ...] | None = None,
+        require_stable: bool = False,
+    ) -> Effects:
+        """OffsetFetch: (partition, error, position) of each, or of all that have one; offset -1 stands for none.
+
+        With `require_stable`, partitions with an undecided commit are refused (KIP-447).
+        """
+        self.partition(who.group_id)
+        group = self.groups.get(who.group_id) or GroupMetadata(who.group_id, now)
+        body: list[tuple[TopicPartition, Error, OffsetAndMetadata]] = []
+        for partition in partitions if partitions is not None else tuple(group.offsets):
+            is_unstable = self.config.kip_447 and require_stable and group.has_pending_offset(partition)
+            error = Error.UNSTABLE_OFFSET_COMMIT if is_unstable else Error.NONE
+            known = group.offsets.get(partition) if not is_unstable else None
+            body.append((partition, error, known.position if known else OffsetAndMetadata(-1)))
+        return [Respond(to, Error.NONE, tuple(body))]
+
+    def expire_offsets(self, now: int) -> Effects:
+        """Forgets, with tombstones, offsets whose retention is over, and groups of which nothing is left."""
+        effects: Effects = []
+        for group in [*self.groups.values()]:
+            expired = group.remove_expired_offsets(now, self.config.offsets_retention)
+            keys = [GroupKey(group.group_id, partition) for partition in expired]
+            if group.may_delete() and not group.has_offsets():
+                group.transition_to(DEAD, now)
+                del self.groups[group.group_id]
+                keys += [GroupKey(group.group_id)] if group.generation > 0 else []
+            if keys:
+                effects.append(Append(self.partition(group.group_id), tuple((key, None) for key in keys)))
+        return effects
+
+    # ------------------------------------------------------------ the log
+
+    def store_group(self, group: GroupMetadata, assignments: dict[str, Hashable], then: str, *details: Any) -> Effects:
+        """The generation is appended; `then` it goes on."""
+        record = (GroupKey(group.group_id), group.stored(assignments))
+        token = self.wait(group, then, (group.generation, *details))
+        return [Append(self.partition(group.group_id), (record,), token)]
+
+    def wait(self, group: GroupMetadata, then: str, details: tuple[Any, ...], to: Hashable | None = None) -> int:
+        """The token by which the owner tells that an append is done."""
+        self.last_token += 1
+        self.pending[self.last_token] = Pending(group.group_id, then, details, to)
+        return self.last_token
+
+    def on_appended(self, token: int, error: Error, now: int, batch_offset: int = -1) -> Effects:
+        """An append is replicated at its base offset, or has failed; after `unload` nothing waits for it."""
+        if (pending := self.pending.pop(token, None)) is None:
+            return []
+        group, error = self.groups[pending.group_id], APPEND_ERRORS.get(error, error)
+        effects: Effects = getattr(self, pending.then)(group, error, now, batch_offset, *pending.details)
+        return effects + ([Respond(pending.to, error)] if pending.to is not None else [])
+
+    def load(self, partition: int, batches: Iterable[Batch], leader_epoch: int, now: int) -> None:
+        """The broker begins to lead a partition: its groups are what the log, up to its end, says."""
+        is_loaded = partition in self.epochs
+        self.epochs[partition] = leader_epoch
+        if is_loaded:
+            return
+        generations: dict[str, GroupValue | None] = {}
+        for batch in batches:
+            if batch.control is not None:
+                self.complete_transaction(partition, batch.producer_id, batch.control)
+            for record in batch.records if batch.control is None else ():
+                self.replay(batch, record, generations, now)
+        for group in self.groups_of(partition):
+            if (generation := generations.get(group.group_id)) is not None:
+                group.restore(generation, now)
+            elif not group.has_offsets():
+                del self.groups[group.group_id]
+
+    def replay(self, batch: Batch, record: Record, generations: dict[str, GroupValue | None], now: int) -> None:
+        """A record of the log, once more: an offset, or a generation."""
+        assert isinstance(record.key, GroupKey)
+        group_id, partition = record.key
+        group = self.groups.setdefault(group_id, GroupMetadata(group_id, now))
+        if partition is None:
+            assert record.value is None or isinstance(record.value, GroupValue)
+            generations[group_id] = record.value
+        elif isinstance(record.value, OffsetAndMetadata):
+            group.prepare_offset(batch.producer_id, partition, record.value)
+            group.on_offset_append(batch.producer_id, partition, CommitRecord(batch.base_offset, record.value))
+        else:
+            group.offsets.pop(partition, None)
+
+    def unload(self, partition: int) -> Effects:
+        """The broker leads the partition no longer: whoever waits is to ask the new coordinator."""
+        effects: Effects = []
+        for group in self.groups_of(partition):
+            group.state = DEAD
+            for member in group.members.values():
+                effects += member.refuse_parked(Error.NOT_COORDINATOR)
+            for token in [token for token, pending in self.pending.items() if pending.group_id == group.group_id]:
+                if (to := self.pending.pop(token).to) is not None:
+                    effects.append(Respond(to, Error.NOT_COORDINATOR))
+            del self.groups[group.group_id]
+        self.epochs.pop(partition, None)
+        return effects
+
+    def groups_of(self, partition: int) -> list[GroupMetadata]:
+        """The groups that a partition keeps."""
+        partitions = self.config.partitions
+        return [group for name, group in self.groups.items() if partition_for(name, partitions) == partition]
+
+    def partition(self, group_id: str) -> int:
+        """The group's partition, which the broker has to lead."""
+        partition = partition_for(group_id, self.config.partitions)
+        if partition not in self.epochs:
+            raise KafkaError(Error.NOT_COORDINATOR, f"of partition {partition}")
+        return partition
+
+    def group(self, who: ConsumerGroupMetadata, now: int, or_create: bool = False) -> GroupMetadata:
+        """The group that is asked for."""
+        self.partition(who.group_id)
+        if who.group_id not in self.groups:
+            if not or_create:
+                raise KafkaError(Error.UNKNOWN_MEMBER_ID, "the group is unknown")
+            self.groups[who.group_id] = GroupMetadata(who.group_id, now)
+        return self.groups[who.group_id]

@@ -1,0 +1,405 @@
+"""One classic group: its five states, members, leader, protocol and generation, and the offsets it has committed.
+
+A commit is pending until its record is replicated, a transaction's until the marker is; of two the later record wins.
+A member's metadata for a protocol is any value; its field `topics`, if it has one, names what it subscribes to.
+
+Source: GroupMetadata, MemberMetadata and ClassicGroup; KIP-98 (transactional offsets), KIP-211 (expiry), KIP-345.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from hwmark.refimpl.batches import NO_PRODUCER_ID, TopicPartition
+from hwmark.refimpl.errors import Error, KafkaError
+
+EMPTY, PREPARING_REBALANCE, COMPLETING_REBALANCE = "Empty", "PreparingRebalance", "CompletingRebalance"
+STABLE, DEAD = "Stable", "Dead"
+VALID_PREVIOUS_STATES = {
+    EMPTY: (PREPARING_REBALANCE,),
+    PREPARING_REBALANCE: (STABLE, COMPLETING_REBALANCE, EMPTY),
+    COMPLETING_REBALANCE: (PREPARING_REBALANCE,),
+    STABLE: (COMPLETING_REBALANCE,),
+    DEAD: (STABLE, PREPARING_REBALANCE, COMPLETING_REBALANCE, EMPTY, DEAD),
+}
+CONSUMER, UNKNOWN_MEMBER, NOT_REPLICATED = "consumer", "", -1
+
+Protocols = tuple[tuple[str, Hashable], ...]  # a member's, preferred first: (name, metadata)
+
+
+class IllegalStateError(ValueError):
+    """The group is asked for what its state does not allow."""
+
+
+class Respond(NamedTuple):
+    """Effect: answer the request `to`."""
+
+    to: Hashable
+    error: Error = Error.NONE
+    body: Hashable = None
+
+
+class JoinGroupResponse(NamedTuple):
+    """A member's place in the generation; only its leader learns the members, as (member id, metadata)."""
+
+    member_id: str
+    generation: int = -1
+    protocol: str | None = None
+    leader: str | None = None
+    members: tuple[tuple[str, Hashable], ...] = ()
+    skip_assignment: bool = False
+
+
+class OffsetAndMetadata(NamedTuple):
+    """A committed position."""
+
+    offset: int
+    leader_epoch: int = -1
+    metadata: str = ""
+    commit_timestamp: int = -1
+
+
+class CommitRecord(NamedTuple):
+    """A committed position, and the base offset of its batch in the log."""
+
+    batch_offset: int
+    position: OffsetAndMetadata
+
+
+@dataclass(slots=True, unsafe_hash=True)  # the log's copies may be hashed
+class Member:
+    """A member; `awaiting_join` and `awaiting_sync` are the requests that it has parked."""
+
+    member_id: str
+    instance: str | None
+    session_timeout: int
+    rebalance_timeout: int
+    protocol_type: str
+    protocols: Protocols
+    awaiting_join: Hashable | None = None
+    awaiting_sync: Hashable | None = None
+    assignment: Hashable = ()
+    is_new: bool = False
+    heartbeat_deadline: int = 0
+
+    def heartbeat(self, now: int) -> None:
+        """The member is alive: its session begins anew."""
+        self.heartbeat_deadline = now + self.session_timeout
+
+    def update(self, joining: Member) -> None:
+        """The member joins again, perhaps with other protocols and timeouts."""
+        self.protocols, self.awaiting_join = joining.protocols, joining.awaiting_join
+        self.session_timeout, self.rebalance_timeout = joining.session_timeout, joining.rebalance_timeout
+
+    def is_parked(self) -> bool:
+        """Whether the member waits for an answer."""
+        return self.awaiting_join is not None or self.awaiting_sync is not None
+
+    def refuse_parked(self, error: Error) -> list[Respond]:
+        """Answers the parked requests with an error."""
+        parked, self.awaiting_join, self.awaiting_sync = (self.awaiting_join, self.awaiting_sync), None, None
+        return [Respond(to, error) for to in parked if to is not None]
+
+
+class GroupValue(NamedTuple):
+    """A generation as the log keeps it."""
+
+    generation: int
+    protocol_type: str | None
+    protocol: str | None
+    leader: str | None
+    state_timestamp: int
+    members: tuple[Member, ...]
+
+
+@dataclass(slots=True)
+class GroupMetadata:
+    """A group; times and deadlines in ms. What its state forbids raises IllegalStateError."""
+
+    group_id: str
+    state_timestamp: int
+    state: str = EMPTY
+    generation: int = 0
+    protocol_type: str | None = None
+    protocol: str | None = None
+    leader: str | None = None
+    members: dict[str, Member] = field(default_factory=dict)  # in the order of joining
+    static_members: dict[str | None, str] = field(default_factory=dict)  # instance: member id
+    pending_members: dict[str, int] = field(default_factory=dict)  # expected to join with this id: until when
+    pending_sync_members: dict[str, None] = field(default_factory=dict)  # a set: expected to send SyncGroup
+    subscribed_topics: tuple[str, ...] | None = None
+    rebalance_deadline: int = 0  # for JoinGroup in a rebalance, for SyncGroup after it
+    offsets: dict[TopicPartition, CommitRecord] = field(default_factory=dict)
+    pending_offsets: dict[int, dict[TopicPartition, CommitRecord]] = field(default_factory=dict)  # by producer id
+
+    # ------------------------------------------------------------ states and generations
+
+    def transition_to(self, state: str, now: int) -> None:
+        """Goes to another state."""
+        if self.state not in VALID_PREVIOUS_STATES[state]:
+            raise IllegalStateError(f"group {self.group_id} is {self.state} and may not become {state}")
+        self.state, self.state_timestamp = state, now
+
+    def can_rebalance(self) -> bool:
+        """Whether a rebalance may begin."""
+        return self.state in VALID_PREVIOUS_STATES[PREPARING_REBALANCE]
+
+    def init_next_generation(self, now: int) -> None:
+        """The members that there are make up a new generation, which awaits its assignment."""
+        self.generation += 1
+        self.protocol = self.select_protocol() if self.members else None
+        self.subscribed_topics = self.compute_subscribed_topics()
+        self.transition_to(COMPLETING_REBALANCE if self.members else EMPTY, now)
+        self.pending_sync_members.clear()
+
+    def select_protocol(self) -> str:
+        """The protocol with the most votes: each member votes for the first of its own that all support."""
+        if not self.members:
+            raise IllegalStateError("an empty group has no protocol to select")
+        ballots = [[name for name, _ in member.protocols] for member in self.members.values()]
+        votes = [next(filter(self.is_supported_by_all, names)) for names in ballots]
+        return max(votes, key=votes.count)
+
+    def is_supported_by_all(self, protocol: str) -> bool:
+        """Whether every member has the protocol."""
+        return all(protocol in dict(member.protocols) for member in self.members.values())
+
+    def supports_protocols(self, protocol_type: str, protocols: list[str]) -> bool:
+        """Whether a member with these protocols may be in the group."""
+        if self.state == EMPTY:
+            return bool(protocol_type and protocols)
+        return self.protocol_type == protocol_type and any(map(self.is_supported_by_all, protocols))
+
+    def uses_consumer_group_protocol(self) -> bool:
+        """Whether the members are consumers, whose metadata names their topics."""
+        return self.protocol_type == CONSUMER
+
+    def compute_subscribed_topics(self) -> tuple[str, ...] | None:
+        """The topics that the members subscribe to, sorted; None if nobody can tell."""
+        named = [getattr(dict(m.protocols).get(str(self.protocol)), "topics", None) for m in self.members.values()]
+        if not self.uses_consumer_group_protocol() or None in named:
+            return None
+        return tuple(sorted({topic for topics in named for topic in topics or ()}))
+
+    def is_subscribed_to_topic(self, topic: str) -> bool:
+        """Whether a member needs the topic, for all that is known."""
+        return (
+            self.uses_consumer_group_protocol() if self.subscribed_topics is None else topic in self.subscribed_topics
+        )
+
+    def join_response(self, member_id: str) -> JoinGroupResponse:
+        """What the member learns of the generation."""
+        is_leader = self.leader == member_id
+        known = [(other.member_id, dict(other.protocols)[str(self.protocol)]) for other in self.members.values()]
+        return JoinGroupResponse(member_id, self.generation, self.protocol, self.leader, tuple(known * is_leader))
+
+    def answer_joins(self, now: int) -> list[Respond]:
+        """Answers the parked JoinGroups; everybody is expected to send SyncGroup."""
+        responses = []
+        for member in self.members.values():
+            if member.awaiting_join is not None:
+                responses.append(Respond(member.awaiting_join, Error.NONE, self.join_response(member.member_id)))
+            member.awaiting_join, member.is_new = None, False
+            member.heartbeat(now)
+            self.add_pending_sync_member(member.member_id)
+        return responses
+
+    def propagate_assignment(self, assignments: dict[str, Hashable], error: Error, now: int) -> list[Respond]:
+        """Gives members their assignments; answers the parked SyncGroups."""
+        responses = []
+        for member in self.members.values():
+            member.assignment = assignments.get(member.member_id, ())
+            if member.awaiting_sync is not None:
+                responses.append(Respond(member.awaiting_sync, error, member.assignment))
+                member.awaiting_sync = None
+                member.heartbeat(now)
+        return responses
+
+    def stored(self, assignments: dict[str, Hashable]) -> GroupValue:
+        """The generation for the log: members with the selected protocol alone, and their assignments."""
+        members = [
+            replace(
+                member,
+                protocols=tuple(protocol for protocol in member.protocols if protocol[0] == self.protocol),
+                assignment=assignments.get(member.member_id, ()),
+                awaiting_join=None,
+                awaiting_sync=None,
+                heartbeat_deadline=0,
+            )
+            for member in self.members.values()
+        ]
+        scalars = (self.generation, self.protocol_type, self.protocol, self.leader, self.state_timestamp)
+        return GroupValue(*scalars, tuple(members))
+
+    def restore(self, value: GroupValue, now: int) -> None:
+        """Takes over a generation from the log, whose members' sessions begin anew."""
+        self.generation, self.protocol_type, self.protocol, self.leader, self.state_timestamp, members = value
+        self.state = STABLE if members else EMPTY
+        for member in members:
+            self.add(replace(member, heartbeat_deadline=now + member.session_timeout))
+        self.subscribed_topics = self.compute_subscribed_topics()
+
+    # ------------------------------------------------------------ members
+
+    def add(self, member: Member) -> None:
+        """A member joins; the first one leads."""
+        if member.instance in self.static_members:
+            raise IllegalStateError(f"instance {member.instance} is a member already")
+        if member.instance is not None:
+            self.static_members[member.instance] = member.member_id
+        if not self.members:
+            self.protocol_type = member.protocol_type
+        self.leader = self.leader or member.member_id
+        self.members[member.member_id] = member
+        self.pending_members.pop(member.member_id, None)
+
+    def remove(self, member_id: str) -> list[Respond]:
+        """A member, perhaps a pending one, is gone; if it led, the one that joined first of the others does."""
+        self.pending_members.pop(member_id, None)
+        self.pending_sync_members.pop(member_id, None)
+        if (member := self.members.pop(member_id, None)) is None:
+            return []
+        self.static_members.pop(member.instance, None)
+        if self.leader == member_id:
+            self.leader = next(iter(self.members), None)
+        return member.refuse_parked(Error.UNKNOWN_MEMBER_ID)
+
+    def replace_static_member(self, instance: str | None, old_id: str, new_id: str) -> list[Respond]:
+        """A restarted instance takes the place of its former self, whose parked requests are fenced."""
+        if old_id not in self.members:
+            raise ValueError(f"cannot replace {old_id}, which is no member")
+        fenced = self.members[old_id].refuse_parked(Error.FENCED_INSTANCE_ID)
+        self.members[old_id].member_id = self.static_members[instance] = new_id
+        self.members = {member.member_id: member for member in self.members.values()}
+        self.leader = new_id if self.leader == old_id else self.leader
+        return fenced
+
+    def maybe_elect_new_joined_leader(self) -> bool:
+        """Whether the leader has joined, or else a member that has: it leads from now on."""
+        joined = [member_id for member_id, member in self.members.items() if member.awaiting_join is not None]
+        if joined and self.leader not in joined:
+            self.leader = joined[0]
+        return bool(joined)
+
+    def add_pending_member(self, member_id: str, deadline: int) -> None:
+        """A member id is given away; its owner is expected to join with it (KIP-394)."""
+        if member_id in self.members:
+            raise IllegalStateError(f"{member_id} is a member already")
+        self.pending_members[member_id] = deadline
+
+    def add_pending_sync_member(self, member_id: str) -> None:
+        """A member is expected to send SyncGroup."""
+        if member_id not in self.members:
+            raise IllegalStateError(f"{member_id} is no member")
+        self.pending_sync_members[member_id] = None
+
+    def has_all_members_joined(self) -> bool:
+        """Whether nobody is missing in the rebalance."""
+        return not self.pending_members and all(m.awaiting_join is not None for m in self.members.values())
+
+    def rebalance_timeout(self) -> int:
+        """The longest time that a member takes to join again."""
+        return max((member.rebalance_timeout for member in self.members.values()), default=0)
+
+    def session_deadlines(self) -> dict[str, int]:
+        """Until when members have to be heard of: not while a request is parked, unless it is a new one's first."""
+        due = [member for member in self.members.values() if member.is_new or not member.is_parked()]
+        return self.pending_members | {member.member_id: member.heartbeat_deadline for member in due}
+
+    def is_rebalancing(self) -> bool:
+        """Whether JoinGroup or SyncGroup of a member is due by the rebalance deadline."""
+        return self.state == PREPARING_REBALANCE or bool(self.pending_sync_members)
+
+    def deadlines(self) -> list[int]:
+        """The times at which something happens if nobody is heard of."""
+        return [*self.session_deadlines().values(), *([self.rebalance_deadline] * self.is_rebalancing())]
+
+    def validate_member(self, member_id: str, instance: str | None, generation: int | None = None) -> Member:
+        """The member of that id; it has to be the current one of its instance and to know the current generation."""
+        if self.static_members.get(instance, member_id) != member_id:
+            raise KafkaError(Error.FENCED_INSTANCE_ID, f"{instance} is {self.static_members[instance]}")
+        if member_id not in self.members or (instance is not None and instance not in self.static_members):
+            raise KafkaError(Error.UNKNOWN_MEMBER_ID, member_id)
+        if generation is not None and generation != self.generation:
+            raise KafkaError(Error.ILLEGAL_GENERATION, f"{generation} instead of {self.generation}")
+        return self.members[member_id]
+
+    # ------------------------------------------------------------ offsets
+
+    def validate_offset_commit(self, member_id: str, instance: str | None, generation: int, is_txn: bool) -> None:
+        """Refuses a commit by who is no member of this generation; anybody may commit while the group is empty."""
+        if self.state == DEAD:
+            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
+        if generation < 0 and self.state == EMPTY:
+            return
+        if generation >= 0 or member_id != UNKNOWN_MEMBER or instance is not None:
+            self.validate_member(member_id, instance, generation)
+        elif not is_txn:
+            raise KafkaError(Error.UNKNOWN_MEMBER_ID)
+        if not is_txn and self.state == COMPLETING_REBALANCE:
+            raise KafkaError(Error.REBALANCE_IN_PROGRESS)
+
+    def prepare_offset(self, producer_id: int, partition: TopicPartition, position: OffsetAndMetadata) -> None:
+        """A commit, of a transaction if there is a producer id, is on its way to the log."""
+        self.pending_offsets.setdefault(producer_id, {})[partition] = CommitRecord(NOT_REPLICATED, position)
+
+    def on_offset_append(self, producer_id: int, partition: TopicPartition, commit: CommitRecord) -> None:
+        """The commit is replicated: it counts, or awaits the marker if it is a transaction's."""
+        pending = self.pending_offsets.get(producer_id, {})
+        if producer_id == NO_PRODUCER_ID and partition in pending:
+            self.put_offset(partition, commit)
+            self.fail_pending_offset(producer_id, partition, commit.position)
+        elif partition in pending and pending[partition].position == commit.position:
+            pending[partition] = commit
+
+    def fail_pending_offset(self, producer_id: int, partition: TopicPartition, position: OffsetAndMetadata) -> None:
+        """The commit is pending no longer; without a transaction, a later one of the partition still is."""
+        pending = self.pending_offsets.get(producer_id, {})
+        if partition in pending and (producer_id != NO_PRODUCER_ID or pending[partition].position == position):
+            del pending[partition]
+            if not pending:
+                del self.pending_offsets[producer_id]
+
+    def complete_pending_txn_offsets(self, producer_id: int, is_commit: bool) -> None:
+        """The transaction's marker is replicated: its commits count, or are forgotten."""
+        for partition, commit in self.pending_offsets.pop(producer_id, {}).items():
+            if is_commit:
+                self.put_offset(partition, commit)
+
+    def put_offset(self, partition: TopicPartition, commit: CommitRecord) -> None:
+        """The commit counts unless a later record does."""
+        if commit.batch_offset == NOT_REPLICATED:
+            raise IllegalStateError(f"the commit of {partition} is completed before its record is in the log")
+        if partition not in self.offsets or self.offsets[partition].batch_offset < commit.batch_offset:
+            self.offsets[partition] = commit
+
+    def has_pending_offset(self, partition: TopicPartition) -> bool:
+        """Whether a commit of the partition, transactional or not, is undecided."""
+        return any(partition in pending for pending in self.pending_offsets.values())
+
+    def has_offsets(self) -> bool:
+        """Whether there is any commit, decided or not."""
+        return bool(self.offsets or self.pending_offsets)
+
+    def may_delete(self, offsets_only: bool = False) -> bool:
+        """Whether nobody needs the group; offsets alone may go if subscriptions tell which of them are needed."""
+        return self.state == EMPTY or (offsets_only and self.state != DEAD and self.uses_consumer_group_protocol())
+
+    def expiration_base(self, position: OffsetAndMetadata) -> int | None:
+        """The time from which an offset's retention counts: the commit, or since the group is empty; None: never."""
+        if self.protocol_type is not None and self.state == EMPTY:
+            return self.state_timestamp
+        knows_topics = self.uses_consumer_group_protocol() and self.subscribed_topics is not None
+        is_counting = self.protocol_type is None or (knows_topics and self.state == STABLE)
+        return position.commit_timestamp if is_counting else None
+
+    def remove_expired_offsets(self, now: int, retention: int) -> list[TopicPartition]:
+        """Forgets the offsets whose retention is over and that nobody needs."""
+        bases = {partition: self.expiration_base(commit.position) for partition, commit in self.offsets.items()}
+        old = [partition for partition, base in bases.items() if base is not None and now - base >= retention]
+        expired = [p for p in old if not self.is_subscribed_to_topic(p[0]) and not self.has_pending_offset(p)]
+        for partition in expired:
+            del self.offsets[partition]
+        return expired
