@@ -1,0 +1,269 @@
+"""The table transaction_transitions: states, prepared transitions, and requests to a coordinator whose log answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hwmark.refimpl.errors import Error, KafkaError
+from hwmark.refimpl.transaction_coordinator import Append, Effects, Respond, TransactionCoordinator
+from hwmark.refimpl.transaction_metadata import (
+    EXPIRABLE,
+    STATES,
+    VALID_PREVIOUS_STATES,
+    IllegalTransitionError,
+    Producer,
+    TransactionMetadata,
+    TransitMetadata,
+)
+
+DISAGREES: dict[str, str] = {}
+
+NOW = 1_000_000
+ABORT_INTERVAL = 10_000
+PARTITION, COORDINATOR_EPOCH = 0, 5
+THROWN = {"IllegalStateException": IllegalTransitionError, "IllegalArgumentException": ValueError}
+FIELDS = {
+    "producerId": "producer_id",
+    "prevProducerId": "previous_producer_id",
+    "nextProducerId": "next_producer_id",
+    "epoch": "producer_epoch",
+    "lastEpoch": "last_producer_epoch",
+    "timeoutMs": "timeout_ms",
+    "state": "state",
+    "pendingState": "pending_state",
+    "partitions": "topic_partitions",
+    "txnVersion": "transaction_version",
+    "txnStart": "start_timestamp",
+    "lastUpdate": "last_update_timestamp",
+    "hasFailedEpochFence": "has_failed_epoch_fence",
+}
+
+Row = dict[str, Any]
+
+
+def run(row: Row, table: list[Row]) -> None:
+    {"transition": run_transition, "state": run_state, "metadata": run_metadata, "request": run_request}[row["kind"]](
+        row
+    )
+
+
+# Values of the table
+
+
+def value_of(field: str, value: Any) -> Any:
+    """A value of the table as refimpl writes it."""
+    if field == "partitions":
+        return tuple(sorted((topic, int(number)) for topic, _, number in (one.rpartition("-") for one in value)))
+    if isinstance(value, str) and value.startswith("now"):
+        return NOW + int(value.removeprefix("now") or 0)
+    return value
+
+
+def assert_value(actual: Any, field: str, expected: Any) -> None:
+    """An expected value, or "not 1 and not 2"."""
+    if isinstance(expected, str) and expected.startswith("not "):
+        assert str(actual) not in [one.removeprefix("not ") for one in expected.split(" and ")], field
+    else:
+        assert actual == value_of(field, expected), field
+
+
+def assert_fields(actual: object, expected: Row) -> None:
+    for field, value in expected.items():
+        assert_value(getattr(actual, FIELDS[field]), field, value)
+
+
+def metadata_of(transactional_id: str, row: Row, start: int) -> TransactionMetadata:
+    fields = {FIELDS[field]: value_of(field, value) for field, value in row.items()}
+    return TransactionMetadata(transactional_id, **{"start_timestamp": start, "last_update_timestamp": NOW} | fields)
+
+
+# States and transitions
+
+
+def run_state(row: Row) -> None:
+    expect, state = row["expect"], row["state"]
+    assert STATES[expect["id"]] == state == expect["name"]
+    assert (state in EXPIRABLE) == expect["expirationAllowed"]
+
+
+def prepare(metadata: TransactionMetadata, state: Any) -> TransitMetadata:
+    """What prepares a transition to a state."""
+    if state in ("PrepareCommit", "PrepareAbort"):
+        return metadata.prepare_end(state, 0, -1, NOW)
+    preparations: dict[str, Callable[[], TransitMetadata]] = {
+        "Empty": lambda: metadata.prepare_increment(1, None, NOW),
+        "Ongoing": lambda: metadata.prepare_add_partitions([("topic", 0)], NOW),
+        "CompleteCommit": lambda: metadata.prepare_complete(NOW),
+        "CompleteAbort": lambda: metadata.prepare_complete(NOW),
+        "Dead": metadata.prepare_dead,
+        "PrepareEpochFence": metadata.prepare_fence,
+    }
+    return preparations[state]()
+
+
+def run_transition(row: Row) -> None:
+    metadata = TransactionMetadata("known", 10, 1, producer_epoch=0, state=row["from"])
+    try:
+        is_valid = prepare(metadata, row["to"]).state == row["to"]
+    except ValueError:
+        is_valid = False
+    assert is_valid == (row["from"] in VALID_PREVIOUS_STATES[row["to"]]) == row["expect"]["valid"]
+
+
+# Metadata
+
+
+def apply(metadata: TransactionMetadata, op: list[Any], last: TransitMetadata | None) -> TransitMetadata | None:
+    """Do an operation of the table; the last prepared transition comes out."""
+    name, *args = op
+    args = [value_of("", one) for one in args]
+    if name == "incrementEpoch":
+        expected, now = [*args, NOW][:2]
+        return metadata.prepare_increment(metadata.timeout_ms, expected, now)
+    if name == "rotateProducerId":
+        return metadata.prepare_rotation(args[0], metadata.timeout_ms, args[2:] != ["noRecordLastEpoch"], args[1])
+    if name == "addPartitions":
+        return metadata.prepare_add_partitions(value_of("partitions", args[0]), args[1])
+    if name == "abortOrCommit":
+        return metadata.prepare_end(*args)
+    if name == "prepareComplete":
+        return metadata.prepare_complete(args[0])
+    if name == "fenceEpoch":
+        return metadata.prepare_fence()
+    assert name == "complete" and last is not None, name
+    metadata.complete(last)
+    return last
+
+
+def run_metadata(row: Row) -> None:
+    metadata, expect = metadata_of("known", row["metadata"], -1), dict(row["expect"])
+    if "epochExhaustedBefore" in expect:
+        assert metadata.is_exhausted == expect.pop("epochExhaustedBefore")
+    prepared = None
+
+    def apply_all() -> None:
+        nonlocal prepared
+        for op in row["ops"]:
+            prepared = apply(metadata, op, prepared)
+
+    if "throws" in expect:
+        with pytest.raises(THROWN[expect.pop("throws")]):
+            apply_all()
+    elif "error" in expect:
+        with pytest.raises(KafkaError) as refusal:
+            apply_all()
+        assert refusal.value.error.name == expect.pop("error")
+    else:
+        apply_all()
+    assert_fields(prepared, expect.pop("prepared", {}))
+    assert_fields(metadata, expect)
+
+
+# Requests
+
+
+class ChangedOnSecondRead(dict[str, TransactionMetadata]):
+    """A store that answers otherwise from the second lookup on."""
+
+    def __init__(self, first: TransactionMetadata, later: TransactionMetadata) -> None:
+        super().__init__({first.transactional_id: later})
+        self.first: TransactionMetadata | None = first
+
+    def get(self, key: str, default: Any = None) -> Any:
+        first, self.first = self.first, None
+        return first or super().get(key, default)
+
+
+def coordinator_of(row: Row, transactional_id: str | None) -> TransactionCoordinator:
+    """A coordinator with the metadata of a row."""
+    metadata, first_id = row["metadata"], row.get("nextGeneratedProducerId", 0)
+    coordinator = TransactionCoordinator((first_id, first_id + 1000), partition_count=1)
+    error = (metadata or {}).get("coordinatorError")
+    if error == "COORDINATOR_LOAD_IN_PROGRESS":
+        coordinator.begin_load(PARTITION)
+        return coordinator
+    assert error in (None, "NOT_COORDINATOR")
+    if error is None:
+        coordinator.load(PARTITION, COORDINATOR_EPOCH, [], NOW)
+    if error is None and metadata is not None and transactional_id:
+        known = metadata_of(transactional_id, metadata, NOW)
+        coordinator.transactions[transactional_id] = known
+        if "metadataOnSecondRead" in row:
+            later = metadata_of(transactional_id, row["metadataOnSecondRead"], NOW)
+            coordinator.transactions = ChangedOnSecondRead(known, later)
+    return coordinator
+
+
+def request(coordinator: TransactionCoordinator, row: Row, transactional_id: Any) -> Effects:
+    """Send the request of a row."""
+    args, kind = row["args"], row["request"]
+    if kind == "InitProducerId":
+        expected = (args["expectedProducerId"], args["expectedEpoch"])
+        named = None if expected[0] is None else expected
+        return coordinator.init_producer_id("client", transactional_id, args["timeoutMs"], named, NOW)
+    if kind == "AbortTimedOut" and "timedOutProducerId" not in args:
+        return coordinator.abort_timed_out(NOW + ABORT_INTERVAL)
+    if kind == "AbortTimedOut":
+        slow = Producer(transactional_id, args["timedOutProducerId"], args["timedOutEpoch"])
+        return coordinator.abort("client", slow, NOW + ABORT_INTERVAL)
+    producer = Producer(transactional_id, args["producerId"], args["epoch"])
+    if kind == "EndTxn":
+        return coordinator.end_txn("client", producer, args["result"], args["clientTxnVersion"], NOW)
+    partitions = value_of("partitions", args["partitions"])
+    if kind == "VerifyPartitions":
+        return coordinator.verify_partitions("client", producer, partitions)
+    assert kind == "AddPartitions", kind
+    return coordinator.add_partitions("client", producer, partitions, NOW)
+
+
+def run_request(row: Row) -> None:
+    transactional_id, expect = row["args"].get("transactionalId", "known"), dict(row["expect"])
+    coordinator = coordinator_of(row, transactional_id)
+    if row["request"] == "DescribeTransactions":
+        assert_described(coordinator, transactional_id, expect)
+        return
+    effects = request(coordinator, row, transactional_id)
+    appended = [one for one in effects if isinstance(one, Append)]
+    assert len(appended) <= 1
+    # The table's log answers with what its error means to a client, as Kafka's state manager does.
+    for one in appended:
+        effects = effects + coordinator.finish(one, Error[row.get("logAppendResult", "NONE")], NOW)
+    assert_appended(appended, expect)
+    if "metadata" in expect:
+        assert_fields(coordinator.transactions[transactional_id], expect.pop("metadata"))
+    if expect:
+        (response,) = (one for one in effects if isinstance(one, Respond))
+        assert_response(response, expect)
+
+
+def assert_appended(appended: list[Append], expect: Row) -> None:
+    if "appendedToLog" in expect:
+        assert bool(appended) == expect.pop("appendedToLog")
+    if "appended" in expect:
+        assert [one.partition for one in appended] == [PARTITION]
+        assert_fields(appended[0].value, expect.pop("appended"))
+
+
+def assert_response(response: Respond, expect: Row) -> None:
+    if "error" in expect:
+        assert response.error.name == expect.pop("error")
+    if "errors" in expect:
+        expected = {value_of("partitions", [one])[0]: error for one, error in expect.pop("errors").items()}
+        refused = dict(response.errors) or dict.fromkeys(expected, response.error)
+        assert {one: error.name for one, error in refused.items()} == expected
+    assert_fields(response, expect)
+
+
+def assert_described(coordinator: TransactionCoordinator, transactional_id: str, expect: Row) -> None:
+    error, described = "NONE", None
+    try:
+        described = coordinator.describe(transactional_id)
+    except KafkaError as refusal:
+        error = refusal.error.name
+    except LookupError:
+        error = "TRANSACTIONAL_ID_NOT_FOUND"
+    assert error == expect.pop("error")
+    assert transactional_id == expect.pop("transactionalId", transactional_id)
+    assert_fields(described, expect)
