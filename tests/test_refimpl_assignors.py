@@ -1,0 +1,210 @@
+"""The assignors on random groups: everything assigned once, to subscribers, in balance, and with few moves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hwmark.refimpl.assignors import ASSIGNORS, NO_RACKS, Assignment, Racks, Subscription, sticky_assignment
+from hwmark.refimpl.batches import TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+
+Topics = dict[str, int]
+Group = dict[str, Subscription]
+
+NAMES = ("a", "b", "c", "d", "e")
+TOPICS = st.dictionaries(st.sampled_from(("t1", "t2", "t3")), st.integers(0, 5), min_size=1)
+STICKY = ("sticky", "cooperative-sticky")
+FOLLOW_UPS_MAX = 4
+
+
+@st.composite
+def groups(draw: st.DrawFn, is_equal: bool | None = None) -> Group:
+    """Members that own nothing, with equal subscriptions or with different ones."""
+    subscriptions = st.sets(st.sampled_from(("t1", "t2", "t3")), min_size=1).map(sorted).map(tuple)
+    names = draw(st.sets(st.sampled_from(NAMES), min_size=1))
+    shared = draw(subscriptions) if (draw(st.booleans()) if is_equal is None else is_equal) else None
+    racks = st.sampled_from((None, "x", "y", "z"))
+    return {
+        name: Subscription(
+            shared or draw(subscriptions), instance=draw(st.sampled_from((None, f"i{name}"))), rack=draw(racks)
+        )
+        for name in draw(st.permutations(sorted(names)))
+    }
+
+
+@st.composite
+def racks(draw: st.DrawFn) -> Racks:
+    """Replicas of every partition in some racks, or nothing known of racks."""
+    where = st.sets(st.sampled_from(("x", "y", "z")), min_size=1).map(frozenset)
+    if draw(st.booleans()):
+        return Racks()
+    return Racks({(topic, i): draw(where) for topic in ("t1", "t2", "t3") for i in range(5)})
+
+
+def owning(group: Group, assignment: Assignment, generation: int = 1) -> Group:
+    """The members as they join again, with what they were assigned."""
+    return {
+        name: member._replace(owned=tuple(assignment.get(name, ())), generation=generation)
+        for name, member in group.items()
+    }
+
+
+def owners(assignment: Assignment) -> dict[TopicPartition, str]:
+    """Who has each partition; nobody shares one."""
+    pairs = [(partition, name) for name, partitions in assignment.items() for partition in partitions]
+    assert len(pairs) == len(dict(pairs))
+    return dict(pairs)
+
+
+def settled(topics: Topics, group: Group, racks: Racks = NO_RACKS) -> Assignment:
+    """What cooperative rebalances lead to; none of them gives what another member still has."""
+    for _ in range(FOLLOW_UPS_MAX):
+        assignment = ASSIGNORS["cooperative-sticky"](topics, group, racks)
+        new, claimed = owners(assignment), {p: name for name in group for p in group[name].owned}
+        assert all(claimed.get(partition, name) == name for partition, name in new.items())
+        if set(claimed) & {(t, i) for t in topics for i in range(topics[t])} <= set(new):
+            return assignment
+        group = owning(group, assignment)
+    raise AssertionError("still revoking")
+
+
+def assigned(name: str, topics: Topics, group: Group, racks: Racks = NO_RACKS) -> Assignment:
+    """The assignment of one of the four, settled."""
+    return settled(topics, group, racks) if name == "cooperative-sticky" else ASSIGNORS[name](topics, group, racks)
+
+
+def check_complete(topics: Topics, group: Group, assignment: Assignment) -> None:
+    """Every partition of a subscribed topic is assigned once, to a subscriber."""
+    wanted = {topic for member in group.values() for topic in member.topics}
+    assert set(owners(assignment)) == {(t, i) for t in wanted & set(topics) for i in range(topics[t])}
+    assert set(assignment) == set(group)
+    for name, partitions in assignment.items():
+        assert {topic for topic, _ in partitions} <= set(group[name].topics)
+
+
+def check_balanced(group: Group, assignment: Assignment) -> None:
+    """No partition could go to a subscriber that has two less."""
+    for partitions in assignment.values():
+        for topic, _ in partitions:
+            assert all(len(partitions) <= len(assignment[other]) + 1 for other in group if topic in group[other].topics)
+
+
+@pytest.mark.parametrize("name", ASSIGNORS)
+@given(TOPICS, groups(), racks())
+def test_every_partition_has_one_subscriber(name: str, topics: Topics, group: Group, racks: Racks) -> None:
+    check_complete(topics, group, assigned(name, topics, group, racks))
+
+
+@pytest.mark.parametrize("name", ASSIGNORS)
+@given(TOPICS, groups(), racks())
+def test_the_order_of_members_does_not_matter(name: str, topics: Topics, group: Group, racks: Racks) -> None:
+    backwards = dict(reversed(group.items()))
+    assert ASSIGNORS[name](dict(reversed(topics.items())), backwards, racks) == ASSIGNORS[name](topics, group, racks)
+
+
+@given(TOPICS, groups(), racks())
+def test_ranges_divide_each_topic(topics: Topics, group: Group, racks: Racks) -> None:
+    sizes = Counter((name, topic) for (topic, _), name in owners(ASSIGNORS["range"](topics, group, racks)).items())
+    for topic in topics:
+        of_topic = [sizes[name, topic] for name in group if topic in group[name].topics]
+        assert not of_topic or max(of_topic) - min(of_topic) <= 1
+
+
+@given(TOPICS, groups())
+def test_ranges_are_consecutive_without_racks(topics: Topics, group: Group) -> None:
+    for partitions in ASSIGNORS["range"](topics, group).values():
+        for (topic, i), (other, j) in pairwise(partitions):
+            assert topic < other or j == i + 1
+
+
+@given(st.integers(1, 5), groups(is_equal=True), racks())
+def test_ranges_of_alike_topics_stay_together(count: int, group: Group, racks: Racks) -> None:
+    topics = dict.fromkeys(next(iter(group.values())).topics, count)
+    alike = Racks({(topic, i): racks.replicas.get(("t1", i), frozenset()) for topic, i in racks.replicas})
+    owner = owners(ASSIGNORS["range"](topics, group, alike))
+    for i in range(count):
+        assert len({owner[topic, i] for topic in topics}) == 1
+
+
+@given(TOPICS, groups(is_equal=True))
+def test_round_robin_balances_equal_subscriptions(topics: Topics, group: Group) -> None:
+    check_balanced(group, ASSIGNORS["roundrobin"](topics, group))
+
+
+@pytest.mark.parametrize("name", STICKY)
+@given(TOPICS, groups(), racks(), TOPICS, groups(), racks())
+def test_sticky_is_complete_and_balanced_after_any_change(
+    name: str, before: Topics, old: Group, then: Racks, topics: Topics, group: Group, racks: Racks
+) -> None:
+    joined = owning(group, assigned(name, before, old, then))
+    assignment = assigned(name, topics, joined, racks)
+    check_complete(topics, group, assignment)
+    check_balanced(group, assignment)
+
+
+@pytest.mark.parametrize("name", STICKY)
+@given(TOPICS, groups(), racks())
+def test_sticky_moves_nothing_if_nothing_changes(name: str, topics: Topics, group: Group, racks: Racks) -> None:
+    group = {member: subscription._replace(rack=None) for member, subscription in group.items()}
+    assignment = assigned(name, topics, group, racks)
+    again = ASSIGNORS[name](topics, owning(group, assignment), racks)
+    assert owners(again) == owners(assignment)
+
+
+@given(TOPICS, groups(), st.sampled_from(NAMES))
+def test_who_stays_keeps_all_when_another_leaves(topics: Topics, group: Group, leaver: str) -> None:
+    assignment = ASSIGNORS["sticky"](topics, group)
+    rest = {name: member for name, member in group.items() if name != leaver}
+    if rest and len({member.topics for member in rest.values()}) == 1 == len({m.topics for m in group.values()}):
+        after = ASSIGNORS["sticky"](topics, owning(rest, assignment))
+        assert all(set(assignment[name]) <= set(after[name]) for name in rest)
+
+
+@given(TOPICS, groups(is_equal=True), groups(is_equal=True))
+def test_sticky_moves_no_more_than_quotas_need(topics: Topics, old: Group, group: Group) -> None:
+    before = owners(ASSIGNORS["sticky"](topics, old))
+    assignment, transferring = sticky_assignment(topics, owning(group, ASSIGNORS["sticky"](topics, old)), NO_RACKS)
+    sizes = Counter(name for (topic, _), name in before.items() if name in group and topic in group[name].topics)
+    low, extra = divmod(sum(map(len, assignment.values())), len(group))
+    over = sorted((max(0, sizes[name] - low) for name in group), reverse=True)
+    assert len(transferring) == sum(over) - sum(size > 0 for size in over[:extra])
+
+
+@given(TOPICS, groups(), groups())
+def test_no_two_members_swap_partitions_of_a_topic(topics: Topics, old: Group, group: Group) -> None:
+    before = owners(ASSIGNORS["sticky"](topics, old))
+    after = owners(ASSIGNORS["sticky"](topics, owning(group, ASSIGNORS["sticky"](topics, old))))
+    moves = {(p[0], before[p], name) for p, name in after.items() if before.get(p, name) != name}
+    assert not any((topic, new, old_owner) in moves for topic, old_owner, new in moves)
+
+
+def test_the_newer_claim_holds_and_equal_claims_hold_for_nobody() -> None:
+    a, b = Subscription(("t",), (("t", 0),), 4), Subscription(("t",), (("t", 0), ("t", 1)), 5)
+    assert sticky_assignment({"t": 2}, {"a": a, "b": b}, NO_RACKS) == (
+        {"a": [("t", 1)], "b": [("t", 0)]},
+        {("t", 1): "a"},
+    )
+    both = {"a": a._replace(generation=5), "b": b}
+    assert sticky_assignment({"t": 2}, both, NO_RACKS)[1] == {("t", 0): "a"}
+    assert ASSIGNORS["cooperative-sticky"]({"t": 2}, both) == {"a": [], "b": [("t", 1)]}
+
+
+def test_a_partition_goes_to_the_rack_of_its_replica() -> None:
+    group = {name: Subscription(("t",), rack=rack) for name, rack in (("a", "x"), ("b", "y"))}
+    racks = Racks({("t", 0): frozenset("y"), ("t", 1): frozenset("x")})
+    for name in ("range", *STICKY):
+        assert ASSIGNORS[name]({"t": 2}, group, racks) == {"a": [("t", 1)], "b": [("t", 0)]}
+        assert ASSIGNORS[name]({"t": 2}, group) == {"a": [("t", 0)], "b": [("t", 1)]}
+
+
+def test_static_members_come_first() -> None:
+    group = {
+        "a": Subscription(("t",)),
+        "b": Subscription(("t",), instance="z"),
+        "c": Subscription(("t",), instance="y"),
+    }
+    for name in ("range", "roundrobin"):
+        assert ASSIGNORS[name]({"t": 3}, group) == {"a": [("t", 2)], "b": [("t", 1)], "c": [("t", 0)]}
