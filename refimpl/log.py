@@ -162,7 +162,6 @@ class Log:
         self.log_start_offset = offset
         self.recovery_point = max(self.recovery_point, offset)
         self.leader_epochs.truncate_from_start(offset)
-        self.producer_states.on_log_start_offset_incremented(offset)
         return True
 
     def delete_records(self, offset: int) -> int:

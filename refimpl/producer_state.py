@@ -252,18 +252,12 @@ class ProducerStates:
         beyond = newest if newest > max(segments, default=-1) else None
         self.snapshots = {end: kept for end, kept in self.snapshots.items() if end in segments or end == beyond}
 
-    def on_log_start_offset_incremented(self, log_start_offset: int) -> None:
-        """Records were deleted; what is known of their producers stays."""
-        self.on_high_watermark_updated(log_start_offset)
-        self.map_end_offset = max(self.map_end_offset, log_start_offset)
-        self.snapshot_offset = max(self.snapshots, default=log_start_offset)
-
     def truncate_and_reload(self, log_start_offset: int, log_end_offset: int, now: int) -> None:
         """Go back to the newest snapshot within the offsets; the log then replays its batches from `map_end_offset`."""
         in_range = range(log_start_offset + 1, log_end_offset + 1)
         self.snapshots = {end: kept for end, kept in self.snapshots.items() if end in in_range}
         if log_end_offset == self.map_end_offset:
-            self.on_log_start_offset_incremented(log_start_offset)
+            self.snapshot_offset = max(self.snapshots, default=log_start_offset)
             return
         self.snapshots = {end: kept for end, kept in self.snapshots.items() if kept is not None}
         self._restart(max(self.snapshots, default=log_start_offset))
@@ -277,7 +271,6 @@ class ProducerStates:
         """Forget everything, snapshots too."""
         self.snapshots = {}
         self._restart(offset)
-        self.snapshot_offset = 0
 
     def _restart(self, offset: int) -> None:
         self.producers, self.ongoing, self.unreplicated = {}, {}, {}
