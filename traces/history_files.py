@@ -9,13 +9,15 @@ from __future__ import annotations
 import gc
 import gzip
 import io
+import os
 import re
+import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from hwmark.traces.errors import BadInputError
 from hwmark.traces.history import History
@@ -23,6 +25,7 @@ from hwmark.traces.history_blocks import take_lines, take_records
 from hwmark.traces.history_edn import decode_edn, is_blank
 from hwmark.traces.history_lines import MalformedError
 from hwmark.traces.history_lists import Element, NotAListError, elements_of
+from hwmark.traces.history_pieces import PIECE_BYTES, Piece, pieces_of, take_pieces
 from hwmark.traces.history_records import Parser
 
 STANDARD_INPUT = "standard input"
@@ -45,9 +48,30 @@ def read(path: str, *, lenient: bool = False) -> History:
         return read_stream(sys.stdin.buffer, STANDARD_INPUT, lenient=lenient)
     try:
         with open(path, "rb") as stream:
+            if not lenient and (pieces := _pieces(stream)):
+                return _read_pieces(path, pieces)
             return read_stream(stream, path, lenient=lenient)
     except OSError as error:
         raise BadInputError(path, None, f"cannot be read: {error.strerror}; {EXPECTED_FILE}") from error
+
+
+def _pieces(stream: BinaryIO) -> list[Piece]:
+    """The pieces of a large file of JSON lines; none for any other."""
+    status = os.fstat(stream.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_size < 2 * PIECE_BYTES:
+        return []
+    start = stream.read(BLOCK_BYTES)
+    stream.seek(0)
+    is_packed, layout = start.startswith(_GZIP), _layout_of(start)
+    pieces = [] if is_packed or layout.is_edn or layout.is_list else pieces_of(stream, status.st_size)
+    return pieces if len(pieces) > 1 else []
+
+
+def _read_pieces(path: str, pieces: Sequence[Piece]) -> History:
+    """The history in a file, its pieces read at once."""
+    parser = Parser(path)
+    with _no_garbage_collection():
+        return parser.history(take_pieces(parser, path, pieces))
 
 
 def read_stream(stream: IO[bytes], file: str, *, lenient: bool = False) -> History:
