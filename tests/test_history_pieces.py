@@ -158,22 +158,17 @@ def test_a_process_that_dies_loses_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert_same(read_history(file), from_beginning_to_end(file))
 
 
-def at_halves(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut in the middle of the lines, nothing before being near, and require what reading it whole gives."""
-    monkeypatch.setattr(history_pieces, "LOOK_BACK_BYTES", 1)
-    lines = file.read_bytes().splitlines(keepends=True)
-    cut = sum(map(len, lines[: len(lines) // 2])) - 1
-    assert_same(in_pieces(file, [cut])[0], from_beginning_to_end(file))
-
-
 SENT = '{"process":%d,"type":"%s","f":"send","value":[["send",0,%s]],"time":%d}\n'
 
 
 def test_an_operation_left_open_long_before_is_not_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "open.jsonl"
-    file.write_text(SENT % (0, "invoke", 1, 5) + SENT % (0, "invoke", 2, 6))
-    assert "is open" in str(from_beginning_to_end(file))
-    at_halves(file, monkeypatch)
+    begun, last = SENT % (0, "invoke", 1, 5), SENT % (1, "ok", "[0,2]", 7)
+    file.write_text(begun + SENT % (1, "invoke", 2, 6) + last + SENT % (0, "invoke", 3, 8))
+    monkeypatch.setattr(history_pieces, "LOOK_BACK_BYTES", 2 * len(last))
+    read, _ = in_pieces(file, [file.stat().st_size - len(begun) - 1])
+    assert "is open" in str(read)
+    assert_same(read, from_beginning_to_end(file))
 
 
 def test_time_runs_on_from_piece_to_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,8 +176,10 @@ def test_time_runs_on_from_piece_to_piece(tmp_path: Path, monkeypatch: pytest.Mo
     file.write_text(
         SENT % (0, "invoke", 1, 5) + SENT % (0, "ok", "[0,1]", 6) + SENT % (1, "invoke", 2, 3) + SENT % (1, "ok", 2, 7)
     )
-    assert "time 3" in str(from_beginning_to_end(file))
-    at_halves(file, monkeypatch)
+    monkeypatch.setattr(history_pieces, "LOOK_BACK_BYTES", 1)  # no line is so short
+    read, _ = in_pieces(file, [len(SENT % (0, "invoke", 1, 5)) + 3])
+    assert "time 3" in str(read)
+    assert_same(read, from_beginning_to_end(file))
 
 
 def test_a_configuration_may_stand_in_any_piece(tmp_path: Path) -> None:
