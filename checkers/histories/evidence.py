@@ -109,26 +109,30 @@ class Evidence:
     @cached_property
     def version_order(self) -> Places:
         """The log as clients could see it."""
-        return self._places(self._is_seen_by_clients)
+        seen = self._is_seen_by_clients
+        return self._places(self.message[seen], self.history.micro.offset[seen])
 
     @cached_property
     def log(self) -> Places:
         """The log as anything ever saw it."""
-        raw = self.is_raw_read & (self.history.micro.offset != NO_OFFSET)
-        return self._places(self._is_seen_by_clients | raw) if raw.any() else self.version_order
+        raw = np.flatnonzero(self.is_raw_read & (self.history.micro.offset != NO_OFFSET))
+        order = self.version_order
+        if not len(raw):
+            return order
+        message = np.concatenate((order.message, self.message[raw]))
+        return self._places(message, np.concatenate((order.offset, self.history.micro.offset[raw])))
 
-    def _places(self, of: Mask) -> Places:
-        """The places of the given micro-operations.
+    def _places(self, message: NDArray[Any], offset: Rows) -> Places:
+        """The distinct places of messages that were seen at offsets.
 
-        Almost every message has one place, however often it is read: only those few micro-operations that saw it
-        elsewhere are compared with each other.
+        Almost every message has one place, however often it is read: only those few that were seen elsewhere are
+        compared with each other.
         """
-        offset = self.history.micro.offset
         somewhere = np.full(len(self), NO_OFFSET, dtype=np.int64)
-        somewhere[self.message[of]] = offset[of]
-        elsewhere = np.flatnonzero(of & (offset != somewhere[self.message]))
+        somewhere[message] = offset
+        elsewhere = np.flatnonzero(offset != somewhere[message])
         placed = np.flatnonzero(somewhere != NO_OFFSET)
-        message: Rows = np.concatenate((placed, self.message[elsewhere]))
+        message = np.concatenate((placed, message[elsewhere]))
         at = np.concatenate((somewhere[placed], offset[elsewhere]))
         places = Numbering(self.message_key[message], at, len(self.history.keys))
         pair: Rows = places.of.astype(np.int64) * len(self) + message
