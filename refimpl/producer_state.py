@@ -76,7 +76,7 @@ class ProducerStateEntry(NamedTuple):
     def followed_by(self, update: ProducerStateEntry) -> ProducerStateEntry:
         """The entry after an update, which lists only its own batches; a new epoch forgets the older ones."""
         known = self.batches if self.producer_epoch == update.producer_epoch else ()
-        return update._replace(batches=(known + update.batches)[-BATCHES_TO_RETAIN:])
+        return ProducerStateEntry(*update[:5], (known + update.batches)[-BATCHES_TO_RETAIN:])
 
     def is_expired(self, now: int, expiration_ms: int) -> bool:
         """Whether the producer has been idle too long; an open transaction keeps it."""
@@ -170,7 +170,9 @@ class ProducerStates:
     def prepare_update(self, producer_id: int, origin: str) -> ProducerAppendInfo:
         """Begin to validate what a producer appends."""
         current = self.producers.get(producer_id) or ProducerStateEntry(producer_id)
-        return ProducerAppendInfo(current, origin, self.verifications.get(producer_id), current._replace(batches=()))
+        return ProducerAppendInfo(
+            current, origin, self.verifications.get(producer_id), ProducerStateEntry(*current[:5])
+        )
 
     def update(self, info: ProducerAppendInfo) -> None:
         """Put validated batches to use. ValueError without a producer id."""
@@ -257,7 +259,6 @@ class ProducerStates:
         in_range = range(log_start_offset + 1, log_end_offset + 1)
         self.snapshots = {end: kept for end, kept in self.snapshots.items() if end in in_range}
         if log_end_offset == self.map_end_offset:
-            self.snapshot_offset = max(self.snapshots, default=log_start_offset)
             return
         self.snapshots = {end: kept for end, kept in self.snapshots.items() if kept is not None}
         self._restart(max(self.snapshots, default=log_start_offset))

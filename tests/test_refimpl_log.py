@@ -242,6 +242,17 @@ def test_a_follower_refuses_what_it_has_and_what_is_out_of_order() -> None:
     assert follower.batches == [first]
 
 
+def test_a_log_cut_off_below_its_start_is_empty() -> None:
+    log = Log()
+    for _ in range(3):
+        log.append_as_leader(plain(1), 0)
+    log.update_high_watermark(3)
+    log.delete_records(2)
+    log.truncate_to(1)
+    assert (log.log_start_offset, log.high_watermark, log.log_end_offset) == (1, 1, 1)
+    assert log.leader_epochs.entries == [] and log.read(1, LOG_END) == FetchData([])
+
+
 # Idempotent producers
 
 
@@ -601,16 +612,16 @@ def test_what_was_cut_off_or_deleted_leaves_no_delete_horizon() -> None:
 
 def test_deleted_segments_take_their_snapshots_and_aborted_transactions() -> None:
     log = Log()
-    for producer_id in (1, 2):
+    for producer_id in (1, 2, 3):
         log.append_as_leader(sequenced(producer_id, 0, is_transactional=True), 0)
         log.append_as_leader(marker(producer_id, ABORT), 0, COORDINATOR)
         log.roll()
-    log.update_high_watermark(4)
-    log.delete_records(3)
+    log.update_high_watermark(6)
+    log.delete_records(5)
     log.delete_old_segments()
-    assert (log.segments, sorted(log.producer_states.snapshots)) == ([2, 4], [2, 4])
-    assert [txn.producer_id for txn in log.transaction_index.aborted] == [2]
-    assert [batch.base_offset for batch in log.batches] == [2, 3]
+    assert (log.segments, sorted(log.producer_states.snapshots)) == ([4, 6], [4, 6])
+    assert [txn.producer_id for txn in log.transaction_index.aborted] == [3]
+    assert [batch.base_offset for batch in log.batches] == [4, 5]
 
 
 def test_a_producers_last_batch_stays_without_its_records() -> None:
