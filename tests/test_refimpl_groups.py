@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -500,11 +501,13 @@ class GroupLives(RuleBasedStateMachine):
         super().__init__()
         self.owner = Owner()
         self.clients = [Client(None), Client(None), Client("i"), Client("j")]
-        self.leaders: dict[tuple[int, int], set[str]] = {}
-        self.owners: dict[tuple[int, str], set[str]] = {}  # who has been given (generation, part)
-        self.joined_generation: dict[int, int] = {}  # by epoch
+        self.life = 0  # of the group
+        self.leaders: dict[tuple[int, int, int], set[str]] = {}  # of (epoch, life, generation)
+        self.owners: dict[tuple[int, int, str], set[str]] = {}  # who has been given (life, generation, part)
+        self.joined_generation: dict[tuple[int, int], int] = {}  # by epoch and life
         self.given_up: set[int] = set()
         self.open: set[int] = set()
+        self.has_to_abort: set[int] = set()
 
     client = st.integers(0, 3)
 
@@ -515,12 +518,11 @@ class GroupLives(RuleBasedStateMachine):
         client = self.clients[which]
         if client.parked is None:
             who = client.who or ConsumerGroupMetadata(GROUP, instance=client.instance)
-            epoch = self.owner.epoch
-            self.send(
-                client, "join_group", who, RANGE, SESSION, REBALANCE, then=lambda a: self.on_join(client, a, epoch)
-            )
+            life = (self.owner.epoch, self.life)
+            then = partial(self.on_join, client, life=life)
+            self.send(client, "join_group", who, RANGE, SESSION, REBALANCE, then=then)
 
-    def on_join(self, client: Client, answer: Respond, epoch: int) -> None:
+    def on_join(self, client: Client, answer: Respond, life: tuple[int, int]) -> None:
         if answer.error in (Error.UNKNOWN_MEMBER_ID, Error.FENCED_INSTANCE_ID):
             client.who = None
         body: Any = answer.body
@@ -532,9 +534,9 @@ class GroupLives(RuleBasedStateMachine):
         client.members = [member_id for member_id, _ in body.members]
         client.has_synced = False
         if not body.skip_assignment and client.instance is None:
-            self.leaders.setdefault((epoch, body.generation), set()).add(body.leader)
-        assert body.generation >= self.joined_generation.get(epoch, 0), "generations rise"
-        self.joined_generation[epoch] = body.generation
+            self.leaders.setdefault((*life, body.generation), set()).add(body.leader)
+        assert body.generation >= self.joined_generation.get(life, 0), "generations rise"
+        self.joined_generation[life] = body.generation
 
     @rule(which=client)
     def sync(self, which: int) -> None:
@@ -547,7 +549,7 @@ class GroupLives(RuleBasedStateMachine):
         assert client.who is not None
         if answer.error is Error.NONE and answer.body != ():
             identity = client.instance or client.who.member_id
-            self.owners.setdefault((client.who.generation, str(answer.body)), set()).add(identity)
+            self.owners.setdefault((self.life, client.who.generation, str(answer.body)), set()).add(identity)
             client.has_synced = True
         elif answer.error in (Error.UNKNOWN_MEMBER_ID, Error.FENCED_INSTANCE_ID):
             client.who = None
@@ -572,12 +574,16 @@ class GroupLives(RuleBasedStateMachine):
     def commit_in_transaction(self, which: int, producer_id: int, offset: int) -> None:
         if any(way.batch.control is not None and way.batch.producer_id == producer_id for way in self.owner.way):
             return  # the next transaction begins when the markers of the last one are replicated
+        if self.owner.append_error is not Error.NONE:
+            self.has_to_abort.add(producer_id)
         who = self.clients[which].who or ConsumerGroupMetadata(GROUP)
         self.owner.ask("txn_offset_commit", who, commits(offset), producer_id, 0)
 
     @rule(producer_id=st.integers(7, 8), marker=st.sampled_from([COMMIT, ABORT]))
     def end_transaction(self, producer_id: int, marker: str) -> None:
-        self.owner.write_marker(producer_id, marker)
+        """A producer does not commit after an error: a refused commit takes the former ones of its partition along."""
+        self.owner.write_marker(producer_id, ABORT if producer_id in self.has_to_abort else marker)
+        self.has_to_abort.discard(producer_id)
 
     @rule(which=client)
     def leave(self, which: int) -> None:
@@ -612,12 +618,14 @@ class GroupLives(RuleBasedStateMachine):
     @rule()
     def expire(self) -> None:
         self.owner.apply(self.owner.coordinator.expire_offsets(self.owner.now))
+        self.begin_life()
 
     @precondition(lambda self: len(self.owner.log) > 0)
     @rule(with_unreplicated=st.booleans())
     def fail_over(self, with_unreplicated: bool) -> None:
         self.owner.append_error = Error.NONE
         self.owner.fail_over(with_unreplicated)
+        self.begin_life()
         self.hear()
 
     # ------------------------------------------------------------ the machinery
@@ -631,11 +639,16 @@ class GroupLives(RuleBasedStateMachine):
 
     def hear(self) -> None:
         """Clients get the answers that are there."""
-        for client in self.clients:
-            if client.parked in self.owner.answers:
-                answer, client.parked = self.owner.answers[client.parked], None
-                assert client.then is not None
-                client.then(answer)
+        parked = {client.parked: client for client in self.clients}
+        for number in [number for number in self.owner.answers if number in parked]:
+            client = parked[number]
+            client.parked = None
+            assert client.then is not None
+            client.then(self.owner.answers[number])
+
+    def begin_life(self) -> None:
+        """A group of which nothing is left begins again with generation 0."""
+        self.life += GROUP not in self.owner.coordinator.groups
 
     # ------------------------------------------------------------ what holds
 
