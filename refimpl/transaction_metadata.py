@@ -144,10 +144,13 @@ class TransactionMetadata:
             raise KafkaError(Error.PRODUCER_FENCED)
 
     def prepare_fence(self) -> TransitMetadata:
-        """Fence the producer of an ongoing transaction, to be aborted next; a failed try is not bumped again."""
-        if self.producer_epoch == PRODUCER_EPOCH_MAX:
-            raise IllegalTransitionError("there is no epoch left to fence with")
+        """Fence the producer of an ongoing transaction, to be aborted next.
+
+        A failed try is not bumped again. (With the greatest epoch Kafka refuses to try again, for ever.)
+        """
         epoch = self.producer_epoch + (not self.has_failed_epoch_fence)
+        if epoch > PRODUCER_EPOCH_MAX:
+            raise IllegalTransitionError("there is no epoch left to fence with")
         return self._prepare("PrepareEpochFence", producer_epoch=epoch, last_producer_epoch=NO_PRODUCER_EPOCH)
 
     def prepare_increment(self, timeout_ms: int, expected_epoch: int | None, now: int) -> TransitMetadata:
