@@ -348,7 +348,7 @@ class GroupMetadata:
     def on_offset_append(self, producer_id: int, partition: TopicPartition, commit: CommitRecord) -> None:
         """The commit is replicated: it counts, or awaits the marker if it is a transaction's."""
         pending = self.pending_offsets.get(producer_id, {})
-        if producer_id == NO_PRODUCER_ID and partition in pending:
+        if producer_id == NO_PRODUCER_ID:
             self.put_offset(partition, commit)
             self.fail_pending_offset(producer_id, partition, commit.position)
         elif partition in pending and pending[partition].position == commit.position:

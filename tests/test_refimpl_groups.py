@@ -22,7 +22,7 @@ from hwmark.refimpl.group_coordinator import (
 )
 from hwmark.refimpl.group_metadata import OffsetAndMetadata, Respond
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 SESSION, REBALANCE, GROUP = 10_000, 30_000, "group"
 PARTITIONS = (("topic", 0), ("topic", 1), ("topic", 2))
@@ -491,6 +491,7 @@ class Client:
     parked: int | None = None
     then: Callable[[Respond], None] | None = None
     members: list[str] = field(default_factory=list)
+    has_to_join: bool = False
     has_synced: bool = False
 
 
@@ -532,9 +533,10 @@ class GroupLives(RuleBasedStateMachine):
             return
         client.who = ConsumerGroupMetadata(GROUP, body.generation, body.member_id, client.instance)
         client.members = [member_id for member_id, _ in body.members]
-        client.has_synced = False
-        if not body.skip_assignment and client.instance is None:
-            self.leaders.setdefault((*life, body.generation), set()).add(body.leader)
+        client.has_to_join = client.has_synced = False
+        if not body.skip_assignment:
+            leader = body.leader[0] if body.leader[0] in "ij" else body.leader  # an instance restarts with another id
+            self.leaders.setdefault((*life, body.generation), set()).add(leader)
         assert body.generation >= self.joined_generation.get(life, 0), "generations rise"
         self.joined_generation[life] = body.generation
 
@@ -549,16 +551,38 @@ class GroupLives(RuleBasedStateMachine):
         assert client.who is not None
         if answer.error is Error.NONE and answer.body != ():
             identity = client.instance or client.who.member_id
-            self.owners.setdefault((self.life, client.who.generation, str(answer.body)), set()).add(identity)
             client.has_synced = True
+            self.owners.setdefault((self.life, client.who.generation, str(answer.body)), set()).add(identity)
         elif answer.error in (Error.UNKNOWN_MEMBER_ID, Error.FENCED_INSTANCE_ID):
             client.who = None
+        client.has_to_join = client.has_to_join or answer.error is not Error.NONE
 
     @rule(which=client)
     def heartbeat(self, which: int) -> None:
         client = self.clients[which]
-        if client.who is not None:
-            self.owner.ask("heartbeat", client.who)
+        if client.who is None:
+            return
+        error = self.owner.error(self.owner.ask("heartbeat", client.who))
+        if error in (Error.UNKNOWN_MEMBER_ID, Error.FENCED_INSTANCE_ID):
+            client.who = None
+        client.has_to_join = client.has_to_join or error not in (Error.NONE, Error.NOT_COORDINATOR)
+
+    @initialize(rounds=st.integers(0, 6))
+    def begin(self, rounds: int) -> None:
+        self.poll([0, 1, 2, 3], rounds)
+
+    @rule(order=st.permutations([0, 1, 2, 3]), rounds=st.integers(1, 6))
+    def poll(self, order: list[int], rounds: int) -> None:
+        """The consumers do what consumers do, as the log goes on."""
+        for which in order * rounds:
+            client = self.clients[which]
+            if client.who is None or client.who.generation < 0 or client.has_to_join:
+                self.join(which)
+            elif not client.has_synced:
+                self.sync(which)
+            else:
+                self.heartbeat(which)
+            self.replicate()
 
     @rule(which=client, offset=st.integers(0, 99))
     def commit(self, which: int, offset: int) -> None:
@@ -600,6 +624,7 @@ class GroupLives(RuleBasedStateMachine):
         if client.parked is not None:
             self.given_up.add(client.parked)
         client.parked = client.who = None
+        client.has_to_join = client.has_synced = False
 
     @rule()
     def replicate(self) -> None:
