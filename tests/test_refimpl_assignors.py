@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
+from itertools import combinations, pairwise, product
 
-import pytest
 from hwmark.refimpl.assignors import ASSIGNORS, NO_RACKS, Assignment, Racks, Subscription, sticky_assignment
 from hwmark.refimpl.batches import TopicPartition
 from hypothesis import given
@@ -20,28 +19,32 @@ STICKY = ("sticky", "cooperative-sticky")
 FOLLOW_UPS_MAX = 4
 
 
-@st.composite
-def groups(draw: st.DrawFn, is_equal: bool | None = None) -> Group:
-    """Members that own nothing, with equal subscriptions or with different ones."""
-    subscriptions = st.sets(st.sampled_from(("t1", "t2", "t3")), min_size=1).map(sorted).map(tuple)
-    names = draw(st.sets(st.sampled_from(NAMES), min_size=1))
-    shared = draw(subscriptions) if (draw(st.booleans()) if is_equal is None else is_equal) else None
-    racks = st.sampled_from((None, "x", "y", "z"))
-    return {
-        name: Subscription(
-            shared or draw(subscriptions), instance=draw(st.sampled_from((None, f"i{name}"))), rack=draw(racks)
-        )
-        for name in draw(st.permutations(sorted(names)))
-    }
+TOPIC_SETS = [topics for size in (1, 2, 3) for topics in combinations(("t1", "t2", "t3"), size)]
+MEMBERS = [
+    Subscription(topics, instance=instance, rack=rack)
+    for topics, instance, rack in product(TOPIC_SETS, (None, "static"), (None, "x", "y", "z"))
+]
 
 
-@st.composite
-def racks(draw: st.DrawFn) -> Racks:
-    """Replicas of every partition in some racks, or nothing known of racks."""
-    where = st.sets(st.sampled_from(("x", "y", "z")), min_size=1).map(frozenset)
-    if draw(st.booleans()):
-        return Racks()
-    return Racks({(topic, i): draw(where) for topic in ("t1", "t2", "t3") for i in range(5)})
+def groups(is_equal: bool = False) -> st.SearchStrategy[Group]:
+    """Members that own nothing, with any subscriptions or with equal ones."""
+    group = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(MEMBERS), min_size=1)
+    equal = st.tuples(group, st.sampled_from(TOPIC_SETS)).map(
+        lambda drawn: {name: member._replace(topics=drawn[1]) for name, member in drawn[0].items()}
+    )
+    return (equal if is_equal else st.one_of(equal, group)).map(
+        lambda group: {name: member._replace(instance=member.instance and f"i{name}") for name, member in group.items()}
+    )
+
+
+def racks_of(number: int) -> Racks:
+    """Each partition's replicas are in one to three of three racks, by a digit of the number; 0 knows of no racks."""
+    where = [frozenset(rack for bit, rack in enumerate("xyz") if (digit + 1) >> bit & 1) for digit in range(7)]
+    partitions = [(topic, i) for topic in ("t1", "t2", "t3") for i in range(5)]
+    return Racks({p: where[number // 7**at % 7] for at, p in enumerate(partitions)}) if number else NO_RACKS
+
+
+RACKS = st.integers(0, 7**15 - 1).map(racks_of)
 
 
 def owning(group: Group, assignment: Assignment, generation: int = 1) -> Group:
@@ -92,20 +95,20 @@ def check_balanced(group: Group, assignment: Assignment) -> None:
             assert all(len(partitions) <= len(assignment[other]) + 1 for other in group if topic in group[other].topics)
 
 
-@pytest.mark.parametrize("name", ASSIGNORS)
-@given(TOPICS, groups(), racks())
-def test_every_partition_has_one_subscriber(name: str, topics: Topics, group: Group, racks: Racks) -> None:
-    check_complete(topics, group, assigned(name, topics, group, racks))
+@given(TOPICS, groups(), RACKS)
+def test_every_partition_has_one_subscriber(topics: Topics, group: Group, racks: Racks) -> None:
+    for name in ASSIGNORS:
+        check_complete(topics, group, assigned(name, topics, group, racks))
 
 
-@pytest.mark.parametrize("name", ASSIGNORS)
-@given(TOPICS, groups(), racks())
-def test_the_order_of_members_does_not_matter(name: str, topics: Topics, group: Group, racks: Racks) -> None:
-    backwards = dict(reversed(group.items()))
-    assert ASSIGNORS[name](dict(reversed(topics.items())), backwards, racks) == ASSIGNORS[name](topics, group, racks)
+@given(TOPICS, groups(), RACKS)
+def test_the_order_of_members_does_not_matter(topics: Topics, group: Group, racks: Racks) -> None:
+    for assign in ASSIGNORS.values():
+        backwards = assign(dict(reversed(topics.items())), dict(reversed(group.items())), racks)
+        assert backwards == assign(topics, group, racks)
 
 
-@given(TOPICS, groups(), racks())
+@given(TOPICS, groups(), RACKS)
 def test_ranges_divide_each_topic(topics: Topics, group: Group, racks: Racks) -> None:
     sizes = Counter((name, topic) for (topic, _), name in owners(ASSIGNORS["range"](topics, group, racks)).items())
     for topic in topics:
@@ -120,7 +123,7 @@ def test_ranges_are_consecutive_without_racks(topics: Topics, group: Group) -> N
             assert topic < other or j == i + 1
 
 
-@given(st.integers(1, 5), groups(is_equal=True), racks())
+@given(st.integers(1, 5), groups(is_equal=True), RACKS)
 def test_ranges_of_alike_topics_stay_together(count: int, group: Group, racks: Racks) -> None:
     topics = dict.fromkeys(next(iter(group.values())).topics, count)
     alike = Racks({(topic, i): racks.replicas.get(("t1", i), frozenset()) for topic, i in racks.replicas})
@@ -134,24 +137,21 @@ def test_round_robin_balances_equal_subscriptions(topics: Topics, group: Group) 
     check_balanced(group, ASSIGNORS["roundrobin"](topics, group))
 
 
-@pytest.mark.parametrize("name", STICKY)
-@given(TOPICS, groups(), racks(), TOPICS, groups(), racks())
+@given(TOPICS, groups(), TOPICS, groups(), RACKS)
 def test_sticky_is_complete_and_balanced_after_any_change(
-    name: str, before: Topics, old: Group, then: Racks, topics: Topics, group: Group, racks: Racks
+    before: Topics, old: Group, topics: Topics, group: Group, racks: Racks
 ) -> None:
-    joined = owning(group, assigned(name, before, old, then))
-    assignment = assigned(name, topics, joined, racks)
-    check_complete(topics, group, assignment)
-    check_balanced(group, assignment)
+    for name in STICKY:
+        assignment = assigned(name, topics, owning(group, assigned(name, before, old)), racks)
+        check_complete(topics, group, assignment)
+        check_balanced(group, assignment)
 
 
-@pytest.mark.parametrize("name", STICKY)
-@given(TOPICS, groups(), racks())
-def test_sticky_moves_nothing_if_nothing_changes(name: str, topics: Topics, group: Group, racks: Racks) -> None:
-    group = {member: subscription._replace(rack=None) for member, subscription in group.items()}
-    assignment = assigned(name, topics, group, racks)
-    again = ASSIGNORS[name](topics, owning(group, assignment), racks)
-    assert owners(again) == owners(assignment)
+@given(TOPICS, groups())
+def test_sticky_moves_nothing_if_nothing_changes(topics: Topics, group: Group) -> None:
+    for name in STICKY:
+        assignment = assigned(name, topics, group)
+        assert owners(ASSIGNORS[name](topics, owning(group, assignment))) == owners(assignment)
 
 
 @given(TOPICS, groups(), st.sampled_from(NAMES))
