@@ -23,6 +23,7 @@ from hwmark.refimpl.transaction_metadata import (
     PREPARED,
     PRODUCER_EPOCH_MAX,
     VALID_PREVIOUS_STATES,
+    IllegalTransitionError,
     Producer,
     TransactionMetadata,
     TransitMetadata,
@@ -338,7 +339,28 @@ def test_a_timeout_has_its_limits(timeout: int) -> None:
     assert Owner().call("init_producer_id", ID, timeout, None).error is Error.INVALID_TRANSACTION_TIMEOUT
 
 
+def test_two_transitions_are_never_prepared_at_once() -> None:
+    metadata = TransactionMetadata(ID, 7, TIMEOUT, producer_epoch=0)
+    first = metadata.prepare_add_partitions([A0], 0)
+    with pytest.raises(IllegalTransitionError):
+        metadata.prepare_add_partitions([A1], 0)
+    metadata.complete(first)
+    with pytest.raises(IllegalTransitionError):
+        metadata.complete(first)
+
+
 # Time
+
+
+def test_a_transaction_starts_with_its_first_partition() -> None:
+    owner = Owner()
+    producer = owner.begun(A0)
+    owner.now = TIMEOUT
+    assert owner.call("add_partitions", producer, [A1]).error is Error.NONE
+    assert owner.metadata.start_timestamp == 0
+    owner.call("end_txn", producer, COMMIT, 0)
+    owner.call("add_partitions", producer, [A1])
+    assert owner.metadata.start_timestamp == TIMEOUT
 
 
 def test_a_slow_transaction_is_aborted_and_its_producer_fenced() -> None:
@@ -535,11 +557,10 @@ class Transactions(RuleBasedStateMachine):
             self.owner.log.append(Record(0, name, transit))
         self.owner.fail_over()
         self.known = {name: [Producer(name, 7, epoch)] for name in self.ids}
-        self.asked: dict[int, tuple[str, str]] = {}
-        self.learnt = 0
+        self.asked: dict[int, tuple[str, Producer | None, str]] = {}
 
-    def ask(self, name: str, request: str, *args: Any) -> None:
-        self.asked[self.owner.ask(request, *args)] = (name, request)
+    def ask(self, name: str, producer: Producer | None, request: str, *args: Any) -> None:
+        self.asked[self.owner.ask(request, *args)] = (name, producer, request)
 
     def producer(self, name: str, age: int) -> Producer:
         """One of the producers by a name, by its age."""
@@ -551,16 +572,19 @@ class Transactions(RuleBasedStateMachine):
 
     @rule(name=names, age=ages, names_epoch=st.booleans())
     def init_producer_id(self, name: str, age: int, names_epoch: bool) -> None:
-        _, *expected = self.producer(name, age)
-        self.ask(name, "init_producer_id", name, TIMEOUT, tuple(expected) if names_epoch else None)
+        producer = self.producer(name, age) if names_epoch else None
+        expected = None if producer is None else (producer.producer_id, producer.producer_epoch)
+        self.ask(name, producer, "init_producer_id", name, TIMEOUT, expected)
 
     @rule(name=names, age=ages, partitions=st.sets(st.sampled_from([A0, A1, OFFSETS]), min_size=1))
     def add_partitions(self, name: str, age: int, partitions: set[TopicPartition]) -> None:
-        self.ask(name, "add_partitions", self.producer(name, age), partitions)
+        producer = self.producer(name, age)
+        self.ask(name, producer, "add_partitions", producer, partitions)
 
     @rule(name=names, age=ages, result=st.sampled_from([COMMIT, ABORT]))
     def end_txn(self, name: str, age: int, result: str) -> None:
-        self.ask(name, "end_txn", self.producer(name, age), result, self.version)
+        producer = self.producer(name, age)
+        self.ask(name, producer, "end_txn", producer, result, self.version)
 
     @precondition(lambda self: self.owner.waiting)
     @rule(pick=picks, error=st.sampled_from([Error.NONE] * 3 + [Error.NOT_ENOUGH_REPLICAS]), failing=st.booleans())
@@ -581,12 +605,21 @@ class Transactions(RuleBasedStateMachine):
         self.owner.fail_over()
 
     @invariant()
-    def a_producer_is_never_given_an_earlier_epoch(self) -> None:
+    def only_the_latest_producer_gets_on(self) -> None:
+        """A new one is later than all before, one that goes on is not earlier; version 2 bumps at each end."""
         for number in sorted(self.asked.keys() & self.owner.answers.keys()):
-            (name, request), answer = self.asked.pop(number), self.owner.answers[number]
-            if answer.error is Error.NONE and request != "add_partitions":
-                given = Producer(name, answer.producer_id, answer.producer_epoch)
-                assert given >= self.known[name][-1]
+            (name, producer, request), answer = self.asked.pop(number), self.owner.answers[number]
+            if answer.error is not Error.NONE:
+                continue
+            given, latest = Producer(name, answer.producer_id, answer.producer_epoch), self.known[name][-1]
+            if request == "add_partitions":
+                assert producer == latest
+            elif request == "end_txn":
+                assert given == latest or producer == latest
+                assert producer is not None and (given > producer if self.version == 2 else given == producer)
+            else:
+                assert given >= latest if producer is not None else given > latest
+            if request != "add_partitions":
                 self.known[name].append(given)
 
     @invariant()
