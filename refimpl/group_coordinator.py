@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, wraps
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec, cast
 
-from hwmark.refimpl.batches import COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Batch, Record, TopicPartition
+from hwmark.refimpl.batches import COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Batch, TopicPartition
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_metadata import (
     COMPLETING_REBALANCE,
@@ -44,6 +44,7 @@ APPEND_ERRORS = {
     Error.NOT_LEADER_OR_FOLLOWER: Error.NOT_COORDINATOR,
 }
 Commits = tuple[tuple[TopicPartition, OffsetAndMetadata], ...]
+Partitions = tuple[TopicPartition, ...]
 Assignments = tuple[tuple[str, Hashable], ...]  # by member id
 
 
@@ -149,7 +150,7 @@ class GroupCoordinator:
         """JoinGroup: parked until all members have joined or the rebalance timeout is over (JoinGroupResponse)."""
         if not self.config.session_timeout_min <= session_timeout <= self.config.session_timeout_max:
             raise KafkaError(Error.INVALID_SESSION_TIMEOUT, str(session_timeout))
-        group = self.group(who, now, or_create=who.member_id == UNKNOWN_MEMBER)
+        group = self.group(who, now, unknown=None if who.member_id == UNKNOWN_MEMBER else Error.UNKNOWN_MEMBER_ID)
         if not group.supports_protocols(protocol_type, [name for name, _ in protocols]):
             raise KafkaError(Error.INCONSISTENT_GROUP_PROTOCOL)
         instance = who.instance if self.config.kip_345 else None
@@ -163,9 +164,8 @@ class GroupCoordinator:
     def join_first(self, to: Hashable, group: GroupMetadata, joining: Member, now: int) -> Effects:
         """Gives the member an id that no other has had: it counts within the coordinator's epoch."""
         self.last_member += 1
-        joining.member_id = (
-            f"{joining.instance or 'member'}-{self.epochs[self.partition(group.group_id)]}-{self.last_member}"
-        )
+        epoch = self.epochs[self.partition(group.group_id)]
+        joining.member_id = f"{joining.instance or 'member'}-{epoch}-{self.last_member}"
         if joining.instance in group.static_members:
             return self.restart_static_member(group, joining, now)
         if joining.instance is not None or not self.config.kip_394:
@@ -318,10 +318,7 @@ class GroupCoordinator:
     @refusing
     def offset_commit(self, to: Hashable, now: int, who: ConsumerGroupMetadata, commits: Commits) -> Effects:
         """OffsetCommit: answered, with one error for all partitions, when the offsets are in the log."""
-        self.partition(who.group_id)
-        if who.group_id not in self.groups and who.generation >= 0:
-            raise KafkaError(Error.ILLEGAL_GENERATION, "the group is unknown")
-        group = self.group(who, now, or_create=True)
+        group = self.group(who, now, unknown=None if who.generation < 0 else Error.ILLEGAL_GENERATION)
         group.validate_offset_commit(who.member_id, who.instance, who.generation, is_txn=False)
         if who.member_id in group.members:
             group.members[who.member_id].heartbeat(now)
@@ -332,7 +329,7 @@ class GroupCoordinator:
         self, to: Hashable, now: int, who: ConsumerGroupMetadata, commits: Commits, producer_id: int, epoch: int
     ) -> Effects:
         """TxnOffsetCommit: answered when the offsets are in the log; they count with the transaction's marker."""
-        group = self.group(who, now, or_create=True)
+        group = self.group(who, now, unknown=None)
         if self.config.kip_447:
             group.validate_offset_commit(who.member_id, who.instance, who.generation, is_txn=True)
         return self.store_offsets(to, now, group, commits, producer_id, epoch)
@@ -345,7 +342,7 @@ class GroupCoordinator:
         for partition, position in commits:
             group.prepare_offset(producer_id, partition, position)
         records = tuple((GroupKey(group.group_id, partition), position) for partition, position in commits)
-        token = self.wait(group, "on_offsets_stored", (producer_id, commits), to)
+        token = self.wait(Pending(group.group_id, "on_offsets_stored", (producer_id, commits), to))
         return [Append(self.partition(group.group_id), records, token, producer_id, epoch)]
 
     def on_offsets_stored(
@@ -366,26 +363,13 @@ class GroupCoordinator:
 
     @refusing
     def offset_fetch(
-        self,
-        to: Hashable,
-        now: int,
-        who: ConsumerGroupMetadata,
-        partitions: tuple[TopicPartition, ...] | None = None,
-        require_stable: bool = False,
+        self, to: Hashable, now: int, who: ConsumerGroupMetadata, partitions: Partitions, require_stable: bool = False
     ) -> Effects:
-        """OffsetFetch: (partition, error, position) of each, or of all that have one; offset -1 stands for none.
-
-        With `require_stable`, partitions with an undecided commit are refused (KIP-447).
-        """
+        """OffsetFetch: (partition, error, position) of each; offset -1 for none; undecided ones can be refused."""
         self.partition(who.group_id)
         group = self.groups.get(who.group_id) or GroupMetadata(who.group_id, now)
-        body: list[tuple[TopicPartition, Error, OffsetAndMetadata]] = []
-        for partition in partitions if partitions is not None else tuple(group.offsets):
-            is_unstable = self.config.kip_447 and require_stable and group.has_pending_offset(partition)
-            error = Error.UNSTABLE_OFFSET_COMMIT if is_unstable else Error.NONE
-            known = group.offsets.get(partition) if not is_unstable else None
-            body.append((partition, error, known.position if known else OffsetAndMetadata(-1)))
-        return [Respond(to, Error.NONE, tuple(body))]
+        is_strict = require_stable and self.config.kip_447
+        return [Respond(to, Error.NONE, tuple(group.fetch_offset(partition, is_strict) for partition in partitions))]
 
     def expire_offsets(self, now: int) -> Effects:
         """Forgets, with tombstones, offsets whose retention is over, and groups of which nothing is left."""
@@ -395,7 +379,7 @@ class GroupCoordinator:
             keys = [GroupKey(group.group_id, partition) for partition in expired]
             if group.may_delete() and not group.has_offsets():
                 group.transition_to(DEAD, now)
-                del self.groups[group.group_id]
+                effects += self.forget(group)
                 keys += [GroupKey(group.group_id)] if group.generation > 0 else []
             if keys:
                 effects.append(Append(self.partition(group.group_id), tuple((key, None) for key in keys)))
@@ -405,14 +389,13 @@ class GroupCoordinator:
 
     def store_group(self, group: GroupMetadata, assignments: dict[str, Hashable], then: str, *details: Any) -> Effects:
         """The generation is appended; `then` it goes on."""
-        record = (GroupKey(group.group_id), group.stored(assignments))
-        token = self.wait(group, then, (group.generation, *details))
-        return [Append(self.partition(group.group_id), (record,), token)]
+        token = self.wait(Pending(group.group_id, then, (group.generation, *details)))
+        return [Append(self.partition(group.group_id), ((GroupKey(group.group_id), group.stored(assignments)),), token)]
 
-    def wait(self, group: GroupMetadata, then: str, details: tuple[Any, ...], to: Hashable | None = None) -> int:
+    def wait(self, pending: Pending) -> int:
         """The token by which the owner tells that an append is done."""
         self.last_token += 1
-        self.pending[self.last_token] = Pending(group.group_id, then, details, to)
+        self.pending[self.last_token] = pending
         return self.last_token
 
     def on_appended(self, token: int, error: Error, now: int, batch_offset: int = -1) -> Effects:
@@ -424,50 +407,43 @@ class GroupCoordinator:
         return effects + ([Respond(pending.to, error)] if pending.to is not None else [])
 
     def load(self, partition: int, batches: Iterable[Batch], leader_epoch: int, now: int) -> None:
-        """The broker begins to lead a partition: its groups are what the log, up to its end, says."""
-        is_loaded = partition in self.epochs
-        self.epochs[partition] = leader_epoch
-        if is_loaded:
+        """The broker begins to lead a partition, whose groups are what the log says up to its end, or leads on."""
+        is_leading, self.epochs[partition] = partition in self.epochs, leader_epoch
+        if is_leading:
             return
-        generations: dict[str, GroupValue | None] = {}
         for batch in batches:
             if batch.control is not None:
                 self.complete_transaction(partition, batch.producer_id, batch.control)
-            for record in batch.records if batch.control is None else ():
-                self.replay(batch, record, generations, now)
+            else:
+                self.replay(batch, now)
         for group in self.groups_of(partition):
-            if (generation := generations.get(group.group_id)) is not None:
-                group.restore(generation, now)
-            elif not group.has_offsets():
+            if group.generation == 0 and not group.has_offsets():
                 del self.groups[group.group_id]
 
-    def replay(self, batch: Batch, record: Record, generations: dict[str, GroupValue | None], now: int) -> None:
-        """A record of the log, once more: an offset, or a generation."""
-        assert isinstance(record.key, GroupKey)
-        group_id, partition = record.key
-        group = self.groups.setdefault(group_id, GroupMetadata(group_id, now))
-        if partition is None:
-            assert record.value is None or isinstance(record.value, GroupValue)
-            generations[group_id] = record.value
-        elif isinstance(record.value, OffsetAndMetadata):
-            group.prepare_offset(batch.producer_id, partition, record.value)
-            group.on_offset_append(batch.producer_id, partition, CommitRecord(batch.base_offset, record.value))
-        else:
-            group.offsets.pop(partition, None)
+    def replay(self, batch: Batch, now: int) -> None:
+        """A batch of the log, once more: of offsets, or of a generation."""
+        for _, (group_id, partition), value in cast(Iterable[tuple[int, GroupKey, Any]], batch.records):
+            group = self.groups.setdefault(group_id, GroupMetadata(group_id, now))
+            if partition is None:
+                group.restore(value or GroupValue(), now)
+            elif value is None:
+                group.offsets.pop(partition, None)
+            else:
+                group.prepare_offset(batch.producer_id, partition, value)
+                group.on_offset_append(batch.producer_id, partition, CommitRecord(batch.base_offset, value))
 
     def unload(self, partition: int) -> Effects:
         """The broker leads the partition no longer: whoever waits is to ask the new coordinator."""
-        effects: Effects = []
-        for group in self.groups_of(partition):
-            group.state = DEAD
-            for member in group.members.values():
-                effects += member.refuse_parked(Error.NOT_COORDINATOR)
-            for token in [token for token, pending in self.pending.items() if pending.group_id == group.group_id]:
-                if (to := self.pending.pop(token).to) is not None:
-                    effects.append(Respond(to, Error.NOT_COORDINATOR))
-            del self.groups[group.group_id]
         self.epochs.pop(partition, None)
-        return effects
+        return [effect for group in self.groups_of(partition) for effect in self.forget(group)]
+
+    def forget(self, group: GroupMetadata) -> Effects:
+        """The group is not, or no longer, kept here."""
+        del self.groups[group.group_id]
+        effects: Effects = [e for member in group.members.values() for e in member.refuse_parked(Error.NOT_COORDINATOR)]
+        tokens = [token for token, pending in self.pending.items() if pending.group_id == group.group_id]
+        waiting = [self.pending.pop(token).to for token in tokens]
+        return effects + [Respond(to, Error.NOT_COORDINATOR) for to in waiting if to is not None]
 
     def groups_of(self, partition: int) -> list[GroupMetadata]:
         """The groups that a partition keeps."""
@@ -481,11 +457,13 @@ class GroupCoordinator:
             raise KafkaError(Error.NOT_COORDINATOR, f"of partition {partition}")
         return partition
 
-    def group(self, who: ConsumerGroupMetadata, now: int, or_create: bool = False) -> GroupMetadata:
-        """The group that is asked for."""
+    def group(
+        self, who: ConsumerGroupMetadata, now: int, unknown: Error | None = Error.UNKNOWN_MEMBER_ID
+    ) -> GroupMetadata:
+        """The group that is asked for; if it is unknown, it is created or refused with the error `unknown`."""
         self.partition(who.group_id)
         if who.group_id not in self.groups:
-            if not or_create:
-                raise KafkaError(Error.UNKNOWN_MEMBER_ID, "the group is unknown")
+            if unknown is not None:
+                raise KafkaError(unknown, f"group {who.group_id} is unknown")
             self.groups[who.group_id] = GroupMetadata(who.group_id, now)
         return self.groups[who.group_id]

@@ -68,6 +68,9 @@ class CommitRecord(NamedTuple):
     position: OffsetAndMetadata
 
 
+NO_COMMIT = CommitRecord(NOT_REPLICATED, OffsetAndMetadata(-1))
+
+
 @dataclass(slots=True, unsafe_hash=True)  # the log's copies may be hashed
 class Member:
     """A member; `awaiting_join` and `awaiting_sync` are the requests that it has parked."""
@@ -106,12 +109,12 @@ class Member:
 class GroupValue(NamedTuple):
     """A generation as the log keeps it."""
 
-    generation: int
-    protocol_type: str | None
-    protocol: str | None
-    leader: str | None
-    state_timestamp: int
-    members: tuple[Member, ...]
+    generation: int = 0
+    protocol_type: str | None = None
+    protocol: str | None = None
+    leader: str | None = None
+    state_timestamp: int = -1
+    members: tuple[Member, ...] = ()
 
 
 @dataclass(slots=True)
@@ -185,9 +188,8 @@ class GroupMetadata:
 
     def is_subscribed_to_topic(self, topic: str) -> bool:
         """Whether a member needs the topic, for all that is known."""
-        return (
-            self.uses_consumer_group_protocol() if self.subscribed_topics is None else topic in self.subscribed_topics
-        )
+        topics = self.subscribed_topics
+        return self.uses_consumer_group_protocol() if topics is None else topic in topics
 
     def join_response(self, member_id: str) -> JoinGroupResponse:
         """What the member learns of the generation."""
@@ -218,25 +220,21 @@ class GroupMetadata:
         return responses
 
     def stored(self, assignments: dict[str, Hashable]) -> GroupValue:
-        """The generation for the log: members with the selected protocol alone, and their assignments."""
-        members = [
-            replace(
-                member,
-                protocols=tuple(protocol for protocol in member.protocols if protocol[0] == self.protocol),
-                assignment=assignments.get(member.member_id, ()),
-                awaiting_join=None,
-                awaiting_sync=None,
-                heartbeat_deadline=0,
-            )
-            for member in self.members.values()
-        ]
-        scalars = (self.generation, self.protocol_type, self.protocol, self.leader, self.state_timestamp)
-        return GroupValue(*scalars, tuple(members))
+        """The generation for the log, with the members' assignments."""
+        members = tuple(
+            Member(m.member_id, m.instance, m.session_timeout, m.rebalance_timeout, m.protocol_type, m.protocols)
+            for m in self.members.values()
+        )
+        for member in members:
+            member.assignment = assignments.get(member.member_id, ())
+        return GroupValue(
+            self.generation, self.protocol_type, self.protocol, self.leader, self.state_timestamp, members
+        )
 
     def restore(self, value: GroupValue, now: int) -> None:
-        """Takes over a generation from the log, whose members' sessions begin anew."""
+        """Goes on with a generation from the log; the sessions of its members begin anew."""
         self.generation, self.protocol_type, self.protocol, self.leader, self.state_timestamp, members = value
-        self.state = STABLE if members else EMPTY
+        self.state, self.members, self.static_members = STABLE if members else EMPTY, {}, {}
         for member in members:
             self.add(replace(member, heartbeat_deadline=now + member.session_timeout))
         self.subscribed_topics = self.compute_subscribed_topics()
@@ -382,6 +380,14 @@ class GroupMetadata:
     def has_offsets(self) -> bool:
         """Whether there is any commit, decided or not."""
         return bool(self.offsets or self.pending_offsets)
+
+    def fetch_offset(
+        self, partition: TopicPartition, require_stable: bool
+    ) -> tuple[TopicPartition, Error, OffsetAndMetadata]:
+        """The committed position, offset -1 if there is none; an undecided one can be refused (KIP-447)."""
+        if require_stable and self.has_pending_offset(partition):
+            return partition, Error.UNSTABLE_OFFSET_COMMIT, OffsetAndMetadata(-1)
+        return partition, Error.NONE, self.offsets.get(partition, NO_COMMIT).position
 
     def may_delete(self, offsets_only: bool = False) -> bool:
         """Whether nobody needs the group; offsets alone may go if subscriptions tell which of them are needed."""
