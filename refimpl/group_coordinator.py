@@ -241,7 +241,6 @@ class GroupCoordinator:
         if group.can_rebalance():
             if group.state == COMPLETING_REBALANCE:
                 effects += group.propagate_assignment({}, Error.REBALANCE_IN_PROGRESS, now)
-            group.pending_sync_members.clear()
             group.rebalance_deadline = now + group.rebalance_timeout()
             group.transition_to(PREPARING_REBALANCE, now)
         return effects + self.maybe_complete_join(group, now)

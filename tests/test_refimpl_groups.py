@@ -212,6 +212,75 @@ def test_a_joined_member_leads_if_the_leader_is_late() -> None:
     assert len(owner.answers[parked].body.members) == 2
 
 
+def stay(owner: Owner, duration: int, *members: ConsumerGroupMetadata) -> None:
+    """Time passes, and the members' heartbeats go on."""
+    for _ in range(duration // 5_000):
+        for who in members:
+            owner.ask("heartbeat", who)
+        owner.sleep(5_000)
+
+
+def test_a_stable_group_stays_stable_and_gives_its_next_rebalance_time() -> None:
+    owner = Owner()
+    pair = stable_pair(owner)
+    stay(owner, 2 * REBALANCE, *pair)
+    assert owner.error(owner.ask("heartbeat", pair[1])) is Error.NONE and owner.state() == "Stable"
+    third = owner.join()
+    owner.sleep(1)
+    assert third not in owner.answers
+
+
+def test_a_session_begins_anew_with_the_assignment() -> None:
+    owner = Owner()
+    alone = owner.joined(owner.join())
+    owner.sleep(SESSION - 1)
+    owner.ask("sync_group", alone)
+    owner.sleep(SESSION)
+    owner.replicate()
+    owner.sleep(SESSION - 1)
+    assert owner.error(owner.ask("heartbeat", alone)) is Error.NONE
+
+
+def test_commits_are_heartbeats() -> None:
+    owner = Owner()
+    leader, _ = stable_pair(owner)
+    for _ in range(3):
+        owner.sleep(SESSION - 1)
+        owner.ask("offset_commit", leader, commits(5))
+    assert owner.error(owner.ask("heartbeat", leader)) is Error.REBALANCE_IN_PROGRESS  # the other one is out
+
+
+def test_a_follower_joins_again_for_what_it_missed_or_with_other_metadata() -> None:
+    owner = Owner()
+    leader, follower = stable_pair(owner)
+    assert owner.joined(owner.join(follower.member_id)).generation == leader.generation
+    parked = owner.join(follower.member_id, protocols=(("range", b"other"),))
+    assert parked not in owner.answers and owner.state() == "PreparingRebalance"
+
+
+def test_an_assignment_that_is_stored_too_late_is_not_given() -> None:
+    owner = Owner()
+    alone = owner.joined(owner.join())
+    stale = owner.ask("sync_group", alone, ((alone.member_id, "all"),))
+    other = owner.join()
+    again = owner.join(alone.member_id)
+    fresh = owner.ask("sync_group", owner.joined(other))
+    owner.replicate()
+    assert owner.error(stale) is Error.REBALANCE_IN_PROGRESS and owner.joined(again).generation == 2
+    assert fresh not in owner.answers and owner.state() == "CompletingRebalance"
+
+
+def test_an_append_outlives_the_group_that_it_was_for() -> None:
+    owner = Owner()
+    alone = owner.joined(owner.join())
+    owner.ask("sync_group", alone, ((alone.member_id, "all"),))
+    owner.ask("leave_group", alone)
+    owner.apply(owner.coordinator.expire_offsets(owner.now))
+    assert owner.coordinator.groups == {}
+    owner.replicate()
+    assert owner.coordinator.groups == {}
+
+
 def test_the_leader_leaves_and_the_next_one_leads() -> None:
     owner = Owner()
     leader, follower = stable_pair(owner)
@@ -245,6 +314,15 @@ def test_a_member_id_that_nobody_joins_with_expires() -> None:
     member_id = owner.answers[number].body.member_id
     owner.sleep(SESSION)
     assert owner.error(owner.join(member_id)) is Error.UNKNOWN_MEMBER_ID
+
+
+def test_a_rebalance_waits_for_those_who_were_given_an_id() -> None:
+    owner = Owner()
+    owner.ask("join_group", ConsumerGroupMetadata(GROUP), RANGE, SESSION, REBALANCE)
+    other = owner.join()
+    assert other not in owner.answers
+    owner.sleep(SESSION)
+    assert owner.joined(other).generation == 1
 
 
 def test_without_kip_394_a_new_member_is_in_at_once() -> None:
@@ -316,6 +394,59 @@ def test_a_static_member_restarts_without_a_rebalance() -> None:
     for request in ("heartbeat", "sync_group"):
         assert owner.error(owner.ask(request, static)) is Error.FENCED_INSTANCE_ID
     assert owner.error(owner.ask("offset_commit", static, commits(5))) is Error.FENCED_INSTANCE_ID
+
+
+def test_a_restarted_instance_has_its_whole_session() -> None:
+    owner = Owner()
+    stable_static(owner)
+    owner.sleep(SESSION - 1)
+    parked = owner.join(instance="i")
+    owner.replicate()
+    owner.sleep(SESSION - 1)
+    assert owner.error(owner.ask("heartbeat", owner.joined(parked, "i"))) is Error.NONE
+
+
+def test_an_instance_that_restarts_with_another_protocol_makes_the_group_rebalance() -> None:
+    owner = Owner()
+    static = stable_static(owner)
+    restarted = owner.join(instance="i", protocols=(("sticky", b""), *RANGE))
+    assert owner.joined(restarted).generation == static.generation + 1
+    assert owner.answers[restarted].body.protocol == "sticky"
+
+
+def test_an_instance_that_restarts_as_a_rebalance_begins_waits_for_it() -> None:
+    owner = Owner()
+    static = stable_static(owner)
+    other = owner.join()
+    leading = owner.joined(owner.join(static.member_id, "i"), "i")
+    owner.ask("sync_group", leading)
+    owner.replicate()
+    parked, third = owner.join(instance="i"), owner.join()
+    owner.replicate()
+    assert parked not in owner.answers and third not in owner.answers
+    owner.join(owner.joined(other).member_id)
+    assert owner.joined(parked).generation == owner.joined(third).generation == 3
+
+
+def test_static_members_that_are_late_stay() -> None:
+    owner = Owner()
+    static = stable_static(owner)
+    third = owner.join()
+    stay(owner, REBALANCE, static)
+    assert [member_id for member_id, _ in owner.answers[third].body.members] == [
+        static.member_id,
+        owner.joined(third).member_id,
+    ]
+
+
+def test_without_anybody_who_joins_the_rebalance_goes_on() -> None:
+    owner = Owner()
+    static = stable_static(owner)
+    other = owner.join()
+    owner.join(static.member_id, "i")
+    owner.ask("leave_group", owner.joined(other))
+    stay(owner, 2 * REBALANCE, static._replace(generation=2))
+    assert owner.state() == "PreparingRebalance" and owner.coordinator.groups[GROUP].generation == 2
 
 
 def test_without_kip_345_an_instance_is_a_new_member() -> None:
@@ -412,6 +543,29 @@ def test_a_transaction_decides_its_offsets(marker: str, offset: int, fails_over:
         owner.fail_over()
     owner.replicate()
     assert owner.fetch() == {PARTITIONS[0]: offset}
+
+
+def test_the_later_record_wins_though_its_rival_is_decided_later() -> None:
+    owner = Owner()
+    owner.ask("txn_offset_commit", ConsumerGroupMetadata(GROUP), commits(9), 7, 0)
+    owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(5))
+    owner.write_marker(7, COMMIT)
+    owner.replicate()
+    assert owner.fetch() == {PARTITIONS[0]: 5}
+
+
+def test_offsets_do_not_expire_while_a_commit_is_undecided() -> None:
+    owner = Owner()
+    owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(5))
+    owner.ask("txn_offset_commit", ConsumerGroupMetadata(GROUP), commits(9), 7, 0)
+    owner.replicate()
+    owner.sleep(ONE_PARTITION.offsets_retention)
+    owner.apply(owner.coordinator.expire_offsets(owner.now))
+    assert owner.fetch(require_stable=False) == {PARTITIONS[0]: 5}
+    owner.write_marker(7, ABORT)
+    owner.replicate()
+    owner.apply(owner.coordinator.expire_offsets(owner.now))
+    assert owner.fetch() == {PARTITIONS[0]: -1}
 
 
 def test_offsets_expire_once_the_group_is_empty_for_long() -> None:
