@@ -6,23 +6,24 @@ transaction is answered, its markers are sent (`SendMarkers`), and with the last
 is `load`, from the records of the log: what is decided there is decided, and its markers are sent once more. The
 coordinator epoch is the partition's leader epoch, so that leaders can refuse the markers of a former coordinator.
 
-The owner hands each Append and SendMarkers back with its outcome, once; a Respond has the `context` of its request.
-An epoch fence bumps the epoch once, in version 2 too, where Kafka did it twice at first (KAFKA-19367).
+The owner hands each Append and SendMarkers back with its outcome, once; a Respond has the `context` of its request, and
+a request refused at once raises KafkaError. An epoch fence bumps the epoch once, in version 2 too, where Kafka did it
+twice at first (KAFKA-19367).
 
 Source: TransactionCoordinator, TransactionStateManager, TransactionMarkerChannelManager; KIP-98, KIP-360, KIP-890.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from functools import cache, wraps
-from typing import Concatenate, NamedTuple, ParamSpec
+from functools import cache
+from typing import NamedTuple
 
 from hwmark.refimpl import transaction_metadata as states
 from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Record, TopicPartition
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.transaction_metadata import PREPARED, Producer, TransactionMetadata, TransitMetadata
+from hwmark.refimpl.transaction_metadata import PREPARED, Producer, Transaction, TransactionMetadata
 
 # What a failed append to the transaction log means to a client; other errors stay as they are.
 COORDINATOR_ERRORS = {
@@ -32,6 +33,8 @@ COORDINATOR_ERRORS = {
     Error.REQUEST_TIMED_OUT: Error.COORDINATOR_NOT_AVAILABLE,
     Error.NOT_LEADER_OR_FOLLOWER: Error.NOT_COORDINATOR,
 }
+# What leaders answer to markers if there is a newer producer or coordinator.
+SUPERSEDED = frozenset((Error.INVALID_PRODUCER_EPOCH, Error.TRANSACTION_COORDINATOR_FENCED))
 
 
 class Append(NamedTuple):
@@ -43,9 +46,8 @@ class Append(NamedTuple):
     partition: int
     coordinator_epoch: int
     key: str
-    value: TransitMetadata | None
+    value: Transaction | None
     context: Hashable
-    is_fence: bool
 
 
 class SendMarkers(NamedTuple):
@@ -59,35 +61,16 @@ class SendMarkers(NamedTuple):
 
 
 class Respond(NamedTuple):
-    """The answer to a request; `errors` are those of verified partitions."""
+    """The answer to a request."""
 
     context: Hashable
     error: Error
     producer_id: int = NO_PRODUCER_ID
     producer_epoch: int = NO_PRODUCER_EPOCH
-    errors: tuple[tuple[TopicPartition, Error], ...] = ()
 
 
 Effects = list[Append | SendMarkers | Respond]
-P = ParamSpec("P")
-Handler = Callable[Concatenate["TransactionCoordinator", Hashable, P], Effects]
-
-
-def answers(handler: Handler[P]) -> Handler[P]:
-    """A handler of requests whose refusals are answers."""
-
-    @wraps(handler)
-    def handle(self: TransactionCoordinator, context: Hashable, /, *args: P.args, **kwargs: P.kwargs) -> Effects:
-        try:
-            return handler(self, context, *args, **kwargs)
-        except KafkaError as refusal:
-            return _respond(context, refusal.error)
-
-    return handle
-
-
-def _respond(context: Hashable, error: Error, producer_id: int = -1, producer_epoch: int = -1) -> Effects:
-    return [] if context is None else [Respond(context, error, producer_id, producer_epoch)]
+Errors = dict[TopicPartition, Error]
 
 
 @cache
@@ -118,88 +101,83 @@ class TransactionCoordinator:
     transactions: dict[str, TransactionMetadata] = field(default_factory=dict)
     retries: list[Append | SendMarkers] = field(default_factory=list)
 
-    @answers
     def init_producer_id(
         self, context: Hashable, transactional_id: str | None, timeout: int, expected: tuple[int, int] | None, now: int
     ) -> Effects:
         """Give a producer its id and epoch and fence those before it; `expected` are those it has (KIP-360)."""
         if transactional_id is None:
-            return _respond(context, Error.NONE, self._next_producer_id(), 0)
+            return [Respond(context, Error.NONE, self._next_producer_id(), 0)]
         if transactional_id and not 0 < timeout <= self.transaction_timeout_max:
             raise KafkaError(Error.INVALID_TRANSACTION_TIMEOUT)
-        expected = expected if self.kip_360 else None
-        metadata = self._find(transactional_id)
+        metadata = self.find(transactional_id)
         if metadata is None:
-            metadata = TransactionMetadata(transactional_id, self._next_producer_id(), timeout)
-            metadata.last_update_timestamp = now
-            self.transactions[transactional_id] = metadata
-        if metadata.pending_state is not None or metadata.state in PREPARED:
+            new = Transaction(self._next_producer_id(), timeout, last_update_timestamp=now)
+            metadata = self.transactions[transactional_id] = TransactionMetadata(transactional_id, new)
+        if metadata.pending is not None or metadata.current.state in PREPARED:
             raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
-        if expected is not None and not metadata.may_continue(*expected):
-            raise KafkaError(Error.PRODUCER_FENCED)
-        if metadata.state == "Ongoing":
-            return self._fence(context, metadata, now)
-        expected_epoch = None if expected is None else expected[1]
-        if metadata.is_exhausted and expected_epoch in (None, metadata.producer_epoch):
-            transit = metadata.prepare_rotation(self._next_producer_id(), timeout, expected is not None, now)
+        epoch = None
+        if expected is not None and self.kip_360:
+            if not metadata.may_continue(*expected):
+                raise KafkaError(Error.PRODUCER_FENCED)
+            epoch = expected[1]
+        if metadata.current.state == "Ongoing":
+            return self.fence(context, metadata.producer, now)
+        if metadata.current.is_exhausted and epoch in (None, metadata.current.producer_epoch):
+            metadata.prepare_rotation(self._next_producer_id(), timeout, epoch is not None, now)
         else:
-            transit = metadata.prepare_increment(timeout, expected_epoch, now)
-        return self._append(metadata, transit, context)
+            metadata.prepare_increment(timeout, epoch, now)
+        return self._append(metadata, context)
 
-    @answers
     def add_partitions(
         self, context: Hashable, producer: Producer, partitions: Iterable[TopicPartition], now: int
     ) -> Effects:
         """Partitions join the transaction: AddPartitionsToTxn, and AddOffsetsToTxn for that of a group's offsets."""
-        metadata = self._find_known(producer)
+        metadata = self._known(producer)
         # Comes first: after an overflow a producer knows its next id before the transaction is complete.
-        if metadata.pending_state is not None or producer.producer_id == metadata.next_producer_id:
+        if metadata.pending is not None or producer.producer_id == metadata.current.next_producer_id:
             raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
         metadata.check(producer)
-        if metadata.state == "Ongoing" and set(partitions) <= set(metadata.topic_partitions):
-            return _respond(context, Error.NONE)
-        return self._append(metadata, metadata.prepare_add_partitions(partitions, now), context)
+        if metadata.current.state == "Ongoing" and set(partitions) <= set(metadata.current.topic_partitions):
+            return [Respond(context, Error.NONE)]
+        metadata.prepare_add_partitions(partitions, now)
+        return self._append(metadata, context)
 
-    @answers
-    def verify_partitions(self, context: Hashable, producer: Producer, partitions: Iterable[TopicPartition]) -> Effects:
-        """Tell a leader that is to append for a transaction which partitions are in it (KIP-890)."""
-        metadata = self._find_known(producer)
+    def verify_partitions(self, producer: Producer, partitions: Iterable[TopicPartition]) -> Errors:
+        """Which partitions are in the transaction: asked by a leader that is to append for it (KIP-890)."""
+        metadata = self._known(producer)
         metadata.check(producer)
-        joined = metadata.topic_partitions
-        errors = tuple((one, Error.NONE if one in joined else Error.TRANSACTION_ABORTABLE) for one in partitions)
-        return [Respond(context, Error.NONE, errors=errors)]
+        joined = metadata.current.topic_partitions
+        return {one: Error.NONE if one in joined else Error.TRANSACTION_ABORTABLE for one in partitions}
 
-    @answers
-    def end_txn(self, context: Hashable, producer: Producer, result: str, version: int | None, now: int) -> Effects:
-        """COMMIT or ABORT by a client of a transaction version; answers who the producer is in its next transaction.
-
-        Version None is the coordinator's own abort, of a transaction whose producer it is about to fence.
-        """
-        metadata, end = self._find_known(producer), (COMMIT, ABORT).index(result)
-        metadata.check_end(producer, is_from_client=version is not None)
-        is_fence = metadata.pending_state == "PrepareEpochFence"
-        if metadata.state == states.COMPLETED[end]:
-            return _respond(context, Error.NONE, metadata.producer_id, metadata.producer_epoch)
-        if metadata.state == PREPARED[end] or (metadata.pending_state is not None and not is_fence):
+    def end_txn(
+        self, context: Hashable, producer: Producer, result: str, version: int, now: int, is_from_client: bool = True
+    ) -> Effects:
+        """COMMIT or ABORT by a client of a transaction version; answers who the producer is in its next transaction."""
+        metadata, end = self._known(producer), (COMMIT, ABORT).index(result)
+        metadata.check_end(producer, is_from_client)
+        current, is_fence = metadata.current, metadata.pending_state == "PrepareEpochFence"
+        if current.state == states.COMPLETED[end]:
+            return [Respond(context, Error.NONE, current.producer_id, current.producer_epoch)]
+        if current.state == PREPARED[end] or (metadata.pending is not None and not is_fence):
             raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
-        if metadata.state != "Ongoing":
-            raise KafkaError(Error.INVALID_TXN_STATE, f"{result} of {metadata.state}")
+        if current.state != "Ongoing":
+            raise KafkaError(Error.INVALID_TXN_STATE, f"{result} of {current.state}")
         if is_fence:
-            metadata.pending_state = None
-            metadata.producer_epoch, metadata.last_producer_epoch = producer.producer_epoch, NO_PRODUCER_EPOCH
-        version = version if version is not None and self.kip_890 else 0
-        overflows = version >= states.VERSION_2 and metadata.is_exhausted
+            metadata.pending, metadata.has_failed_epoch_fence = None, True
+            epoch = producer.producer_epoch
+            metadata.current = current._replace(producer_epoch=epoch, last_producer_epoch=NO_PRODUCER_EPOCH)
+        version = version if self.kip_890 else 0
+        overflows = version >= states.VERSION_2 and current.is_exhausted
         next_producer_id = self._next_producer_id() if overflows else NO_PRODUCER_ID
-        return self._append(
-            metadata, metadata.prepare_end(PREPARED[end], version, next_producer_id, now), context, is_fence
-        )
+        metadata.prepare_end(PREPARED[end], version, next_producer_id, now)
+        return self._append(metadata, context)
 
-    def describe(self, transactional_id: str) -> TransactionMetadata:
-        """What is known of a transactional id (DescribeTransactions); LookupError if nothing, or if it expires."""
-        metadata = self._find(transactional_id)
-        if metadata is None or metadata.state == "Dead":
-            raise LookupError(f"there is no transactional id {transactional_id}")
-        return metadata
+    def fence(self, context: Hashable, producer: Producer, now: int) -> Effects:
+        """Abort the ongoing transaction of a producer and fence it, unless it is fenced already."""
+        metadata = self._known(producer)
+        metadata.check(producer)
+        fenced = producer._replace(producer_epoch=metadata.prepare_fence().producer_epoch)
+        return self.end_txn(context, fenced, ABORT, 0, now, is_from_client=False)
 
     def on_appended(self, append: Append, error: Error, now: int) -> Effects:
         """A record is committed (NONE), or appending it has failed."""
@@ -209,47 +187,49 @@ class TransactionCoordinator:
         """Take a transition over, or give it up with a coordinator's error; a completion is tried again instead."""
         metadata = self._current(append, append.key)
         if metadata is None:
-            return _respond(append.context, Error.NOT_COORDINATOR if error is Error.NONE else error)
-        if error is Error.COORDINATOR_NOT_AVAILABLE and metadata.state in PREPARED:
+            return _respond(append, Error.NOT_COORDINATOR if error is Error.NONE else error)
+        if error is Error.COORDINATOR_NOT_AVAILABLE and metadata.current.state in PREPARED:
             self.retries.append(append)
             return []
         if error is not Error.NONE:
-            metadata.pending_state = None
-            metadata.has_failed_epoch_fence |= append.is_fence
-            return _respond(append.context, error)
+            metadata.pending = None
+            return _respond(append, error)
         if append.value is None:
             del self.transactions[append.key]
             return []
-        metadata.complete(append.value)
-        markers = self._send_markers(metadata, now) if metadata.state in PREPARED else []
-        if append.is_fence:
-            return _respond(append.context, Error.CONCURRENT_TRANSACTIONS) + markers
-        return _respond(append.context, Error.NONE, *metadata.following_producer) + markers
+        is_fence = metadata.has_failed_epoch_fence
+        metadata.complete()
+        markers = self._send_markers(metadata, now) if metadata.current.state in PREPARED else []
+        if is_fence:
+            return _respond(append, Error.CONCURRENT_TRANSACTIONS) + markers
+        return _respond(append, Error.NONE, *append.value.following_producer) + markers
 
-    def on_markers(self, markers: SendMarkers, errors: Mapping[TopicPartition, Error], now: int) -> Effects:
-        """Leaders have answered for some partitions; one that is gone counts as written, a lost answer is an error.
+    def on_markers(self, markers: SendMarkers, errors: Errors, now: int) -> Effects:
+        """Leaders have answered for some partitions: errors are tried again, but by a coordinator that is superseded.
 
-        INVALID_PRODUCER_EPOCH and TRANSACTION_COORDINATOR_FENCED end the sending, for there is a newer producer or
-        coordinator; all other errors are tried again.
+        A partition that is gone counts as written (NONE), a lost answer is an error.
         """
         metadata = self._current(markers, markers.producer.transactional_id)
-        if metadata is None or metadata.producer != markers.producer or metadata.state not in PREPARED:
+        if metadata is None or metadata.producer != markers.producer or metadata.current.state not in PREPARED:
             return []
-        if {Error.INVALID_PRODUCER_EPOCH, Error.TRANSACTION_COORDINATOR_FENCED} & set(errors.values()):
+        if metadata.pending is not None or not SUPERSEDED.isdisjoint(errors.values()):
             return []
-        unwritten = tuple(one for one in metadata.topic_partitions if errors.get(one) is not Error.NONE)
-        metadata.topic_partitions = unwritten
+        unwritten = tuple(one for one in metadata.current.topic_partitions if errors.get(one) is not Error.NONE)
+        metadata.current = metadata.current._replace(topic_partitions=unwritten)
         failed = tuple(one for one in unwritten if one in errors)
-        self.retries += [markers._replace(topic_partitions=failed)] if failed else []
-        return [] if unwritten or metadata.pending_state else self._append(metadata, metadata.prepare_complete(now))
+        if failed:
+            self.retries.append(markers._replace(topic_partitions=failed))
+        return [] if unwritten else self._send_markers(metadata, now)
 
     def _send_markers(self, metadata: TransactionMetadata, now: int) -> Effects:
-        """What a decided transaction needs: its markers, or its completion if it has no partitions."""
-        if not metadata.topic_partitions:
-            return self._append(metadata, metadata.prepare_complete(now))
+        """What a decided transaction needs: its markers, and its completion when it has no partitions (left)."""
+        current = metadata.current
+        if not current.topic_partitions:
+            metadata.prepare_complete(now)
+            return self._append(metadata)
         partition = partition_for(metadata.transactional_id, self.partition_count)
-        result = (COMMIT, ABORT)[PREPARED.index(metadata.state)]
-        return [SendMarkers(partition, self.epochs[partition], metadata.producer, result, metadata.topic_partitions)]
+        result = (COMMIT, ABORT)[PREPARED.index(current.state)]
+        return [SendMarkers(partition, self.epochs[partition], metadata.producer, result, current.topic_partitions)]
 
     def tick(self, now: int) -> Effects:
         """Do what time asks for: try again what failed, abort slow transactions, forget unused ids."""
@@ -258,32 +238,19 @@ class TransactionCoordinator:
 
     def abort_timed_out(self, now: int) -> Effects:
         """Fence the producers of transactions that last too long, and abort these."""
-        slow = (one for one in self._idle("Ongoing") if one.start_timestamp + one.timeout_ms < now)
-        return [effect for metadata in slow for effect in self.abort(None, metadata.producer, now)]
-
-    @answers
-    def abort(self, context: Hashable, producer: Producer, now: int) -> Effects:
-        """Abort a producer's ongoing transaction, unless the producer is fenced already."""
-        metadata = self._find_known(producer)
-        metadata.check(producer)
-        return self._fence(context, metadata, now)
-
-    def _fence(self, context: Hashable, metadata: TransactionMetadata, now: int) -> Effects:
-        fenced = metadata.prepare_fence()
-        return self.end_txn(context, metadata.producer._replace(producer_epoch=fenced.producer_epoch), ABORT, None, now)
+        ongoing = [one for one in self.transactions.values() if one.current.state == "Ongoing" and one.pending is None]
+        slow = [one for one in ongoing if one.current.start_timestamp + one.current.timeout_ms < now]
+        return [effect for one in slow for effect in self.fence(None, one.producer, now)]
 
     def remove_expired(self, now: int) -> Effects:
         """Forget transactional ids that were not used for long."""
-        horizon, effects = now - self.transactional_id_expiration, Effects()
-        for metadata in self._idle(*states.EXPIRABLE):
-            if metadata.last_update_timestamp <= horizon:
-                metadata.prepare_dead()
-                effects += self._append(metadata, None)
+        effects, horizon = Effects(), now - self.transactional_id_expiration
+        for one in self.transactions.values():
+            is_unused = one.current.state in states.EXPIRABLE and one.current.last_update_timestamp <= horizon
+            if is_unused and one.pending is None:
+                one.prepare_dead()
+                effects += self._append(one)
         return effects
-
-    def _idle(self, *these: states.State) -> list[TransactionMetadata]:
-        """The transactional ids in some states, with no transition on its way."""
-        return [one for one in self.transactions.values() if one.state in these and one.pending_state is None]
 
     def begin_load(self, partition: int) -> None:
         """The broker leads a partition but has not read its log yet: clients shall wait."""
@@ -296,14 +263,12 @@ class TransactionCoordinator:
         The last epoch is not in the log, so a retry of InitProducerId across a failover is fenced.
         """
         self.unload(partition)
-        self.epochs[partition] = coordinator_epoch
-        latest = {str(record.key): record.value for record in records}
-        logged = {key: value for key, value in latest.items() if isinstance(value, TransitMetadata)}
-        effects = Effects()
-        for key, value in logged.items():
-            metadata = TransactionMetadata(key, **value._replace(last_producer_epoch=NO_PRODUCER_EPOCH)._asdict())
-            self.transactions[key] = metadata
-            effects += self._send_markers(metadata, now) if metadata.state in PREPARED else []
+        self.epochs[partition], effects = coordinator_epoch, Effects()
+        for key, value in {str(record.key): record.value for record in records}.items():
+            if isinstance(value, Transaction):
+                metadata = TransactionMetadata(key, value._replace(last_producer_epoch=NO_PRODUCER_EPOCH))
+                self.transactions[key] = metadata
+                effects += self._send_markers(metadata, now) if value.state in PREPARED else []
         return effects
 
     def unload(self, partition: int) -> None:
@@ -314,15 +279,33 @@ class TransactionCoordinator:
         for gone in [one for one in self.transactions if partition_for(one, self.partition_count) == partition]:
             del self.transactions[gone]
 
-    def _append(
-        self,
-        metadata: TransactionMetadata,
-        value: TransitMetadata | None,
-        context: Hashable = None,
-        fence: bool = False,
-    ) -> Effects:
+    def find(self, transactional_id: str) -> TransactionMetadata | None:
+        """What is known of a transactional id, also for DescribeTransactions; None if nothing, or if it is dead."""
+        if not transactional_id:
+            raise KafkaError(Error.INVALID_REQUEST, "no transactional id")
+        partition = partition_for(transactional_id, self.partition_count)
+        if partition not in self.epochs:
+            loads = partition in self.loading
+            raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS if loads else Error.NOT_COORDINATOR)
+        metadata = self.transactions.get(transactional_id)
+        return None if metadata is None or metadata.current.state == "Dead" else metadata
+
+    def _known(self, producer: Producer) -> TransactionMetadata:
+        metadata = self.find(producer.transactional_id)
+        if metadata is None:
+            raise KafkaError(Error.INVALID_PRODUCER_ID_MAPPING)
+        return metadata
+
+    def _current(self, effect: Append | SendMarkers, transactional_id: str) -> TransactionMetadata | None:
+        """The metadata that an effect is about, if its partition is led in the same epoch still."""
+        is_led = self.epochs.get(effect.partition) == effect.coordinator_epoch
+        return self.transactions.get(transactional_id) if is_led else None
+
+    def _append(self, metadata: TransactionMetadata, context: Hashable = None) -> Effects:
+        """The record of the pending transition."""
         partition = partition_for(metadata.transactional_id, self.partition_count)
-        return [Append(partition, self.epochs[partition], metadata.transactional_id, value, context, fence)]
+        value = metadata.pending if metadata.pending_state != "Dead" else None
+        return [Append(partition, self.epochs[partition], metadata.transactional_id, value, context)]
 
     def _next_producer_id(self) -> int:
         following, end = self.producer_ids
@@ -331,23 +314,6 @@ class TransactionCoordinator:
         self.producer_ids = (following + 1, end)
         return following
 
-    def _current(self, effect: Append | SendMarkers, transactional_id: str) -> TransactionMetadata | None:
-        """The metadata that an effect is about, if its partition is led in the same epoch still."""
-        is_led = self.epochs.get(effect.partition) == effect.coordinator_epoch
-        return self.transactions.get(transactional_id) if is_led else None
 
-    def _find(self, transactional_id: str) -> TransactionMetadata | None:
-        if not transactional_id:
-            raise KafkaError(Error.INVALID_REQUEST, "no transactional id")
-        partition = partition_for(transactional_id, self.partition_count)
-        if partition in self.loading:
-            raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS)
-        if partition not in self.epochs:
-            raise KafkaError(Error.NOT_COORDINATOR)
-        return self.transactions.get(transactional_id)
-
-    def _find_known(self, producer: Producer) -> TransactionMetadata:
-        metadata = self._find(producer.transactional_id)
-        if metadata is None:
-            raise KafkaError(Error.INVALID_PRODUCER_ID_MAPPING)
-        return metadata
+def _respond(append: Append, error: Error, *producer: int) -> Effects:
+    return [] if append.context is None else [Respond(append.context, error, *producer)]

@@ -14,8 +14,8 @@ from hwmark.refimpl.transaction_metadata import (
     VALID_PREVIOUS_STATES,
     IllegalTransitionError,
     Producer,
+    Transaction,
     TransactionMetadata,
-    TransitMetadata,
 )
 
 DISAGREES: dict[str, str] = {}
@@ -71,12 +71,19 @@ def assert_value(actual: Any, field: str, expected: Any) -> None:
 
 def assert_fields(actual: object, expected: Row) -> None:
     for field, value in expected.items():
-        assert_value(getattr(actual, FIELDS[field]), field, value)
+        holder = actual
+        if isinstance(actual, TransactionMetadata) and FIELDS[field] in Transaction._fields:
+            holder = actual.current
+        assert_value(getattr(holder, FIELDS[field]), field, value)
 
 
 def metadata_of(transactional_id: str, row: Row, start: int) -> TransactionMetadata:
     fields = {FIELDS[field]: value_of(field, value) for field, value in row.items()}
-    return TransactionMetadata(transactional_id, **{"start_timestamp": start, "last_update_timestamp": NOW} | fields)
+    has_failed, pending = fields.pop("has_failed_epoch_fence", False), fields.pop("pending_state", None)
+    current = Transaction(**{"start_timestamp": start, "last_update_timestamp": NOW} | fields)
+    metadata = TransactionMetadata(transactional_id, current, has_failed_epoch_fence=has_failed)
+    metadata.pending = None if pending is None else current._replace(state=pending)
+    return metadata
 
 
 # States and transitions
@@ -88,11 +95,11 @@ def run_state(row: Row) -> None:
     assert (state in EXPIRABLE) == expect["expirationAllowed"]
 
 
-def prepare(metadata: TransactionMetadata, state: Any) -> TransitMetadata:
+def prepare(metadata: TransactionMetadata, state: str) -> Transaction:
     """What prepares a transition to a state."""
     if state in ("PrepareCommit", "PrepareAbort"):
         return metadata.prepare_end(state, 0, -1, NOW)
-    preparations: dict[str, Callable[[], TransitMetadata]] = {
+    preparations: dict[str, Callable[[], Transaction]] = {
         "Empty": lambda: metadata.prepare_increment(1, None, NOW),
         "Ongoing": lambda: metadata.prepare_add_partitions([("topic", 0)], NOW),
         "CompleteCommit": lambda: metadata.prepare_complete(NOW),
@@ -104,7 +111,7 @@ def prepare(metadata: TransactionMetadata, state: Any) -> TransitMetadata:
 
 
 def run_transition(row: Row) -> None:
-    metadata = TransactionMetadata("known", 10, 1, producer_epoch=0, state=row["from"])
+    metadata = TransactionMetadata("known", Transaction(10, 1, producer_epoch=0, state=row["from"]))
     try:
         is_valid = prepare(metadata, row["to"]).state == row["to"]
     except ValueError:
@@ -115,38 +122,35 @@ def run_transition(row: Row) -> None:
 # Metadata
 
 
-def apply(metadata: TransactionMetadata, op: list[Any], last: TransitMetadata | None) -> TransitMetadata | None:
-    """Do an operation of the table; the last prepared transition comes out."""
+def apply(metadata: TransactionMetadata, op: list[Any]) -> None:
+    """Do an operation of the table."""
     name, *args = op
-    args = [value_of("", one) for one in args]
+    args, timeout = [value_of("", one) for one in args], metadata.current.timeout_ms
     if name == "incrementEpoch":
-        expected, now = [*args, NOW][:2]
-        return metadata.prepare_increment(metadata.timeout_ms, expected, now)
-    if name == "rotateProducerId":
-        return metadata.prepare_rotation(args[0], metadata.timeout_ms, args[2:] != ["noRecordLastEpoch"], args[1])
-    if name == "addPartitions":
-        return metadata.prepare_add_partitions(value_of("partitions", args[0]), args[1])
-    if name == "abortOrCommit":
-        return metadata.prepare_end(*args)
-    if name == "prepareComplete":
-        return metadata.prepare_complete(args[0])
-    if name == "fenceEpoch":
-        return metadata.prepare_fence()
-    assert name == "complete" and last is not None, name
-    metadata.complete(last)
-    return last
+        metadata.prepare_increment(timeout, args[0], [*args, NOW][1])
+    elif name == "rotateProducerId":
+        metadata.prepare_rotation(args[0], timeout, args[2:] != ["noRecordLastEpoch"], args[1])
+    elif name == "addPartitions":
+        metadata.prepare_add_partitions(value_of("partitions", args[0]), args[1])
+    elif name == "abortOrCommit":
+        metadata.prepare_end(*args)
+    elif name == "prepareComplete":
+        metadata.prepare_complete(args[0])
+    elif name == "fenceEpoch":
+        metadata.prepare_fence()
+    else:
+        assert name == "complete", name
+        metadata.complete()
 
 
 def run_metadata(row: Row) -> None:
     metadata, expect = metadata_of("known", row["metadata"], -1), dict(row["expect"])
     if "epochExhaustedBefore" in expect:
-        assert metadata.is_exhausted == expect.pop("epochExhaustedBefore")
-    prepared = None
+        assert metadata.current.is_exhausted == expect.pop("epochExhaustedBefore")
 
     def apply_all() -> None:
-        nonlocal prepared
         for op in row["ops"]:
-            prepared = apply(metadata, op, prepared)
+            apply(metadata, op)
 
     if "throws" in expect:
         with pytest.raises(THROWN[expect.pop("throws")]):
@@ -157,7 +161,7 @@ def run_metadata(row: Row) -> None:
         assert refusal.value.error.name == expect.pop("error")
     else:
         apply_all()
-    assert_fields(prepared, expect.pop("prepared", {}))
+    assert_fields(metadata.pending, expect.pop("prepared", {}))
     assert_fields(metadata, expect)
 
 
@@ -207,13 +211,11 @@ def request(coordinator: TransactionCoordinator, row: Row, transactional_id: Any
         return coordinator.abort_timed_out(NOW + ABORT_INTERVAL)
     if kind == "AbortTimedOut":
         slow = Producer(transactional_id, args["timedOutProducerId"], args["timedOutEpoch"])
-        return coordinator.abort("client", slow, NOW + ABORT_INTERVAL)
+        return coordinator.fence("client", slow, NOW + ABORT_INTERVAL)
     producer = Producer(transactional_id, args["producerId"], args["epoch"])
     if kind == "EndTxn":
         return coordinator.end_txn("client", producer, args["result"], args["clientTxnVersion"], NOW)
     partitions = value_of("partitions", args["partitions"])
-    if kind == "VerifyPartitions":
-        return coordinator.verify_partitions("client", producer, partitions)
     assert kind == "AddPartitions", kind
     return coordinator.add_partitions("client", producer, partitions, NOW)
 
@@ -224,7 +226,13 @@ def run_request(row: Row) -> None:
     if row["request"] == "DescribeTransactions":
         assert_described(coordinator, transactional_id, expect)
         return
-    effects = request(coordinator, row, transactional_id)
+    if row["request"] == "VerifyPartitions":
+        assert_verified(coordinator, row)
+        return
+    try:
+        effects = request(coordinator, row, transactional_id)
+    except KafkaError as refusal:
+        effects = [Respond("client", refusal.error)]
     appended = [one for one in effects if isinstance(one, Append)]
     assert len(appended) <= 1
     # The table's log answers with what its error means to a client, as Kafka's state manager does.
@@ -249,21 +257,29 @@ def assert_appended(appended: list[Append], expect: Row) -> None:
 def assert_response(response: Respond, expect: Row) -> None:
     if "error" in expect:
         assert response.error.name == expect.pop("error")
-    if "errors" in expect:
-        expected = {value_of("partitions", [one])[0]: error for one, error in expect.pop("errors").items()}
-        refused = dict(response.errors) or dict.fromkeys(expected, response.error)
-        assert {one: error.name for one, error in refused.items()} == expected
     assert_fields(response, expect)
 
 
-def assert_described(coordinator: TransactionCoordinator, transactional_id: str, expect: Row) -> None:
-    error, described = "NONE", None
+def assert_verified(coordinator: TransactionCoordinator, row: Row) -> None:
+    args, expect = row["args"], dict(row["expect"])
+    producer = Producer(args.get("transactionalId", "known"), args["producerId"], args["epoch"])
+    partitions = value_of("partitions", args["partitions"])
     try:
-        described = coordinator.describe(transactional_id)
+        errors = coordinator.verify_partitions(producer, partitions)
     except KafkaError as refusal:
-        error = refusal.error.name
-    except LookupError:
-        error = "TRANSACTIONAL_ID_NOT_FOUND"
+        errors = dict.fromkeys(partitions, refusal.error)
+    answered = {f"{topic}-{number}": error.name for (topic, number), error in errors.items()}
+    assert answered == expect.pop("errors", answered)
+    assert set(answered.values()) == {expect.pop("error")} if expect else True
+    assert not expect
+
+
+def assert_described(coordinator: TransactionCoordinator, transactional_id: str, expect: Row) -> None:
+    try:
+        described = coordinator.find(transactional_id)
+        error = "NONE" if described is not None else "TRANSACTIONAL_ID_NOT_FOUND"
+    except KafkaError as refusal:
+        described, error = None, refusal.error.name
     assert error == expect.pop("error")
     assert transactional_id == expect.pop("transactionalId", transactional_id)
     assert_fields(described, expect)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from hwmark.refimpl.batches import ABORT, COMMIT, Record, TopicPartition
-from hwmark.refimpl.errors import Error
+from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.transaction_coordinator import (
     Append,
     Effects,
@@ -25,8 +25,8 @@ from hwmark.refimpl.transaction_metadata import (
     VALID_PREVIOUS_STATES,
     IllegalTransitionError,
     Producer,
+    Transaction,
     TransactionMetadata,
-    TransitMetadata,
 )
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -98,8 +98,10 @@ class Owner:
     def ask(self, request: str, *args: Any) -> int:
         """Send a request; the number under which it will be answered."""
         self.requests += 1
-        timed = () if request == "verify_partitions" else (self.now,)
-        self.take(getattr(self.coordinator, request)(self.requests, *args, *timed))
+        try:
+            self.take(getattr(self.coordinator, request)(self.requests, *args, self.now))
+        except KafkaError as refusal:
+            self.take([Respond(self.requests, refusal.error)])
         return self.requests
 
     def call(self, request: str, *args: Any) -> Respond:
@@ -131,11 +133,14 @@ class Owner:
     @property
     def states(self) -> list[str]:
         """The states in the log."""
-        return [record.value.state if isinstance(record.value, TransitMetadata) else "-" for record in self.log]
+        return [record.value.state if isinstance(record.value, Transaction) else "-" for record in self.log]
 
     @property
-    def metadata(self) -> TransactionMetadata:
-        return self.coordinator.describe(ID)
+    def transaction(self) -> Transaction:
+        """What the coordinator takes for true."""
+        metadata = self.coordinator.find(ID)
+        assert metadata is not None
+        return metadata.current
 
 
 def following(answer: Respond) -> Producer:
@@ -153,7 +158,7 @@ def test_a_transaction_is_logged_answered_marked_and_completed(result: str) -> N
     assert owner.written == {(one, producer, result) for one in (A0, A1, OFFSETS)}
     end = result.capitalize()
     assert owner.states == ["Empty", "Ongoing", "Ongoing", f"Prepare{end}", f"Complete{end}"]
-    assert owner.metadata.topic_partitions == ()
+    assert owner.transaction.topic_partitions == ()
 
 
 def test_nothing_is_answered_before_it_is_in_the_log() -> None:
@@ -186,8 +191,8 @@ def test_partitions_that_joined_are_not_logged_again() -> None:
     producer = owner.begun(A0, A1)
     assert owner.call("add_partitions", producer, [A1]).error is Error.NONE
     assert owner.states == ["Empty", "Ongoing"]
-    verified = owner.call("verify_partitions", producer, [A0, OFFSETS])
-    assert verified.errors == ((A0, Error.NONE), (OFFSETS, Error.TRANSACTION_ABORTABLE))
+    verified = owner.coordinator.verify_partitions(producer, [A0, OFFSETS])
+    assert verified == {A0: Error.NONE, OFFSETS: Error.TRANSACTION_ABORTABLE}
 
 
 def test_a_transaction_without_partitions_cannot_end() -> None:
@@ -225,8 +230,8 @@ def test_version_2_bumps_the_epoch_with_every_end_and_knows_a_retry() -> None:
 def near_the_last_epoch(epoch: int) -> Owner:
     """An owner whose log says that the producer was at an epoch long ago."""
     owner = Owner()
-    transit = TransitMetadata(7, 7, -1, epoch, epoch - 1, TIMEOUT, "Empty", (), -1, 0, 0)
-    owner.log.append(Record(0, ID, transit))
+    logged = Transaction(7, TIMEOUT, producer_epoch=epoch, last_update_timestamp=0)
+    owner.log.append(Record(0, ID, logged))
     owner.fail_over()
     return owner
 
@@ -262,8 +267,10 @@ def test_a_new_producer_aborts_and_fences_the_one_before() -> None:
     assert owner.written == {(A0, old._replace(producer_epoch=1), ABORT)}
     new = owner.init()
     assert new == old._replace(producer_epoch=2)
-    for request in (("add_partitions", old, [A0]), ("verify_partitions", old, [A0]), ("end_txn", old, ABORT, 0)):
+    for request in (("add_partitions", old, [A0]), ("end_txn", old, ABORT, 0)):
         assert owner.call(*request).error is Error.PRODUCER_FENCED
+    with pytest.raises(KafkaError, match="PRODUCER_FENCED"):
+        owner.coordinator.verify_partitions(old, [A0])
     stranger = old._replace(producer_id=99)
     assert owner.call("add_partitions", stranger, [A0]).error is Error.INVALID_PRODUCER_ID_MAPPING
 
@@ -273,7 +280,7 @@ def test_a_fence_bumps_the_epoch_once_and_the_fenced_cannot_retry_its_way_back(v
     owner = Owner()
     old = owner.begun(A0)
     owner.call("init_producer_id", ID, TIMEOUT, None)
-    assert owner.metadata.producer_epoch == old.producer_epoch + 1
+    assert owner.transaction.producer_epoch == old.producer_epoch + 1
     assert owner.call("end_txn", old, ABORT, version).error is Error.PRODUCER_FENCED
 
 
@@ -284,7 +291,7 @@ def test_a_failed_fence_is_not_bumped_again() -> None:
         number = owner.ask("init_producer_id", ID, TIMEOUT, None)
         owner.do(owner.waiting[0], Error.NOT_ENOUGH_REPLICAS)
         assert owner.answers[number].error is Error.COORDINATOR_NOT_AVAILABLE
-        assert owner.metadata.producer_epoch == 1
+        assert owner.transaction.producer_epoch == 1
     owner.call("init_producer_id", ID, TIMEOUT, None)
     assert owner.init().producer_epoch == 2
 
@@ -320,7 +327,7 @@ def test_the_last_epoch_is_for_fencing() -> None:
     last = Producer(ID, 7, PRODUCER_EPOCH_MAX - 1)
     owner.call("add_partitions", last, [A0])
     assert owner.call("init_producer_id", ID, TIMEOUT, None).error is Error.CONCURRENT_TRANSACTIONS
-    assert owner.metadata.producer_epoch == PRODUCER_EPOCH_MAX
+    assert owner.transaction.producer_epoch == PRODUCER_EPOCH_MAX
     assert owner.init() == Producer(ID, owner.first_id, 0)
 
 
@@ -340,13 +347,13 @@ def test_a_timeout_has_its_limits(timeout: int) -> None:
 
 
 def test_two_transitions_are_never_prepared_at_once() -> None:
-    metadata = TransactionMetadata(ID, 7, TIMEOUT, producer_epoch=0)
-    first = metadata.prepare_add_partitions([A0], 0)
+    metadata = TransactionMetadata(ID, Transaction(7, TIMEOUT, producer_epoch=0))
+    metadata.prepare_add_partitions([A0], 0)
     with pytest.raises(IllegalTransitionError):
         metadata.prepare_add_partitions([A1], 0)
-    metadata.complete(first)
+    metadata.complete()
     with pytest.raises(IllegalTransitionError):
-        metadata.complete(first)
+        metadata.complete()
 
 
 # Time
@@ -357,10 +364,10 @@ def test_a_transaction_starts_with_its_first_partition() -> None:
     producer = owner.begun(A0)
     owner.now = TIMEOUT
     assert owner.call("add_partitions", producer, [A1]).error is Error.NONE
-    assert owner.metadata.start_timestamp == 0
+    assert owner.transaction.start_timestamp == 0
     owner.call("end_txn", producer, COMMIT, 0)
     owner.call("add_partitions", producer, [A1])
-    assert owner.metadata.start_timestamp == TIMEOUT
+    assert owner.transaction.start_timestamp == TIMEOUT
 
 
 def test_a_slow_transaction_is_aborted_and_its_producer_fenced() -> None:
@@ -383,15 +390,14 @@ def test_an_unused_id_is_forgotten() -> None:
     assert owner.coordinator.tick(owner.now) == []
     owner.now = 100
     owner.take(owner.coordinator.tick(owner.now))
-    with pytest.raises(LookupError):
-        owner.coordinator.describe("unknown")
+    assert owner.coordinator.find("unknown") is None
     assert owner.answers[owner.ask("init_producer_id", ID, TIMEOUT, None)].error is Error.CONCURRENT_TRANSACTIONS
     owner.settle()
     assert owner.states == ["Empty", "-"]
     assert owner.call("add_partitions", old, [A0]).error is Error.INVALID_PRODUCER_ID_MAPPING
     assert owner.init().producer_id != old.producer_id
     owner.fail_over()
-    assert owner.metadata.producer_id != old.producer_id
+    assert owner.transaction.producer_id != old.producer_id
 
 
 def test_an_id_that_could_not_be_forgotten_goes_on() -> None:
@@ -421,16 +427,16 @@ def test_markers_and_completion_are_tried_again() -> None:
     owner.ask("end_txn", producer, COMMIT, 0)
     owner.do(owner.waiting[0])
     owner.do(owner.waiting[0], Error.NOT_LEADER_OR_FOLLOWER, [A1])
-    assert owner.waiting == [] and owner.metadata.topic_partitions == (A1,)
+    assert owner.waiting == [] and owner.transaction.topic_partitions == (A1,)
     owner.take(owner.coordinator.tick(owner.now))
     (again,) = owner.waiting
     assert isinstance(again, SendMarkers) and again.topic_partitions == (A1,)
     owner.do(again)
     owner.do(owner.waiting[0], Error.REQUEST_TIMED_OUT)
-    assert owner.waiting == [] and owner.metadata.state == "PrepareCommit"
+    assert owner.waiting == [] and owner.transaction.state == "PrepareCommit"
     owner.take(owner.coordinator.tick(owner.now))
     owner.settle()
-    assert owner.metadata.state == "CompleteCommit"
+    assert owner.transaction.state == "CompleteCommit"
     assert owner.coordinator.tick(owner.now) == []
 
 
@@ -440,7 +446,7 @@ def test_a_fenced_coordinator_sends_no_more(error: Error) -> None:
     owner.decided()
     owner.do(owner.waiting[0], error, [A0])
     assert owner.coordinator.tick(owner.now) == owner.waiting == []
-    assert owner.metadata.state == "PrepareCommit"
+    assert owner.transaction.state == "PrepareCommit"
 
 
 @pytest.mark.parametrize("result", [COMMIT, ABORT])
@@ -462,7 +468,7 @@ def test_what_is_not_decided_goes_on_or_times_out_after_failover() -> None:
     producer = owner.begun(A0)
     owner.ask("end_txn", producer, COMMIT, 0)
     owner.fail_over()
-    assert (owner.metadata.state, owner.metadata.topic_partitions) == ("Ongoing", (A0,))
+    assert (owner.transaction.state, owner.transaction.topic_partitions) == ("Ongoing", (A0,))
     assert owner.call("add_partitions", producer, [A1]).error is Error.NONE
     owner.now = TIMEOUT + 1
     owner.take(owner.coordinator.tick(owner.now))
@@ -478,7 +484,7 @@ def test_an_overflow_survives_failover() -> None:
     owner.do(owner.waiting[0])
     owner.fail_over()
     owner.settle()
-    assert owner.metadata.producer == following(owner.answers[number])
+    assert owner.coordinator.transactions[ID].producer == following(owner.answers[number])
 
 
 def test_what_was_asked_of_a_former_coordinator_changes_nothing() -> None:
@@ -490,7 +496,7 @@ def test_what_was_asked_of_a_former_coordinator_changes_nothing() -> None:
     owner.take(owner.coordinator.load(PARTITION, owner.epoch + 1, owner.log, owner.now))
     owner.take(owner.coordinator.on_appended(append, Error.NONE, owner.now))
     assert owner.answers[number].error is Error.NOT_COORDINATOR
-    assert (owner.metadata.state, owner.metadata.pending_state) == ("Ongoing", None)
+    assert owner.coordinator.transactions[ID].pending is None and owner.transaction.state == "Ongoing"
 
 
 def test_markers_of_a_former_coordinator_change_nothing() -> None:
@@ -500,7 +506,7 @@ def test_markers_of_a_former_coordinator_change_nothing() -> None:
     assert isinstance(markers, SendMarkers)
     owner.coordinator.load(PARTITION, owner.epoch + 1, owner.log, owner.now)
     assert owner.coordinator.on_markers(markers, {A0: Error.NONE}, owner.now) == []
-    assert owner.metadata.topic_partitions == (A0,)
+    assert owner.transaction.topic_partitions == (A0,)
 
 
 def test_a_partition_is_led_loading_or_not_led() -> None:
@@ -515,10 +521,10 @@ def test_a_partition_is_led_loading_or_not_led() -> None:
 
 def test_a_coordinator_is_copied_by_value() -> None:
     owner = Owner()
-    owner.decided()
+    owner.ask("init_producer_id", ID, TIMEOUT, None)
     for twin in (copy.deepcopy(owner.coordinator), pickle.loads(pickle.dumps(owner.coordinator))):
         assert twin == owner.coordinator
-        twin.transactions[ID].topic_partitions = ()
+        twin.transactions[ID].complete()
         assert twin != owner.coordinator
 
 
@@ -553,8 +559,8 @@ class Transactions(RuleBasedStateMachine):
     def start(self, version: int, epoch: int) -> None:
         self.owner, self.version = Owner(transactional_id_expiration=5 * TIMEOUT), version
         for name in self.ids:
-            transit = TransitMetadata(7, 7, -1, epoch, -1, TIMEOUT, "Empty", (), -1, 0, 0)
-            self.owner.log.append(Record(0, name, transit))
+            logged = Transaction(7, TIMEOUT, producer_epoch=epoch, last_update_timestamp=0)
+            self.owner.log.append(Record(0, name, logged))
         self.owner.fail_over()
         self.known = {name: [Producer(name, 7, epoch)] for name in self.ids}
         self.asked: dict[int, tuple[str, Producer | None, str]] = {}
@@ -627,12 +633,12 @@ class Transactions(RuleBasedStateMachine):
         for name in self.ids:
             values = [record.value for record in self.owner.log if record.key == name]
             for before, after in pairwise(values):
-                if isinstance(before, TransitMetadata) and isinstance(after, TransitMetadata):
+                if isinstance(before, Transaction) and isinstance(after, Transaction):
                     assert before.state in VALID_PREVIOUS_STATES[after.state]
-                    assert before[0:1] + before[3:4] <= after[0:1] + after[3:4]
-                elif isinstance(before, TransitMetadata):
+                    assert (before.producer_id, before.producer_epoch) <= (after.producer_id, after.producer_epoch)
+                elif isinstance(before, Transaction):
                     assert before.state in VALID_PREVIOUS_STATES["Dead"]
-                elif isinstance(after, TransitMetadata):
+                elif isinstance(after, Transaction):
                     assert after.state == "Empty"
 
     @invariant()
@@ -640,15 +646,16 @@ class Transactions(RuleBasedStateMachine):
         latest = {str(record.key): record.value for record in self.owner.log}
         for name, metadata in self.owner.coordinator.transactions.items():
             logged = latest.get(name)
-            if isinstance(logged, TransitMetadata):
-                assert (metadata.state, metadata.producer_id) == (logged.state, logged.producer_id)
+            if isinstance(logged, Transaction):
+                current = metadata.current
+                assert (current.state, current.producer_id) == (logged.state, logged.producer_id)
                 is_fencing = metadata.has_failed_epoch_fence or metadata.pending_state == "PrepareAbort"
-                assert metadata.producer_epoch - logged.producer_epoch in ((0, 1) if is_fencing else (0,))
+                assert current.producer_epoch - logged.producer_epoch in ((0, 1) if is_fencing else (0,))
 
     @invariant()
     def one_transition_at_a_time_is_on_its_way(self) -> None:
         appends = [one.key for one in self.owner.waiting + self.owner.coordinator.retries if isinstance(one, Append)]
-        pending = [one for one, metadata in self.owner.coordinator.transactions.items() if metadata.pending_state]
+        pending = [one for one, metadata in self.owner.coordinator.transactions.items() if metadata.pending]
         assert sorted(appends) == sorted(pending)
 
     @invariant()
@@ -656,7 +663,10 @@ class Transactions(RuleBasedStateMachine):
         for effect in self.owner.waiting:
             if isinstance(effect, SendMarkers):
                 metadata = self.owner.coordinator.transactions[effect.producer.transactional_id]
-                assert (metadata.state, metadata.producer) == (f"Prepare{effect.result.capitalize()}", effect.producer)
+                assert (metadata.current.state, metadata.producer) == (
+                    f"Prepare{effect.result.capitalize()}",
+                    effect.producer,
+                )
 
     def teardown(self) -> None:
         if not hasattr(self, "owner"):
@@ -668,7 +678,7 @@ class Transactions(RuleBasedStateMachine):
     def every_decided_transaction_is_complete(self) -> None:
         """All are complete, and every partition of each has the marker of its decision."""
         for record in self.owner.log:
-            if isinstance(record.value, TransitMetadata) and record.value.state in PREPARED:
+            if isinstance(record.value, Transaction) and record.value.state in PREPARED:
                 producer = Producer(str(record.key), record.value.producer_id, record.value.producer_epoch)
                 result = COMMIT if record.value.state == "PrepareCommit" else ABORT
                 other = ABORT if result == COMMIT else COMMIT
@@ -677,7 +687,7 @@ class Transactions(RuleBasedStateMachine):
                     if self.version == 2:
                         assert (partition, producer, other) not in self.owner.written
         for metadata in self.owner.coordinator.transactions.values():
-            assert metadata.state not in PREPARED and metadata.pending_state is None
+            assert metadata.current.state not in PREPARED and metadata.pending is None
 
 
 TestTransactions = Transactions.TestCase
