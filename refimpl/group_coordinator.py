@@ -97,6 +97,7 @@ class Pending(NamedTuple):
 
 
 DEFAULTS = GroupConfig()
+Who = ConsumerGroupMetadata
 Effects = list[Respond | Append]
 P = ParamSpec("P")
 
@@ -141,7 +142,7 @@ class GroupCoordinator:
         self,
         to: Hashable,
         now: int,
-        who: ConsumerGroupMetadata,
+        who: Who,
         protocols: Protocols,
         session_timeout: int = 45_000,
         rebalance_timeout: int = 300_000,
@@ -177,7 +178,7 @@ class GroupCoordinator:
         """A new member; it has no session before its first join is answered."""
         joining.is_new, joining.heartbeat_deadline = True, now + self.config.new_member_join_timeout
         group.add(joining)
-        return self.maybe_prepare_rebalance(group, now)
+        return self.rebalance(group, now)
 
     def join_again(self, to: Hashable, group: GroupMetadata, member: Member, joining: Member, now: int) -> Effects:
         """A member missed its answer, or asks for a rebalance: as the leader, or with other metadata."""
@@ -185,7 +186,7 @@ class GroupCoordinator:
         if (is_follower or group.state == COMPLETING_REBALANCE) and member.protocols == joining.protocols:
             return [Respond(to, Error.NONE, group.join_response(member.member_id))]
         member.update(joining)
-        return self.maybe_prepare_rebalance(group, now)
+        return self.rebalance(group, now)
 
     def restart_static_member(self, group: GroupMetadata, joining: Member, now: int) -> Effects:
         """An instance is back: no rebalance while the group is stable and its protocol stays (KIP-345)."""
@@ -197,7 +198,7 @@ class GroupCoordinator:
         if group.state == STABLE and group.select_protocol() == group.protocol:
             assignments = {other.member_id: other.assignment for other in group.members.values()}
             return effects + self.store_group(group, assignments, "on_static_member_stored", member.member_id)
-        return effects + self.maybe_prepare_rebalance(group, now)
+        return effects + self.rebalance(group, now)
 
     def on_static_member_stored(
         self, group: GroupMetadata, error: Error, now: int, batch_offset: int, generation: int, member_id: str
@@ -212,7 +213,7 @@ class GroupCoordinator:
         return [Respond(to, error, response._replace(skip_assignment=group.leader == member_id))]
 
     @refusing
-    def leave_group(self, to: Hashable, now: int, who: ConsumerGroupMetadata) -> Effects:
+    def leave_group(self, to: Hashable, now: int, who: Who) -> Effects:
         """LeaveGroup; an administrator names the instance alone."""
         group = self.group(who, now)
         member_id = who.member_id or group.static_members.get(who.instance, UNKNOWN_MEMBER)
@@ -222,12 +223,12 @@ class GroupCoordinator:
 
     def remove_member(self, group: GroupMetadata, member_id: str, now: int) -> Effects:
         """A member, or a pending one, is gone: the others share its partitions."""
-        was_pending = member_id in group.pending_members
+        is_ignored = member_id in group.pending_members and group.state != PREPARING_REBALANCE
         effects: Effects = [*group.remove(member_id)]
-        return effects + (self.maybe_complete_join if was_pending else self.maybe_prepare_rebalance)(group, now)
+        return effects if is_ignored else effects + self.rebalance(group, now)
 
     @refusing
-    def heartbeat(self, to: Hashable, now: int, who: ConsumerGroupMetadata) -> Effects:
+    def heartbeat(self, to: Hashable, now: int, who: Who) -> Effects:
         """Heartbeat: the member is alive, and learns that it has to join again."""
         group = self.group(who, now)
         group.validate_member(who.member_id, who.instance, who.generation).heartbeat(now)
@@ -235,20 +236,18 @@ class GroupCoordinator:
 
     # ------------------------------------------------------------ rebalances
 
-    def maybe_prepare_rebalance(self, group: GroupMetadata, now: int) -> Effects:
-        """A rebalance begins, unless there is one: who waits for an assignment has to join again."""
+    def rebalance(self, group: GroupMetadata, now: int) -> Effects:
+        """A rebalance begins, unless there is one; once everybody has joined, the next generation does.
+
+        Who waits for an assignment has to join again.
+        """
         effects: Effects = []
+        if group.state == COMPLETING_REBALANCE:
+            effects += group.propagate_assignment({}, Error.REBALANCE_IN_PROGRESS, now)
         if group.can_rebalance():
-            if group.state == COMPLETING_REBALANCE:
-                effects += group.propagate_assignment({}, Error.REBALANCE_IN_PROGRESS, now)
             group.rebalance_deadline = now + group.rebalance_timeout()
             group.transition_to(PREPARING_REBALANCE, now)
-        return effects + self.maybe_complete_join(group, now)
-
-    def maybe_complete_join(self, group: GroupMetadata, now: int) -> Effects:
-        """The generation begins once everybody has joined."""
-        is_complete = group.state == PREPARING_REBALANCE and group.has_all_members_joined()
-        return self.complete_join(group, now) if is_complete else []
+        return effects + self.complete_join(group, now) if group.has_all_members_joined() else effects
 
     def complete_join(self, group: GroupMetadata, now: int) -> Effects:
         """Who has joined, and static members, are the new generation: joins are answered, SyncGroups expected."""
@@ -264,7 +263,7 @@ class GroupCoordinator:
         return [*group.answer_joins(now)]
 
     @refusing
-    def sync_group(self, to: Hashable, now: int, who: ConsumerGroupMetadata, assignments: Assignments = ()) -> Effects:
+    def sync_group(self, to: Hashable, now: int, who: Who, assignments: Assignments = ()) -> Effects:
         """SyncGroup: the answer is the assignment, once the leader has sent everybody's and the log has it."""
         group = self.group(who, now)
         member = group.validate_member(who.member_id, who.instance, who.generation)
@@ -287,7 +286,7 @@ class GroupCoordinator:
             return []
         if error is not Error.NONE:
             error = Error.REBALANCE_IN_PROGRESS if error is Error.REQUEST_TIMED_OUT else error
-            return [*group.propagate_assignment({}, error, now), *self.maybe_prepare_rebalance(group, now)]
+            return [*group.propagate_assignment({}, error, now), *self.rebalance(group, now)]
         group.transition_to(STABLE, now)
         return [*group.propagate_assignment(dict(assignments), error, now)]
 
@@ -309,13 +308,13 @@ class GroupCoordinator:
             else:
                 for member_id in [*group.pending_sync_members]:
                     effects += group.remove(member_id)
-                effects += self.maybe_prepare_rebalance(group, now)
+                effects += self.rebalance(group, now)
         return effects
 
     # ------------------------------------------------------------ offsets
 
     @refusing
-    def offset_commit(self, to: Hashable, now: int, who: ConsumerGroupMetadata, commits: Commits) -> Effects:
+    def offset_commit(self, to: Hashable, now: int, who: Who, commits: Commits) -> Effects:
         """OffsetCommit: answered, with one error for all partitions, when the offsets are in the log."""
         group = self.group(who, now, unknown=None if who.generation < 0 else Error.ILLEGAL_GENERATION)
         group.validate_offset_commit(who.member_id, who.instance, who.generation, is_txn=False)
@@ -325,7 +324,7 @@ class GroupCoordinator:
 
     @refusing
     def txn_offset_commit(
-        self, to: Hashable, now: int, who: ConsumerGroupMetadata, commits: Commits, producer_id: int, epoch: int
+        self, to: Hashable, now: int, who: Who, commits: Commits, producer_id: int, epoch: int
     ) -> Effects:
         """TxnOffsetCommit: answered when the offsets are in the log; they count with the transaction's marker."""
         group = self.group(who, now, unknown=None)
@@ -362,7 +361,7 @@ class GroupCoordinator:
 
     @refusing
     def offset_fetch(
-        self, to: Hashable, now: int, who: ConsumerGroupMetadata, partitions: Partitions, require_stable: bool = False
+        self, to: Hashable, now: int, who: Who, partitions: Partitions, require_stable: bool = False
     ) -> Effects:
         """OffsetFetch: (partition, error, position) of each; offset -1 for none; undecided ones can be refused."""
         self.partition(who.group_id)
@@ -456,9 +455,7 @@ class GroupCoordinator:
             raise KafkaError(Error.NOT_COORDINATOR, f"of partition {partition}")
         return partition
 
-    def group(
-        self, who: ConsumerGroupMetadata, now: int, unknown: Error | None = Error.UNKNOWN_MEMBER_ID
-    ) -> GroupMetadata:
+    def group(self, who: Who, now: int, unknown: Error | None = Error.UNKNOWN_MEMBER_ID) -> GroupMetadata:
         """The group that is asked for; if it is unknown, it is created or refused with the error `unknown`."""
         self.partition(who.group_id)
         if who.group_id not in self.groups:
