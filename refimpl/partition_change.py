@@ -110,8 +110,6 @@ class PartitionChangeBuilder(NamedTuple):
     def install_leader(self, target: PartitionRegistration) -> PartitionRegistration:
         """The target with its leader: alone in the ISR if it was not there; after an unclean election it recovers."""
         leader, is_unclean = self.elect_leader(target)
-        if leader == self.partition.leader:
-            return target
         if is_unclean:
             recovery = RECOVERING if self.leader_recovery else target.recovery
             return self.forget_elr(target)._replace(leader=leader, isr=(leader,), recovery=recovery)

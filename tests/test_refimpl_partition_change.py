@@ -168,3 +168,10 @@ def test_the_leader_reports_its_recovery() -> None:
     change = PartitionChangeBuilder(partition, lambda _: True, 1).build(partition._replace(recovery=RECOVERED))
     assert change == PartitionChange(recovery=RECOVERED)
     assert partition.merge(change) == partition._replace(recovery=RECOVERED, partition_epoch=6)
+
+
+def test_a_second_reassignment_forgets_no_replica_that_was_being_added() -> None:
+    moving = PartitionRegistration((1, 2, 3, 4), (1, 2), 1, adding=(4,), removing=(1,))
+    again = start_reassignment(moving, (1, 2, 3))
+    assert again == moving._replace(removing=(4,))
+    assert revert_reassignment(again)[0].replicas == (1, 2, 3)
