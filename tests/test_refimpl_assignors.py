@@ -242,6 +242,11 @@ def test_balancing_moves_fresh_partitions_first() -> None:
     check_example("sticky", group, "t0:z u0:xy u1:y u2:xz", {"a": "u0", "b": "u1 u2", "c": "t0"})
 
 
+def test_balancing_moves_any_partition_when_one_is_revoked_anyway() -> None:
+    group = {"a": ("tu", "t0", ""), "b": ("u", "t2", ""), "c": ("t", "", "")}
+    check_example("sticky", group, "t0: t1: t2: u0: u1: u2:", {"a": "t2 u2", "b": "u0 u1", "c": "t0 t1"})
+
+
 def test_balancing_lets_partitions_go_home_rather_than_swap() -> None:
     group = {"a": ("tu", "t3 u2 u0 t2 u3 u1", ""), "b": ("t", "t1", ""), "c": ("u", "t0", ""), "d": ("u", "", "")}
     expected = {"a": "u3 t2", "b": "t1 t3 t0", "c": "u0 u2", "d": "u1"}
