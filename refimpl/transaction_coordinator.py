@@ -15,7 +15,7 @@ Source: TransactionCoordinator, TransactionStateManager, TransactionMarkerChanne
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -129,7 +129,7 @@ class TransactionCoordinator:
         return self._append(metadata, context)
 
     def add_partitions(
-        self, context: Hashable, producer: Producer, partitions: Iterable[TopicPartition], now: int
+        self, context: Hashable, producer: Producer, partitions: Collection[TopicPartition], now: int
     ) -> Effects:
         """Partitions join the transaction: AddPartitionsToTxn, and AddOffsetsToTxn for that of a group's offsets."""
         metadata = self._known(producer)
@@ -142,7 +142,7 @@ class TransactionCoordinator:
         metadata.prepare_add_partitions(partitions, now)
         return self._append(metadata, context)
 
-    def verify_partitions(self, producer: Producer, partitions: Iterable[TopicPartition]) -> Errors:
+    def verify_partitions(self, producer: Producer, partitions: Collection[TopicPartition]) -> Errors:
         """Which partitions are in the transaction: asked by a leader that is to append for it (KIP-890)."""
         metadata = self._known(producer)
         metadata.check(producer)

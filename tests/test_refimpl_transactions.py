@@ -356,6 +356,13 @@ def test_two_transitions_are_never_prepared_at_once() -> None:
         metadata.complete()
 
 
+def test_no_producer_gets_the_greatest_epoch() -> None:
+    metadata = TransactionMetadata(ID, Transaction(7, TIMEOUT, producer_epoch=PRODUCER_EPOCH_MAX - 1))
+    with pytest.raises(IllegalTransitionError):
+        metadata.prepare_increment(TIMEOUT, None, 0)
+    assert metadata.pending is None
+
+
 # Time
 
 
@@ -438,6 +445,24 @@ def test_markers_and_completion_are_tried_again() -> None:
     owner.settle()
     assert owner.transaction.state == "CompleteCommit"
     assert owner.coordinator.tick(owner.now) == []
+
+
+def test_a_late_answer_to_markers_changes_nothing() -> None:
+    owner = Owner()
+    producer = owner.decided()
+    (markers,) = owner.waiting
+    assert isinstance(markers, SendMarkers)
+    owner.do(markers)
+    assert owner.coordinator.on_markers(markers, {A0: Error.NONE}, owner.now) == []
+    owner.settle()
+    assert owner.coordinator.on_markers(markers, {A0: Error.NONE}, owner.now) == []
+    owner.init()
+    bumped = producer._replace(producer_epoch=1)
+    owner.call("add_partitions", bumped, [A0])
+    owner.ask("end_txn", bumped, ABORT, 0)
+    owner.do(owner.waiting[0])
+    assert owner.coordinator.on_markers(markers, {A0: Error.NONE}, owner.now) == []
+    assert owner.transaction.topic_partitions == (A0,)
 
 
 @pytest.mark.parametrize("error", [Error.TRANSACTION_COORDINATOR_FENCED, Error.INVALID_PRODUCER_EPOCH])
@@ -597,6 +622,10 @@ class Transactions(RuleBasedStateMachine):
     def do_what_waits(self, pick: int, error: Error, failing: bool) -> None:
         effect = self.owner.waiting[pick % len(self.owner.waiting)]
         self.owner.do(effect, error, [A0, OFFSETS] if failing else [A1])
+
+    @rule()
+    def settle(self) -> None:
+        self.owner.settle()
 
     @rule(passed=st.sampled_from([0, TIMEOUT // 2, TIMEOUT + 1, 6 * TIMEOUT]))
     def tick(self, passed: int) -> None:
