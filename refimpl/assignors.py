@@ -2,10 +2,9 @@
 
 The member that leads the group computes this from all subscriptions. Where Kafka's answer hangs on the order of a hash
 map, names decide here. Kafka has two sticky algorithms, one for equal subscriptions (everybody has a quota) and one for
-others (loads are balanced afterwards); they are one here, with an endless quota for the others. Left out because
-nothing hangs on it: the balance score and the way back to the assignment before (each move here brings two loads
-closer), and the search for a rack when balancing (the member that Kafka moves to is the same). A partition that two
-members claim in one generation is nobody's; Kafka forgets that when subscriptions differ.
+others (loads are balanced afterwards); they are one here, with an endless quota for the others. When it balances,
+Kafka searches a rack without effect, and takes all moves back if they did not help; here each move brings two loads
+closer. A partition that two members claim in one generation is nobody's; Kafka forgets that if subscriptions differ.
 
 Source: RangeAssignor, RoundRobinAssignor, AbstractStickyAssignor, CooperativeStickyAssignor of Kafka's clients; KIP-54
 (sticky), KIP-345 (static members), KIP-429 (cooperative), KIP-792 (generations), KIP-881 (racks).
