@@ -120,6 +120,19 @@ BAD = {
     "polled messages of one and of three": (polled({"0": [[0], [1, 2, 3]]}), 4, "expected a pair [offset, value]"),
     "unknown final": (lines(invoke(), ok(final="maybe")), 2, 'final is "maybe"; expected "read_committed"'),
     "abort is text": (lines(invoke(abort="yes")), 1, "expected true or false"),
+    "first time before the start": (lines(invoke(time=-3)), 1, "time -3 lies before the start; expected nanoseconds"),
+    "deeper than Python reads": (
+        lines(invoke("@")).replace(b'"@"', b"[" * 990 + b"1" * 30 + b"]" * 990),
+        1,
+        "nested too deeply",
+    ),
+    "deeper than Python writes": (
+        lines(invoke("@")).replace(b'"@"', b"[" * 1018 + b"]" * 1018),
+        1,
+        "micro-operation a deeply nested list",
+    ),
+    "deep EDN": (b"{:process 0 :value " + b"[" * 3000 + b"]" * 3000 + b"}\n", 1, "nested too deeply"),
+    "deep EDN maps": (b"{:a " * 30_000 + b"1" + b"}" * 30_000 + b"\n", 1, "nested too deeply"),
     "faults only": (lines({"process": "nemesis", "type": "info", "f": "kill", "time": 0}), 1, "no operation of any"),
 }
 
@@ -165,6 +178,19 @@ def test_unfinished_send_may_be_the_writer_of_a_value_read() -> None:
 def test_f_of_a_fault_is_any_name() -> None:
     fault = invoke("n1", process="nemesis", f="kill", time=3)
     assert parse_lines(split(SENT + lines(fault)), "recording").faults == [Fault(3, "kill", "n1")]
+
+
+@pytest.mark.parametrize("depth", [102, 300, 1000])
+@pytest.mark.parametrize("f", ["kill", "config"])
+def test_argument_of_a_fault_is_not_nested_deeply(
+    depth: int, f: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recording.jsonl"
+    fault = lines(invoke({"acks": "@"}, process="nemesis", f=f, time=3))
+    file.write_bytes(SENT + fault.replace(b'"@"', b"[" * depth + b"]" * depth))
+    assert main(["history", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert err == f"hwmark: {file}:3: the value of a {f} is nested too deeply; expected at most 100 levels\n"
 
 
 def test_minus_one_is_an_unknown_offset() -> None:

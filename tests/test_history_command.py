@@ -144,9 +144,11 @@ def test_write_dependencies_make_cycles_and_excuse_them(capsys: pytest.CaptureFi
     steps += [(2, "invoke", [["poll"]]), (2, "ok", read)]
     records = [{"process": p, "type": t, "f": "txn", "value": v, "time": i} for i, (p, t, v) in enumerate(steps)]
     file.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in records))
-    assert answer(capsys, str(file))[1]["error_types"] == []
+    status, report, _ = answer(capsys, str(file))
+    assert status == 0 and report["error_types"] == [] and "--ww-deps" in report["not_checked"]["G0"]
     status, report, _ = answer(capsys, str(file), "--ww-deps")
     assert status == 0 and "G0" in report["error_types"] and report["bad_error_types"] == []
+    assert "G0" in report["checked"]
 
 
 def test_text_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +159,7 @@ def test_text_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None
     assert "88 of 348 acknowledged values are missing at the end" in words
     assert "partition 0: 29 of 125 acknowledged values are missing" in words
     assert "7.77 s kill [1]" in words
-    assert "looked for missing-from-final-read" in words and "not looked for G0" in words
+    assert "looked for missing-from-final-read" in words and "not looked for G0-process" in words
 
 
 def test_text_of_a_valid_recording_claims_only_what_was_looked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hwmark.checkers.cli import main
 
@@ -185,6 +187,24 @@ def test_a_recorded_history_is_judged_partition_by_partition(capsys: pytest.Capt
     assert main(["linearizable", lossy]) == 1
     err = capsys.readouterr().err
     assert f"{lossy}: not-linearizable (3 partitions, " in err and "partition 0: not-linearizable: offset" in err
+
+
+def test_a_recorded_history_is_known_in_any_layout(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """As one list, on one line or many; and with a first line longer than what is looked at."""
+    lines = (RECORDED / "valid-k4-laststand-elr-acksall.jsonl").read_bytes().splitlines()
+    records = [orjson.loads(line) for line in lines]
+    long = orjson.dumps(records[0] | {"more": "x" * 100_000})
+    layouts = [
+        orjson.dumps(records),
+        orjson.dumps(records, option=orjson.OPT_INDENT_2),
+        b"\n".join([long, *lines[1:]]),
+    ]
+    file = tmp_path / "recording"
+    for layout in layouts:
+        for content in (layout, gzip.compress(layout)):
+            file.write_bytes(content)
+            status, report, _ = answer(capsys, str(file))
+            assert status == 0 and report["operations"] == 487
 
 
 def test_a_recorded_history_has_one_model(capsys: pytest.CaptureFixture[str]) -> None:

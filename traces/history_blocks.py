@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 from hwmark.traces.history import Function, Outcome
 from hwmark.traces.history_columns import INT64_MAX, Evidence, extend
+from hwmark.traces.history_lines import is_deep
 from hwmark.traces.history_messages import SURPRISES, Messages, check_invoked, has_fraction, require, require_types
 from hwmark.traces.history_records import (
     CLOSINGS,
@@ -106,7 +107,7 @@ class _Block:
         require_types(chain(fields["type"], fields["function"]), str)
         is_client = [process.__class__ is int for process in fields["process"]]
         self.faults = [record for record, is_one in zip(records, is_client, strict=True) if not is_one]
-        require(not any(has_fraction(fault["value"]) for fault in self.faults))
+        require(not any(is_deep(fault["value"]) or has_fraction(fault["value"]) for fault in self.faults))
         client = np.array(is_client, dtype=bool)
         return {
             name: column[client] if isinstance(column, np.ndarray) else list(compress(column, is_client))

@@ -120,7 +120,10 @@ def decode_by_library(text: bytes) -> Any:
         raise MalformedError(_why_undecodable(error)) from None
     if len(forms) != 1:
         raise MalformedError(f"{len(forms)} EDN forms; {EXPECTED_RECORD}, one")
-    return _json_value(forms[0])
+    try:
+        return _json_value(forms[0])
+    except RecursionError:
+        raise MalformedError(f"values are nested too deeply; {EXPECTED_RECORD}") from None
 
 
 @cache
@@ -146,6 +149,8 @@ def _tagged(value: Any) -> Any:
 
 def _why_undecodable(error: Exception) -> str:
     """Say in plain words why text is no EDN."""
+    if isinstance(error, RecursionError):
+        return f"values are nested too deeply; {EXPECTED_RECORD}"
     if "EOF" in str(error):
         return f"the EDN is cut off; {EXPECTED_RECORD}, complete"
     first = (str(error).splitlines() or [type(error).__name__])[0]

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 EXPECTED_RECORD = "expected a JSON object with process, type, f, value and time"
+DEPTH_MAX = 100
 _PERHAPS_BEYOND_64_BITS = re.compile(rb"\d{19}")
 
 
@@ -23,7 +24,10 @@ def decode(line: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         raise MalformedError(_why_undecodable(line, error)) from None
     # orjson takes an integer beyond 64 bits for a fraction, and two of them could become one.
-    return json.loads(line) if _PERHAPS_BEYOND_64_BITS.search(line) else value
+    try:
+        return json.loads(line) if _PERHAPS_BEYOND_64_BITS.search(line) else value
+    except RecursionError:  # of Python's own reader, which goes less deep
+        raise MalformedError(f"values are nested too deeply; {EXPECTED_RECORD}") from None
 
 
 def _why_undecodable(line: bytes, error: orjson.JSONDecodeError) -> str:
@@ -39,12 +43,21 @@ def _why_undecodable(line: bytes, error: orjson.JSONDecodeError) -> str:
     return f"not JSON ({error.msg}, column {error.colno}); {EXPECTED_RECORD}"
 
 
+def is_deep(value: Any, depth: int = DEPTH_MAX) -> bool:
+    """Whether lists and objects are nested so deeply that showing the value could exhaust Python's stack."""
+    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth < 0 or any(is_deep(entry, depth - 1) for entry in entries)
+
+
 def text_of(value: Any) -> str:
     """A JSON value as text."""
     try:
         return orjson.dumps(value).decode()
-    except TypeError:  # an integer beyond 64 bits
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except TypeError:  # an integer beyond 64 bits, or lists in lists beyond 254
+        try:
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        except RecursionError:
+            return f"a deeply nested {json_type(value)}"
 
 
 def shown(value: Any, width: int = 60) -> str:

@@ -19,7 +19,7 @@ from hwmark.traces.history_columns import INT64_MAX, Columns, extend
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-SURPRISES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+SURPRISES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 first, second, third = itemgetter(0), itemgetter(1), itemgetter(2)
 

@@ -134,7 +134,10 @@ def _read(path: str, piece: Piece, sender: Connection) -> None:
     """Read a piece and send what it holds: a `PieceRead` and then its columns, or None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that started this one
     read, columns = read_piece(path, piece)
-    sender.send(read)
+    try:
+        sender.send(read)
+    except RecursionError:  # something is nested too deeply to be sent; whoever waits hears the end, and reads it
+        return
     for column in columns:
         sender.send_bytes(column)
 

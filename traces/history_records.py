@@ -30,7 +30,16 @@ from hwmark.traces.history import (
     Outcome,
 )
 from hwmark.traces.history_columns import INT64_MAX, Columns, Evidence, key_name
-from hwmark.traces.history_lines import EXPECTED_RECORD, MalformedError, decode, json_type, shown, text_of
+from hwmark.traces.history_lines import (
+    DEPTH_MAX,
+    EXPECTED_RECORD,
+    MalformedError,
+    decode,
+    is_deep,
+    json_type,
+    shown,
+    text_of,
+)
 
 FUNCTIONS = {
     "send": Function.SEND,
@@ -166,6 +175,8 @@ class Parser:
             raise OtherHistoryError(
                 f"index 0 follows {self.index}: another history begins here; expected one history in a file"
             )
+        if time < 0 and self.first_time is None:
+            raise MalformedError(f"time {time} lies before the start; expected nanoseconds from 0 on")
         if time < self.time:
             before = f"time {time} lies before the previous {self.time}"
             if self.first_time is not None and time <= self.first_time < self.time:
@@ -179,6 +190,8 @@ class Parser:
         if process.__class__ is not str:
             raise MalformedError(f"process {shown(process)}; expected an integer, or a name such as nemesis")
         value = record.get("value")
+        if is_deep(value):
+            raise MalformedError(f"the value of a {function} is nested too deeply; expected at most {DEPTH_MAX} levels")
         if function == "config" and isinstance(value, dict):
             self.configuration = value
         else:

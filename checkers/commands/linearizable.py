@@ -158,7 +158,8 @@ def _answer_for_partitions(file: str, arguments: argparse.Namespace) -> tuple[in
         "operations": sum(judgement.operations for judgement in judgements.values()),
         "partitions": partitions,
     }
-    text = [f"{file}: {report['verdict']} ({len(partitions)} partitions, {report['operations']:,} operations on them)"]
+    over = "1 partition" if len(partitions) == 1 else f"{len(partitions):,} partitions"
+    text = [f"{file}: {report['verdict']} ({over}, {report['operations']:,} operations on them)"]
     if not (arguments.every_acknowledgement or acknowledgements_are_promises(history)):
         acks = history.configuration["acks"]
         text.append(f"with acks={acks} an acknowledgement is no promise; --every-acknowledgement takes each for one")
@@ -240,11 +241,13 @@ def _judgement(history: OperationHistory, arguments: argparse.Namespace) -> tupl
 
 def _is_recorded_history(file: str) -> bool:
     """Whether a file begins like a history, as invocations and completions, and not with a header."""
-    line = _head(file).lstrip().split(b"\n", 1)[0]
+    line, end, _ = _head(file).lstrip().partition(b"\n")
+    if line.startswith((b"[", b"(", b"{:", b"#", b";")):  # a list, or EDN
+        return True
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return line.startswith((b"{:", b"#", b"[{:"))
+        return not end and b'"type"' in line and b'"model"' not in line  # a line that is longer than the head
     return isinstance(record, dict) and "type" in record and "model" not in record
 
 

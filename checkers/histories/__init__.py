@@ -42,7 +42,14 @@ from hwmark.checkers.histories.losses import (
 )
 from hwmark.checkers.histories.precommitted import precommitted_reads
 from hwmark.checkers.histories.realtime_lag import RealtimeLag
-from hwmark.checkers.histories.report import NO_CLOSING_READ, NOT_IMPLEMENTED, HistoryReport, Options
+from hwmark.checkers.histories.report import (
+    NO_CLOSING_READ,
+    NOT_IMPLEMENTED,
+    OF_WRITES_ALONE,
+    WITHOUT_WW_DEPS,
+    HistoryReport,
+    Options,
+)
 from hwmark.checkers.histories.sequences import SEQUENCE_TYPES, out_of_sequence
 from hwmark.checkers.histories.transactions import aborted_visible, torn_transactions
 from hwmark.traces.history import NO_ERROR, Function, History, Outcome
@@ -105,6 +112,8 @@ def _look_for_all(evidence: Evidence, options: Options) -> tuple[Found, dict[str
     not_checked = dict(NEVER_GENERATED)
     if not has_closing_read(evidence):
         not_checked |= dict.fromkeys((MISSING, TORN), NO_CLOSING_READ)
+    if not options.ww_deps:
+        not_checked |= dict.fromkeys(OF_WRITES_ALONE, WITHOUT_WW_DEPS)
     if options.compat:
         not_checked |= dict.fromkeys(ADDED, NOT_IN_REFERENCE)
     found = {name: look(evidence) for name, look in CHECKS.items() if name not in not_checked}

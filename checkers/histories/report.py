@@ -10,12 +10,14 @@ from hwmark.checkers.histories.kinds import KINDS, Anomaly
 from hwmark.checkers.verdict import Holds, Verdict, Violated
 
 NO_CLOSING_READ = "the recording has no complete closing read (polls marked final: read_committed)"
+WITHOUT_WW_DEPS = "only with --ww-deps does one write depend on another"
 NOT_IMPLEMENTED = "this version does not look for it"
 
 ALLOWED_ALWAYS = frozenset(
     {"int-send-skip", "G0", "G0-process", "G0-realtime", "PL-1-cycle-exists", "strong-PL-1-cycle-exists"}
 )
 ALLOWED_VIA_SUBSCRIBE = frozenset({"poll-skip", "nonmonotonic-poll"})
+OF_WRITES_ALONE = ("G0", "G0-realtime", "PL-1-cycle-exists", "strong-PL-1-cycle-exists")
 ALLOWED_WITH_WW = frozenset({"G1c", "G1c-process", "G1c-realtime", "PL-2-cycle-exists", "strong-PL-2-cycle-exists"})
 
 
