@@ -7,7 +7,8 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from contextlib import suppress
+from typing import NoReturn, TextIO
 
 from hwmark.checkers.verdict import EXIT_BAD_INPUT, EXIT_UNKNOWN
 from hwmark.spec.errors import SpecError
@@ -51,20 +52,41 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit status."""
+    _open_closed_streams()
     arguments = parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
     except (BadInputError, SpecError) as error:
         print(f"hwmark: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except BrokenPipeError:
-        # Whoever read our output has heard enough; Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)  # whoever read our output has heard enough
         return EXIT_UNKNOWN
+    except OSError as error:  # what cannot be read is bad input already
+        _silence(sys.stdout)
+        with suppress(OSError):
+            where = error.filename or "the answer cannot be written"
+            print(f"hwmark: {where}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        _silence(sys.stderr)
+        return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("hwmark: stopped", file=sys.stderr)
         return EXIT_UNKNOWN
     return status
+
+
+def _open_closed_streams() -> None:
+    """Give Python the standard streams that whoever started it had closed: nothing to read, nobody who listens."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def _silence(stream: TextIO) -> None:
+    """Write no more; Python would complain once more when it flushes at the end."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

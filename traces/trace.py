@@ -145,6 +145,8 @@ def read_trace(path: str | Path) -> Trace:
 
 def is_trace(path: str | Path) -> bool:
     """Whether the file's first line is the header of a trace; a file that cannot be read raises BadInputError."""
+    if Path(path).is_fifo():
+        raise BadInputError(str(path), None, "a pipe can be read only once; expected a file")
     try:
         with open(path, "rb") as file:
             header = orjson.loads(file.readline())

@@ -258,6 +258,10 @@ def _head(file: str) -> bytes:
             standard_input = sys.stdin.buffer
             head = standard_input.peek(HEAD_BYTES) if isinstance(standard_input, BufferedReader) else b""
         else:
+            if Path(file).is_fifo():
+                raise BadInputError(
+                    file, None, "a pipe can be read only once; expected a file, or - and it as standard input"
+                )
             with Path(file).open("rb") as opened:
                 head = opened.read(HEAD_BYTES)
         return zlib.decompressobj(31).decompress(head) if head.startswith(GZIP_MAGIC) else head
