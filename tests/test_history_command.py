@@ -227,3 +227,16 @@ def test_suite_judges_the_users_own_recordings() -> None:
     )
     assert run.returncode == 1, run.stdout
     assert "1 failed, 1 passed" in run.stdout and "29 of 125 acknowledged values are missing" in run.stdout
+
+
+def test_an_aborted_value_at_offset_zero_has_that_offset(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Zero is an offset as any other, and none is told where none is known."""
+    file = tmp_path / "aborted.jsonl"
+    for offset in (0, None):
+        read = [["poll", {"0": [[offset, 1]]}]]
+        steps = [("invoke", "send", [["send", 0, 1]]), ("fail", "send", [["send", 0, 1]])]
+        steps += [("invoke", "poll", [["poll"]]), ("ok", "poll", read)]
+        records = [{"process": 0, "type": t, "f": f, "value": v, "time": i} for i, (t, f, v) in enumerate(steps)]
+        file.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in records))
+        (found,) = answer(capsys, str(file))[1]["anomalies"]["G1a"]
+        assert found["offset"] == offset
