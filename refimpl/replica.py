@@ -1,10 +1,8 @@
 """What a broker does with one partition: lead it, or follow its leader.
 
-A leader counts what its followers fetched, and so moves the high watermark and the ISR: the broker sends the controller
-what is `pending` until that is answered. A follower sends its leader one `request` at a time; Kafka calls it Truncating
-while that is an OffsetsForLeaderEpoch. A refusal is a KafkaError. Not modelled: reading from followers (KIP-392),
-fetches that wait, back-offs; what a re-elected leader knew of its followers: it counts them anew.
-Source: kafka.cluster.Partition and Replica, AbstractFetcherThread.
+The broker sends the controller what is `pending`, and the leader the one `request` of a follower, until each is
+answered; Kafka calls a follower Truncating while that is an OffsetsForLeaderEpoch. Not modelled: reading from followers,
+offsets by time, fetches that wait. Source: kafka.cluster.Partition and Replica, AbstractFetcherThread.
 """
 
 from __future__ import annotations
@@ -13,16 +11,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import TopicPartition
+from hwmark.refimpl.batches import Batch, TopicPartition
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
 from hwmark.refimpl.log import HIGH_WATERMARK, LOG_END, TXN_COMMITTED, AppendInfo, Log
 from hwmark.refimpl.partition_change import NO_LEADER, BrokerIds, PartitionRegistration, without
 from hwmark.refimpl.producer_state import CLIENT, NO_GUARD
+from hwmark.refimpl.requests import FollowerRequest, FollowerResponse
 
 NEVER = -(2**62)
-FollowerRequest = rpc.FetchRequest | rpc.OffsetsForLeaderEpochRequest | rpc.ListOffsetsRequest
-FollowerResponse = rpc.FetchResponse | rpc.OffsetsForLeaderEpochResponse | rpc.ListOffsetsResponse
+NOT_ATTEMPTED = Error.OPERATION_NOT_ATTEMPTED, Error.INELIGIBLE_REPLICA
 
 
 class ReplicaConfig(NamedTuple):
@@ -38,9 +36,6 @@ class ReplicaConfig(NamedTuple):
     replica_fetch_max_records: int = 2**31
 
 
-DEFAULTS = ReplicaConfig()
-
-
 @dataclass(slots=True)
 class FollowerState:
     """What a leader knows of a follower; an offset of -1 is not known yet."""
@@ -50,17 +45,14 @@ class FollowerState:
     last_fetch_leader_log_end_offset: int = -1
     log_end_offset: int = -1
     log_start_offset: int = -1
-    broker_epoch: int = -1
 
     def update(self, request: rpc.FetchRequest, leader_end_offset: int, now: int) -> None:
         """Count a fetch; whoever has what the leader had at the fetch before had caught up then."""
-        if request.fetch_offset >= leader_end_offset:
-            self.last_caught_up_time = now
-        elif request.fetch_offset >= self.last_fetch_leader_log_end_offset:
-            self.last_caught_up_time = max(self.last_caught_up_time, self.last_fetch_time)
+        caught_up = self.last_fetch_time if request.fetch_offset >= self.last_fetch_leader_log_end_offset else NEVER
+        caught_up = now if request.fetch_offset >= leader_end_offset else caught_up
+        self.last_caught_up_time = max(self.last_caught_up_time, caught_up)
         self.last_fetch_time, self.last_fetch_leader_log_end_offset = now, leader_end_offset
         self.log_end_offset, self.log_start_offset = request.fetch_offset, request.log_start_offset
-        self.broker_epoch = request.broker_epoch
 
 
 @dataclass(slots=True)
@@ -69,12 +61,13 @@ class Replica:
 
     broker_id: int
     topic_partition: TopicPartition
-    config: ReplicaConfig = DEFAULTS
-    broker_epoch: int = -1
+    config: ReplicaConfig
     log: Log = field(default_factory=Log)
     leader: int = NO_LEADER
+    is_leader: bool = False
     leader_epoch: int = -1
     partition_epoch: int = -1
+    min_isr: int = 1
     leader_epoch_start_offset: int = -1
     isr: BrokerIds = ()
     maximal_isr: BrokerIds = ()
@@ -82,23 +75,15 @@ class Replica:
     pending: rpc.AlterPartitionRequest | None = None
     request: FollowerRequest | None = None
 
-    @property
-    def is_leader(self) -> bool:
-        """Whether it takes itself for the leader; several may at once."""
-        return self.leader == self.broker_id
-
-    @property
-    def effective_min_isr(self) -> int:
-        """min.insync.replicas, or how many replicas there are."""
-        return min(self.config.min_insync_replicas, len(self.followers) + 1)
-
     def become(self, state: PartitionRegistration, now: int) -> bool:
         """Take the controller's word on who leads, unless it is old; whether that begins a leader epoch here."""
         if state.leader_epoch < self.leader_epoch or state.partition_epoch < self.partition_epoch:
             return False
         is_new_epoch = state.leader_epoch > self.leader_epoch
         self.leader, self.leader_epoch, self.partition_epoch = state.leader, state.leader_epoch, state.partition_epoch
-        self._commit_isr(state.isr if self.is_leader else ())
+        self.is_leader = state.leader == self.broker_id
+        self.isr = self.maximal_isr = state.isr if self.is_leader else ()
+        self.pending, self.min_isr = None, min(self.config.min_insync_replicas, len(state.replicas))
         others = without(state.replicas, (self.broker_id,)) if self.is_leader else ()
         known = {} if is_new_epoch else self.followers
         self.followers = {id: known.get(id) or FollowerState(now if id in self.isr else NEVER) for id in others}
@@ -110,22 +95,20 @@ class Replica:
         self.maybe_increment_high_watermark(now)
         return is_new_epoch
 
-    def produce(self, request: rpc.ProduceRequest, now: int, origin: str = CLIENT, guard: int = NO_GUARD) -> AppendInfo:
-        """Append; a producer with acks=all is answered once `acknowledgement` of the last offset is not None."""
+    def produce(self, batch: Batch, acks: int, now: int, origin: str = CLIENT, guard: int = NO_GUARD) -> AppendInfo:
+        """Append; a producer with acks=all (-1) is answered once `acknowledgement` of the last offset is not None."""
         self._check_leader()
-        if request.acks == -1 and len(self.isr) < self.effective_min_isr:
-            raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.effective_min_isr}")
-        info = self.log.append_as_leader(request.batch, self.leader_epoch, origin, guard)
+        if acks == -1 and len(self.isr) < self.min_isr:
+            raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
+        info = self.log.append_as_leader(batch, self.leader_epoch, origin, guard)
         self.maybe_increment_high_watermark(now)
         return info
 
     def acknowledgement(self, offset: int) -> Error | None:
         """What a producer that waits for an offset is told; None while it waits (checkEnoughReplicasReachOffset)."""
-        if not self.is_leader:
-            return Error.NOT_LEADER_OR_FOLLOWER
-        if self.log.high_watermark <= offset:
-            return None
-        return Error.NONE if len(self.maximal_isr) >= self.effective_min_isr else Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        error = Error.NONE if len(self.maximal_isr) >= self.min_isr else Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        answer = error if self.log.high_watermark > offset else None
+        return answer if self.is_leader else Error.NOT_LEADER_OR_FOLLOWER
 
     def fetch(self, request: rpc.FetchRequest, now: int) -> rpc.FetchResponse:
         """Read for a consumer, or for a follower and count what it has; or say where the reader's log diverged."""
@@ -133,10 +116,8 @@ class Replica:
         log, follower, offset = self.log, self.followers.get(request.replica_id), request.fetch_offset
         if request.replica_id != rpc.CONSUMER and follower is None:
             raise KafkaError(Error.UNKNOWN_LEADER_EPOCH, f"{request.replica_id} is no replica in {self.leader_epoch}")
-        ends, last_epoch = (
-            (log.high_watermark, log.last_stable_offset, log.log_start_offset),
-            request.last_fetched_epoch,
-        )
+        ends = [log.high_watermark, log.last_stable_offset, log.log_start_offset]
+        last_epoch = request.last_fetched_epoch
         if last_epoch >= 0:
             answer = log.end_offset_for_epoch(last_epoch)
             if answer == UNDEFINED or offset < log.log_start_offset:
@@ -147,20 +128,22 @@ class Replica:
         batches, aborted = log.read(offset, isolation, request.max_records)
         if follower:
             follower.update(request, log.log_end_offset, now)
-            self._maybe_expand_isr(request)
+            committed_max = max(log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
+            if offset >= committed_max and request.replica_id not in self.isr:
+                self._propose((*self.isr, request.replica_id))
             self.maybe_increment_high_watermark(now)
         return rpc.FetchResponse(Error.NONE, batches, *ends, None, aborted)
 
     def list_offsets(self, request: rpc.ListOffsetsRequest) -> rpc.ListOffsetsResponse:
         """Where the log starts, or ends for this reader; a new leader may not know yet what is committed (KIP-207)."""
         self._check_leader(request.current_leader_epoch)
-        log, is_client = self.log, request.replica_id == rpc.CONSUMER
-        if request.timestamp == rpc.EARLIEST:
-            return rpc.ListOffsetsResponse(Error.NONE, log.log_start_offset, self.leader_epoch)
-        if is_client and self.leader_epoch_start_offset > log.high_watermark:
-            raise KafkaError(Error.OFFSET_NOT_AVAILABLE, f"epoch {self.leader_epoch} begins above the high watermark")
-        committed = log.last_stable_offset if request.is_read_committed else log.high_watermark
-        return rpc.ListOffsetsResponse(Error.NONE, committed if is_client else log.log_end_offset, self.leader_epoch)
+        log, end = self.log, self.log.log_end_offset
+        if request.replica_id == rpc.CONSUMER:
+            end = log.last_stable_offset if request.is_read_committed else log.high_watermark
+            if request.timestamp == rpc.LATEST and self.leader_epoch_start_offset > log.high_watermark:
+                raise KafkaError(Error.OFFSET_NOT_AVAILABLE, f"epoch {self.leader_epoch} begins above it")
+        offset = end if request.timestamp == rpc.LATEST else log.log_start_offset
+        return rpc.ListOffsetsResponse(Error.NONE, offset, self.leader_epoch)
 
     def offsets_for_leader_epoch(self, request: rpc.OffsetsForLeaderEpochRequest) -> rpc.OffsetsForLeaderEpochResponse:
         """Where an epoch ended in this log, or the last one before it that is known here."""
@@ -175,30 +158,25 @@ class Replica:
 
     def maybe_increment_high_watermark(self, now: int) -> None:
         """A leader's goes to what all have who are in the maximal ISR or, having caught up lately, about to join it."""
-        if not self.is_leader or (self.config.kip_966 and len(self.isr) < self.effective_min_isr):
+        if not self.is_leader or (self.config.kip_966 and len(self.isr) < self.min_isr):
             return
-        high_watermark = self.log.log_end_offset
-        for id, state in self.followers.items():
-            if state.log_end_offset < high_watermark and (id in self.maximal_isr or self._is_caught_up(id, now)):
-                high_watermark = state.log_end_offset
-        self.log.maybe_increment_high_watermark(high_watermark)
+        ends = (
+            f.log_end_offset for id, f in self.followers.items() if id in self.maximal_isr or self._is_in_sync(id, now)
+        )
+        self.log.maybe_increment_high_watermark(min(ends, default=self.log.log_end_offset))
 
     def maybe_shrink_isr(self, now: int) -> None:
         """Propose an ISR without those who have not caught up for replica.lag.time.max.ms."""
-        isr = tuple([id for id in self.isr if id == self.broker_id or self._is_caught_up(id, now)])
-        if isr != self.isr and not self.pending:
-            self._propose(isr)
+        self._propose(tuple([id for id in self.isr if id == self.broker_id or self._is_in_sync(id, now)]))
 
-    def handle_alter_partition(
-        self, request: rpc.AlterPartitionRequest, response: rpc.AlterPartitionResponse, now: int
-    ) -> None:
-        """The ISR as it is now; after most refusals it is pending until the controller says who leads."""
-        if request == self.pending and response.error in (Error.OPERATION_NOT_ATTEMPTED, Error.INELIGIBLE_REPLICA):
-            self._commit_isr(self.isr)
-        elif request == self.pending and response.error is Error.NONE:
-            self.partition_epoch = response.partition_epoch
-            self._commit_isr(response.isr)
-            self.maybe_increment_high_watermark(now)
+    def handle_isr(self, request: rpc.AlterPartitionRequest, response: rpc.AlterPartitionResponse, now: int) -> None:
+        """The ISR as it is now; after most refusals it stays pending until the controller says who leads."""
+        if request != self.pending or response.error not in (Error.NONE, *NOT_ATTEMPTED):
+            return
+        if response.error is Error.NONE:
+            self.partition_epoch, self.isr = response.partition_epoch, response.isr
+        self.pending, self.maximal_isr = None, self.isr
+        self.maybe_increment_high_watermark(now)
 
     def handle_response(self, request: FollowerRequest, response: FollowerResponse, now: int) -> None:
         """Follow the leader's answer; one to another request is late, and ignored. Who is fenced gives up."""
@@ -213,11 +191,10 @@ class Replica:
                 self._ask(False, now)
         elif isinstance(response, rpc.OffsetsForLeaderEpochResponse):
             self._truncate(response.end_offset, now)
+        elif isinstance(response, rpc.FetchResponse) and response.diverging_epoch:
+            self._truncate(response.diverging_epoch, now)
         elif isinstance(response, rpc.FetchResponse):
-            if response.diverging_epoch:
-                self._truncate(response.diverging_epoch, now)
-            else:
-                self._append(response, now)
+            self._append(response, now)
         elif isinstance(request, rpc.ListOffsetsRequest):
             self._reset(request, response.offset, now)
 
@@ -228,25 +205,15 @@ class Replica:
         if not self.is_leader:
             raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER, f"the leader is {self.leader}")
 
-    def _is_caught_up(self, id: int, now: int) -> bool:
+    def _is_in_sync(self, id: int, now: int) -> bool:
         state, lag_max = self.followers[id], self.config.replica_lag_time_max_ms
         return state.log_end_offset == self.log.log_end_offset or now - state.last_caught_up_time <= lag_max
 
-    def _commit_isr(self, isr: BrokerIds) -> None:
-        self.isr, self.maximal_isr, self.pending = isr, isr, None
-
     def _propose(self, isr: BrokerIds) -> None:
-        me, epochs = self.broker_id, {id: state.broker_epoch for id, state in self.followers.items()}
-        broker_epochs = tuple([self.broker_epoch if id == me else epochs.get(id, -1) for id in isr])
-        now = self.leader_epoch, self.partition_epoch
-        self.pending = rpc.AlterPartitionRequest(self.topic_partition, me, *now, isr, broker_epochs)
-        self.maximal_isr = self.isr + without(isr, self.isr)
-
-    def _maybe_expand_isr(self, request: rpc.FetchRequest) -> None:
-        """Below the leader epoch's start the leader does not know what is committed (KAFKA-7128)."""
-        committed = max(self.log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
-        if request.replica_id not in self.isr and request.fetch_offset >= committed and not self.pending:
-            self._propose((*self.isr, request.replica_id))
+        if isr != self.isr and not self.pending:
+            epochs = self.leader_epoch, self.partition_epoch
+            self.pending = rpc.AlterPartitionRequest(self.topic_partition, self.broker_id, *epochs, isr)
+            self.maximal_isr = self.isr + without(isr, self.isr)
 
     def _ask(self, is_truncating: bool, now: int) -> None:
         """Fetch on; if the logs may differ, either the leader says so then, or it is asked first, or nobody knows."""
@@ -256,21 +223,21 @@ class Replica:
         if self.leader == NO_LEADER:
             self.request = None
         elif is_truncating and last_epoch >= 0 and not config.kip_595:
-            self.request = rpc.OffsetsForLeaderEpochRequest(here, last_epoch, leader_epoch, self.broker_id)
+            self.request = rpc.OffsetsForLeaderEpochRequest(here, last_epoch, leader_epoch)
         else:
             if is_truncating and last_epoch < 0:
                 log.truncate_to(log.high_watermark, now)
-            me = last_epoch if config.kip_595 else -1, self.broker_id, self.broker_epoch, log.log_start_offset
-            size = config.replica_fetch_max_records
-            self.request = rpc.FetchRequest(here, log.log_end_offset, leader_epoch, *me, size)
+            me = last_epoch if config.kip_595 else -1, self.broker_id, log.log_start_offset
+            self.request = rpc.FetchRequest(
+                here, log.log_end_offset, leader_epoch, *me, config.replica_fetch_max_records
+            )
 
     def _truncate(self, leaders: EpochEndOffset, now: int) -> None:
         """To the end of the last epoch that both logs know, asking again if this log has to go back one further."""
-        own, offset = self.log.end_offset_for_epoch(leaders.epoch), leaders.end_offset
-        is_final = own == UNDEFINED or own.epoch == leaders.epoch
-        if leaders.end_offset < 0:
-            offset = self.log.high_watermark
-        elif own != UNDEFINED:
+        own, is_final = self.log.end_offset_for_epoch(leaders.epoch), True
+        offset = leaders.end_offset if leaders.end_offset >= 0 else self.log.high_watermark
+        if own != UNDEFINED:
+            is_final = own.epoch == leaders.epoch
             offset = min(own.end_offset, offset) if is_final else own.end_offset
         self.log.truncate_to(offset, now)
         self._ask(not is_final, now)

@@ -16,26 +16,12 @@ LATEST, EARLIEST = -1, -2  # timestamps that ListOffsets knows
 CONSUMER = -1  # the replica id of one that is no replica
 
 
-class ProduceRequest(NamedTuple):
-    topic_partition: TopicPartition
-    batch: Batch
-    acks: int = -1
-    timeout_ms: int = 30_000
-
-
-class ProduceResponse(NamedTuple):
-    error: Error = Error.NONE
-    base_offset: int = -1
-    log_start_offset: int = -1
-
-
 class FetchRequest(NamedTuple):
     topic_partition: TopicPartition
     fetch_offset: int
     current_leader_epoch: int = -1
     last_fetched_epoch: int = -1
     replica_id: int = CONSUMER
-    broker_epoch: int = -1
     log_start_offset: int = -1
     max_records: int = 2**31
     is_read_committed: bool = False
@@ -69,7 +55,6 @@ class OffsetsForLeaderEpochRequest(NamedTuple):
     topic_partition: TopicPartition
     leader_epoch: int
     current_leader_epoch: int = -1
-    replica_id: int = CONSUMER
 
 
 class OffsetsForLeaderEpochResponse(NamedTuple):
@@ -83,11 +68,13 @@ class AlterPartitionRequest(NamedTuple):
     leader_epoch: int
     partition_epoch: int
     isr: tuple[int, ...]
-    broker_epochs: tuple[int, ...]  # as the members of the ISR gave them in their fetches (KIP-903)
 
 
 class AlterPartitionResponse(NamedTuple):
     error: Error = Error.NONE
-    leader_epoch: int = -1
     partition_epoch: int = -1
     isr: tuple[int, ...] = ()
+
+
+FollowerRequest = FetchRequest | OffsetsForLeaderEpochRequest | ListOffsetsRequest
+FollowerResponse = FetchResponse | OffsetsForLeaderEpochResponse | ListOffsetsResponse

@@ -14,7 +14,7 @@ from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.leader_epochs import EpochEndOffset, EpochEntry, LeaderEpochCache
 from hwmark.refimpl.log import LOG_END, Log
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
-from hwmark.refimpl.replica import FollowerResponse, Replica, ReplicaConfig
+from hwmark.refimpl.replica import Replica, ReplicaConfig
 
 DISAGREES: dict[str, str] = {}
 
@@ -85,7 +85,7 @@ class Fetcher:
         log.leader_epochs.assign(0, log.log_end_offset)
         log.truncations = 0
         epoch = self.follower.leader_epoch
-        self.follower.request = rpc.OffsetsForLeaderEpochRequest(HERE, 0, epoch, FOLLOWER)
+        self.follower.request = rpc.OffsetsForLeaderEpochRequest(HERE, 0, epoch)
 
     def ask(self, change_in_flight: int | None = None) -> None:
         """Take the follower's request to the leader, and the answer back."""
@@ -101,7 +101,7 @@ class Fetcher:
         self.follower.handle_response(request, answer, 0)
         self.has_failed |= answer.error is Error.FENCED_LEADER_EPOCH and self.follower.request is None
 
-    def answer(self, request: Any) -> FollowerResponse:
+    def answer(self, request: Any) -> rpc.FollowerResponse:
         handlers: dict[type, tuple[Any, type]] = {
             rpc.FetchRequest: (lambda fetch: self.leader.fetch(fetch, 0), rpc.FetchResponse),
             rpc.ListOffsetsRequest: (self.leader.list_offsets, rpc.ListOffsetsResponse),
