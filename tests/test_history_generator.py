@@ -288,3 +288,10 @@ def test_a_length_without_room_is_refused_before_anything_is_simulated() -> None
     assert shape.lines_min() == 83
     with pytest.raises(BadInputError):
         next(history_chunks(shape))
+
+
+@pytest.mark.parametrize("seed", [3, 46])
+def test_no_transaction_of_unknown_outcome_excuses_what_is_planted(tmp_path: Path, seed: int) -> None:
+    file = tmp_path / "planted.jsonl"
+    write_generated(str(file), Shape(lines=300, transactional=True, seed=seed, anomalies=("processed-never",)))
+    assert check(read_history(file)).error_types == ["processed-never"]

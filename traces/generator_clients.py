@@ -26,6 +26,8 @@ SHAPES = 1 << 10
 REASSIGNS, CRASHES, MEANS_TO_ABORT, FAILS, UNKNOWN = 0.002, 0.0005, 0.04, 0.01, 0.002
 REBALANCES = 0.001
 """Shares of operations."""
+EXCUSED_BY_UNKNOWN = "processed-never"
+"""An anomaly that a transaction of unknown outcome excuses, which may have been the group's: none is drawn then."""
 
 
 class Client:
@@ -123,7 +125,7 @@ class Client:
         """Decide how the operation will end; the marks of its invocation."""
         self.outcome, self.commits, self.more = "ok", True, ""
         drawn = self.random()
-        if drawn < UNKNOWN:
+        if drawn < UNKNOWN and not (function == "txn" and EXCUSED_BY_UNKNOWN in self.simulation.shape.anomalies):
             self.outcome, self.commits = "info", self.random() < 0.5
             self.more = self.notation.field("error", "_MSG_TIMED_OUT")
         elif drawn < UNKNOWN + FAILS:
