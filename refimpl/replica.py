@@ -1,8 +1,7 @@
-"""What a broker does with one partition: lead it, or follow its leader.
+"""What a broker does with one partition: lead it, or follow its leader (kafka.cluster.Partition, AbstractFetcherThread).
 
-The broker sends the controller what is `pending`, and the leader the one `request` of a follower, until each is
-answered; Kafka calls a follower Truncating while that is an OffsetsForLeaderEpoch. Not modelled: reading from followers,
-offsets by time, fetches that wait. Source: kafka.cluster.Partition and Replica, AbstractFetcherThread.
+The broker sends the controller what is `pending`, and a follower's leader its `request`, until they are answered; Kafka
+calls it Truncating while that is an OffsetsForLeaderEpoch. Not modelled: reading from followers, waiting fetches.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
 from hwmark.refimpl.log import HIGH_WATERMARK, LOG_END, TXN_COMMITTED, AppendInfo, Log
 from hwmark.refimpl.partition_change import NO_LEADER, BrokerIds, PartitionRegistration, without
 from hwmark.refimpl.producer_state import CLIENT, NO_GUARD
-from hwmark.refimpl.requests import FollowerRequest, FollowerResponse
 
 NEVER = -(2**62)
 NOT_ATTEMPTED = Error.OPERATION_NOT_ATTEMPTED, Error.INELIGIBLE_REPLICA
@@ -46,14 +44,6 @@ class FollowerState:
     log_end_offset: int = -1
     log_start_offset: int = -1
 
-    def update(self, request: rpc.FetchRequest, leader_end_offset: int, now: int) -> None:
-        """Count a fetch; whoever has what the leader had at the fetch before had caught up then."""
-        caught_up = self.last_fetch_time if request.fetch_offset >= self.last_fetch_leader_log_end_offset else NEVER
-        caught_up = now if request.fetch_offset >= leader_end_offset else caught_up
-        self.last_caught_up_time = max(self.last_caught_up_time, caught_up)
-        self.last_fetch_time, self.last_fetch_leader_log_end_offset = now, leader_end_offset
-        self.log_end_offset, self.log_start_offset = request.fetch_offset, request.log_start_offset
-
 
 @dataclass(slots=True)
 class Replica:
@@ -73,27 +63,26 @@ class Replica:
     maximal_isr: BrokerIds = ()
     followers: dict[int, FollowerState] = field(default_factory=dict)
     pending: rpc.AlterPartitionRequest | None = None
-    request: FollowerRequest | None = None
+    request: rpc.FollowerRequest | None = None
 
-    def become(self, state: PartitionRegistration, now: int) -> bool:
-        """Take the controller's word on who leads, unless it is old; whether that begins a leader epoch here."""
+    def become(self, state: PartitionRegistration, now: int) -> None:
+        """Take the controller's word on who leads, unless it is old."""
         if state.leader_epoch < self.leader_epoch or state.partition_epoch < self.partition_epoch:
-            return False
+            return
         is_new_epoch = state.leader_epoch > self.leader_epoch
         self.leader, self.leader_epoch, self.partition_epoch = state.leader, state.leader_epoch, state.partition_epoch
         self.is_leader = state.leader == self.broker_id
         self.isr = self.maximal_isr = state.isr if self.is_leader else ()
         self.pending, self.min_isr = None, min(self.config.min_insync_replicas, len(state.replicas))
         others = without(state.replicas, (self.broker_id,)) if self.is_leader else ()
-        known = {} if is_new_epoch else self.followers
+        known, self.request = ({}, None) if is_new_epoch else (self.followers, self.request)
         self.followers = {id: known.get(id) or FollowerState(now if id in self.isr else NEVER) for id in others}
         if is_new_epoch and self.is_leader:
-            self.request, self.leader_epoch_start_offset = None, self.log.log_end_offset
+            self.leader_epoch_start_offset = self.log.log_end_offset
             self.log.leader_epochs.assign(self.leader_epoch, self.log.log_end_offset)
-        elif is_new_epoch:
+        elif is_new_epoch and self.leader != NO_LEADER:
             self._ask(True, now)
         self.maybe_increment_high_watermark(now)
-        return is_new_epoch
 
     def produce(self, batch: Batch, acks: int, now: int, origin: str = CLIENT, guard: int = NO_GUARD) -> AppendInfo:
         """Append; a producer with acks=all (-1) is answered once `acknowledgement` of the last offset is not None."""
@@ -116,18 +105,21 @@ class Replica:
         log, follower, offset = self.log, self.followers.get(request.replica_id), request.fetch_offset
         if request.replica_id != rpc.CONSUMER and follower is None:
             raise KafkaError(Error.UNKNOWN_LEADER_EPOCH, f"{request.replica_id} is no replica in {self.leader_epoch}")
-        ends = [log.high_watermark, log.last_stable_offset, log.log_start_offset]
-        last_epoch = request.last_fetched_epoch
-        if last_epoch >= 0:
-            answer = log.end_offset_for_epoch(last_epoch)
+        ends = log.high_watermark, log.last_stable_offset, log.log_start_offset
+        if request.last_fetched_epoch >= 0:
+            answer = log.end_offset_for_epoch(request.last_fetched_epoch)
             if answer == UNDEFINED or offset < log.log_start_offset:
-                raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"offset {offset} after epoch {last_epoch}")
-            if answer.epoch < last_epoch or answer.end_offset < offset:
+                raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} after epoch {request.last_fetched_epoch}")
+            if answer.epoch < request.last_fetched_epoch or answer.end_offset < offset:
                 return rpc.FetchResponse(Error.NONE, (), *ends, answer)
         isolation = LOG_END if follower else TXN_COMMITTED if request.is_read_committed else HIGH_WATERMARK
         batches, aborted = log.read(offset, isolation, request.max_records)
         if follower:
-            follower.update(request, log.log_end_offset, now)
+            caught_up = follower.last_fetch_time if offset >= follower.last_fetch_leader_log_end_offset else NEVER
+            caught_up = now if offset >= log.log_end_offset else caught_up
+            follower.last_caught_up_time = max(follower.last_caught_up_time, caught_up)
+            follower.last_fetch_time, follower.last_fetch_leader_log_end_offset = now, log.log_end_offset
+            follower.log_end_offset, follower.log_start_offset = offset, request.log_start_offset
             committed_max = max(log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
             if offset >= committed_max and request.replica_id not in self.isr:
                 self._propose((*self.isr, request.replica_id))
@@ -161,25 +153,24 @@ class Replica:
         if not self.is_leader or (self.config.kip_966 and len(self.isr) < self.min_isr):
             return
         ends = (
-            f.log_end_offset for id, f in self.followers.items() if id in self.maximal_isr or self._is_in_sync(id, now)
+            f.log_end_offset for id, f in self.followers.items() if id in self.maximal_isr or self._keeps_up(f, now)
         )
         self.log.maybe_increment_high_watermark(min(ends, default=self.log.log_end_offset))
 
     def maybe_shrink_isr(self, now: int) -> None:
         """Propose an ISR without those who have not caught up for replica.lag.time.max.ms."""
-        self._propose(tuple([id for id in self.isr if id == self.broker_id or self._is_in_sync(id, now)]))
+        self._propose(tuple([id for id in self.isr if id == self.broker_id or self._keeps_up(self.followers[id], now)]))
 
     def handle_isr(self, request: rpc.AlterPartitionRequest, response: rpc.AlterPartitionResponse, now: int) -> None:
         """The ISR as it is now; after most refusals it stays pending until the controller says who leads."""
-        if request != self.pending or response.error not in (Error.NONE, *NOT_ATTEMPTED):
-            return
-        if response.error is Error.NONE:
-            self.partition_epoch, self.isr = response.partition_epoch, response.isr
-        self.pending, self.maximal_isr = None, self.isr
-        self.maybe_increment_high_watermark(now)
+        if request == self.pending and response.error in (Error.NONE, *NOT_ATTEMPTED):
+            if response.error is Error.NONE:
+                self.partition_epoch, self.isr = response.partition_epoch, response.isr
+            self.pending, self.maximal_isr = None, self.isr
+            self.maybe_increment_high_watermark(now)
 
-    def handle_response(self, request: FollowerRequest, response: FollowerResponse, now: int) -> None:
-        """Follow the leader's answer; one to another request is late, and ignored. Who is fenced gives up."""
+    def handle_response(self, request: rpc.FollowerRequest, response: rpc.FollowerResponse, now: int) -> None:
+        """Go on by the leader's answer, unless it is to another request. Who is fenced gives up; else it asks again."""
         if request != self.request:
             return
         if response.error is Error.FENCED_LEADER_EPOCH:
@@ -187,27 +178,33 @@ class Replica:
         elif response.error is Error.OFFSET_OUT_OF_RANGE:
             self.request = rpc.ListOffsetsRequest(self.topic_partition, rpc.LATEST, self.leader_epoch, self.broker_id)
         elif response.error is not Error.NONE:
-            if isinstance(request, rpc.ListOffsetsRequest):
-                self._ask(False, now)
+            return
         elif isinstance(response, rpc.OffsetsForLeaderEpochResponse):
             self._truncate(response.end_offset, now)
+        elif isinstance(request, rpc.ListOffsetsRequest) and isinstance(response, rpc.ListOffsetsResponse):
+            self._reset(request, response.offset, now)
         elif isinstance(response, rpc.FetchResponse) and response.diverging_epoch:
             self._truncate(response.diverging_epoch, now)
         elif isinstance(response, rpc.FetchResponse):
-            self._append(response, now)
-        elif isinstance(request, rpc.ListOffsetsRequest):
-            self._reset(request, response.offset, now)
+            log, batches = self.log, response.batches
+            if batches and batches[0].base_offset < log.log_end_offset == log.log_start_offset:
+                log.truncate_fully_and_start_at(batches[0].base_offset)  # the leader's log starts within a batch
+            log.append_as_follower(batches)
+            log.update_high_watermark(response.high_watermark)
+            log.maybe_increment_log_start_offset(response.log_start_offset)
+            self._ask(False, now)
 
     def _check_leader(self, epoch: int = -1) -> None:
-        if self.config.kip_320 and epoch not in (-1, self.leader_epoch):
-            error = Error.FENCED_LEADER_EPOCH if epoch < self.leader_epoch else Error.UNKNOWN_LEADER_EPOCH
-            raise KafkaError(error, f"epoch {epoch}, but it is {self.leader_epoch}")
-        if not self.is_leader:
-            raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER, f"the leader is {self.leader}")
+        is_epoch = epoch in (-1, self.leader_epoch) or not self.config.kip_320
+        error = Error.FENCED_LEADER_EPOCH if epoch < self.leader_epoch else Error.UNKNOWN_LEADER_EPOCH
+        if not is_epoch or not self.is_leader:
+            raise KafkaError(
+                Error.NOT_LEADER_OR_FOLLOWER if is_epoch else error, f"{self.leader} in {self.leader_epoch}"
+            )
 
-    def _is_in_sync(self, id: int, now: int) -> bool:
-        state, lag_max = self.followers[id], self.config.replica_lag_time_max_ms
-        return state.log_end_offset == self.log.log_end_offset or now - state.last_caught_up_time <= lag_max
+    def _keeps_up(self, follower: FollowerState, now: int) -> bool:
+        has_all = follower.log_end_offset == self.log.log_end_offset
+        return has_all or now - follower.last_caught_up_time <= self.config.replica_lag_time_max_ms
 
     def _propose(self, isr: BrokerIds) -> None:
         if isr != self.isr and not self.pending:
@@ -217,39 +214,25 @@ class Replica:
 
     def _ask(self, is_truncating: bool, now: int) -> None:
         """Fetch on; if the logs may differ, either the leader says so then, or it is asked first, or nobody knows."""
-        log, config, here, leader_epoch = self.log, self.config, self.topic_partition, self.leader_epoch
-        latest = log.leader_epochs.latest_epoch if config.kip_101 else None
-        last_epoch = -1 if latest is None else latest
-        if self.leader == NO_LEADER:
-            self.request = None
-        elif is_truncating and last_epoch >= 0 and not config.kip_595:
-            self.request = rpc.OffsetsForLeaderEpochRequest(here, last_epoch, leader_epoch)
-        else:
-            if is_truncating and last_epoch < 0:
-                log.truncate_to(log.high_watermark, now)
-            me = last_epoch if config.kip_595 else -1, self.broker_id, log.log_start_offset
-            self.request = rpc.FetchRequest(
-                here, log.log_end_offset, leader_epoch, *me, config.replica_fetch_max_records
-            )
+        log, config, here, epochs = self.log, self.config, self.topic_partition, self.log.leader_epochs.entries
+        last_epoch = epochs[-1].epoch if epochs and config.kip_101 else -1
+        if is_truncating and last_epoch >= 0 and not config.kip_595:
+            self.request = rpc.OffsetsForLeaderEpochRequest(here, last_epoch, self.leader_epoch)
+            return
+        if is_truncating and last_epoch < 0:
+            log.truncate_to(log.high_watermark, now)
+        size, known_epoch = config.replica_fetch_max_records, last_epoch if config.kip_595 else -1
+        me = self.leader_epoch, known_epoch, self.broker_id, log.log_start_offset, size
+        self.request = rpc.FetchRequest(here, log.log_end_offset, *me)
 
     def _truncate(self, leaders: EpochEndOffset, now: int) -> None:
         """To the end of the last epoch that both logs know, asking again if this log has to go back one further."""
-        own, is_final = self.log.end_offset_for_epoch(leaders.epoch), True
-        offset = leaders.end_offset if leaders.end_offset >= 0 else self.log.high_watermark
-        if own != UNDEFINED:
-            is_final = own.epoch == leaders.epoch
-            offset = min(own.end_offset, offset) if is_final else own.end_offset
+        own = self.log.end_offset_for_epoch(leaders.epoch)
+        is_final = own == UNDEFINED or own.epoch == leaders.epoch
+        end = leaders.end_offset if leaders.end_offset >= 0 else self.log.high_watermark
+        offset = end if own == UNDEFINED else min(own.end_offset, end) if is_final else own.end_offset
         self.log.truncate_to(offset, now)
         self._ask(not is_final, now)
-
-    def _append(self, fetched: rpc.FetchResponse, now: int) -> None:
-        log, batches = self.log, fetched.batches
-        if batches and batches[0].base_offset < log.log_end_offset == log.log_start_offset:
-            log.truncate_fully_and_start_at(batches[0].base_offset)  # the leader's log starts within a batch
-        log.append_as_follower(batches)
-        log.update_high_watermark(fetched.high_watermark)
-        log.maybe_increment_log_start_offset(fetched.log_start_offset)
-        self._ask(False, now)
 
     def _reset(self, request: rpc.ListOffsetsRequest, offset: int, now: int) -> None:
         """Out of range: go back to the leader's end, or else begin anew at its start if this log ends before it."""

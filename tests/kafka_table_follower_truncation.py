@@ -71,7 +71,9 @@ class Fetcher:
 
     def follow(self, leader_epoch: int, fetch_offset: int | None = None) -> None:
         """Kafka's addPartitions: where the epoch is the old one, nothing changes."""
-        if not self.follower.become(registration(LEADER, leader_epoch), 0):
+        is_known = self.follower.leader_epoch == leader_epoch
+        self.follower.become(registration(LEADER, leader_epoch), 0)
+        if is_known:
             return
         if self.row.get("force_truncation"):
             self.force_truncation()
