@@ -146,7 +146,9 @@ def explain(history: History, report: HistoryReport, via: str = "assign") -> dic
     """
     surroundings = Surroundings(Evidence(history))
     told = _Told(history)
-    asked = [(name, a) for name in report.bad_error_types for a in _telling(name, report)]
+    # In the order of kinds, which begins with losses: of equal explanations the first is told.
+    bad = [name for name in report.anomalies if name in report.bad_error_types]
+    asked = [(name, anomaly) for name in bad for anomaly in _telling(name, report)]
     answers = [_of_anomaly(surroundings, told, name, anomaly, via) for name, anomaly in asked]
     unknown = _unknown_operations(surroundings.evidence)
     return {
