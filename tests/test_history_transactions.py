@@ -370,3 +370,22 @@ def test_damage_is_called_by_its_names() -> None:
             names[damage].update(judge(Simulation(seed, damage).run()).anomalies.keys() & set(GROUP_TYPES))
     assert names["rewinds"]["processed-twice"] > 10 and names["skips"]["processed-never"] > 10
     assert names["rewinds"]["group-offset-back"] > 0 and not names["skips"]["processed-twice"]
+
+
+def test_the_last_offset_that_a_transaction_names_is_the_one_it_commits() -> None:
+    recording = Recording()
+    recording.run(0, "ok", "send", ["send", 0, [0, 1]], ["send", 0, [1, 2]])
+    for process, offsets in ((1, (1, 2)), (2, (2,))):
+        read = [[0, 1], [1, 2]] if process == 1 else [[1, 2]]
+        commits = [["send_offsets", "g", {"0": offset}] for offset in offsets]
+        recording.run(process, "ok", "txn", ["poll", {"0": read}], ["send", 1, [process, process]], *commits)
+    (twice,) = judge(recording.records).anomalies["processed-twice"]
+    assert twice["value"] == 2
+    first = judge([*recording.records[:3], swapped(recording.records[3]), *recording.records[4:]])
+    assert "processed-twice" not in first.anomalies
+
+
+def swapped(record: Record) -> Record:
+    """A transaction that names its last two offsets the other way round."""
+    *rest, last, before = record["value"]
+    return record | {"value": [*rest, before, last]}

@@ -160,3 +160,13 @@ def test_orders_name_every_acknowledged_append_of_a_recording(path: Path) -> Non
         if order is not None:
             placed = set(recorded.row[appends.operation[appends.offset >= 0]].tolist())
             assert placed <= set(order)
+
+
+def test_a_closing_read_ends_behind_what_it_had_to_leave_out() -> None:
+    """Two aborted records and their marker at the end: the log is longer than what the closing read returned."""
+    aborted = [*send(7, 0), *txn({8: 1, 9: 2}, "fail"), *poll([[0, 7]], "read_committed")]
+    seen = poll([[0, 7], [1, 8], [2, 9]], "read_uncommitted", process=4)
+    assert isinstance(judge(*aborted, *seen).verdict, Holds)
+    assert isinstance(judge(*aborted, *seen, *send(10, 4)).verdict, Holds)
+    lost = judge(*send(7, 0), *txn({8: 1, 9: 2}, "fail"), *send(10, 4), *poll([[0, 7]], "read_committed"), *seen)
+    assert isinstance(lost.verdict, Violated)
