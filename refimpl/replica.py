@@ -1,7 +1,7 @@
-"""What a broker does with one partition: lead it, or follow its leader (kafka.cluster.Partition, AbstractFetcherThread).
+"""What a broker does with one partition: lead it, or follow its leader.
 
 The broker sends the controller what is `pending`, and a follower's leader its `request`, until they are answered; Kafka
-calls it Truncating while that is an OffsetsForLeaderEpoch. Not modelled: reading from followers, waiting fetches.
+calls it Truncating while that is an OffsetsForLeaderEpoch. Source: kafka.cluster.Partition, AbstractFetcherThread.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Replica:
         self.maybe_increment_high_watermark(now)
 
     def produce(self, batch: Batch, acks: int, now: int, origin: str = CLIENT, guard: int = NO_GUARD) -> AppendInfo:
-        """Append; a producer with acks=all (-1) is answered once `acknowledgement` of the last offset is not None."""
+        """Append; a producer with acks=all (-1) is answered with the `acknowledgement` of the last offset."""
         self._check_leader()
         if acks == -1 and len(self.isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
@@ -94,16 +94,15 @@ class Replica:
         return info
 
     def acknowledgement(self, offset: int) -> Error | None:
-        """What a producer that waits for an offset is told; None while it waits (checkEnoughReplicasReachOffset)."""
+        """What a producer that awaits an offset is told, None while it has to wait; to be asked after every step."""
         error = Error.NONE if len(self.maximal_isr) >= self.min_isr else Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
-        answer = error if self.log.high_watermark > offset else None
-        return answer if self.is_leader else Error.NOT_LEADER_OR_FOLLOWER
+        return (error if self.log.high_watermark > offset else None) if self.is_leader else Error.NOT_LEADER_OR_FOLLOWER
 
     def fetch(self, request: rpc.FetchRequest, now: int) -> rpc.FetchResponse:
         """Read for a consumer, or for a follower and count what it has; or say where the reader's log diverged."""
         self._check_leader(request.current_leader_epoch)
-        log, follower, offset = self.log, self.followers.get(request.replica_id), request.fetch_offset
-        if request.replica_id != rpc.CONSUMER and follower is None:
+        log, state, offset = self.log, self.followers.get(request.replica_id), request.fetch_offset
+        if request.replica_id != rpc.CONSUMER and state is None:
             raise KafkaError(Error.UNKNOWN_LEADER_EPOCH, f"{request.replica_id} is no replica in {self.leader_epoch}")
         ends = log.high_watermark, log.last_stable_offset, log.log_start_offset
         if request.last_fetched_epoch >= 0:
@@ -112,14 +111,13 @@ class Replica:
                 raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} after epoch {request.last_fetched_epoch}")
             if answer.epoch < request.last_fetched_epoch or answer.end_offset < offset:
                 return rpc.FetchResponse(Error.NONE, (), *ends, answer)
-        isolation = LOG_END if follower else TXN_COMMITTED if request.is_read_committed else HIGH_WATERMARK
+        isolation = LOG_END if state else TXN_COMMITTED if request.is_read_committed else HIGH_WATERMARK
         batches, aborted = log.read(offset, isolation, request.max_records)
-        if follower:
-            caught_up = follower.last_fetch_time if offset >= follower.last_fetch_leader_log_end_offset else NEVER
-            caught_up = now if offset >= log.log_end_offset else caught_up
-            follower.last_caught_up_time = max(follower.last_caught_up_time, caught_up)
-            follower.last_fetch_time, follower.last_fetch_leader_log_end_offset = now, log.log_end_offset
-            follower.log_end_offset, follower.log_start_offset = offset, request.log_start_offset
+        if state:
+            then = state.last_fetch_time if offset >= state.last_fetch_leader_log_end_offset else NEVER
+            state.last_caught_up_time = max(state.last_caught_up_time, now if offset >= log.log_end_offset else then)
+            state.last_fetch_time, state.last_fetch_leader_log_end_offset = now, log.log_end_offset
+            state.log_end_offset, state.log_start_offset = offset, request.log_start_offset
             committed_max = max(log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
             if offset >= committed_max and request.replica_id not in self.isr:
                 self._propose((*self.isr, request.replica_id))
@@ -129,12 +127,12 @@ class Replica:
     def list_offsets(self, request: rpc.ListOffsetsRequest) -> rpc.ListOffsetsResponse:
         """Where the log starts, or ends for this reader; a new leader may not know yet what is committed (KIP-207)."""
         self._check_leader(request.current_leader_epoch)
-        log, end = self.log, self.log.log_end_offset
-        if request.replica_id == rpc.CONSUMER:
-            end = log.last_stable_offset if request.is_read_committed else log.high_watermark
-            if request.timestamp == rpc.LATEST and self.leader_epoch_start_offset > log.high_watermark:
+        log, is_latest = self.log, request.timestamp == rpc.LATEST
+        offset = log.log_end_offset if is_latest else log.log_start_offset
+        if is_latest and request.replica_id == rpc.CONSUMER:
+            offset = log.last_stable_offset if request.is_read_committed else log.high_watermark
+            if self.leader_epoch_start_offset > log.high_watermark:
                 raise KafkaError(Error.OFFSET_NOT_AVAILABLE, f"epoch {self.leader_epoch} begins above it")
-        offset = end if request.timestamp == rpc.LATEST else log.log_start_offset
         return rpc.ListOffsetsResponse(Error.NONE, offset, self.leader_epoch)
 
     def offsets_for_leader_epoch(self, request: rpc.OffsetsForLeaderEpochRequest) -> rpc.OffsetsForLeaderEpochResponse:
@@ -152,14 +150,12 @@ class Replica:
         """A leader's goes to what all have who are in the maximal ISR or, having caught up lately, about to join it."""
         if not self.is_leader or (self.config.kip_966 and len(self.isr) < self.min_isr):
             return
-        ends = (
-            f.log_end_offset for id, f in self.followers.items() if id in self.maximal_isr or self._keeps_up(f, now)
-        )
+        ends = (f.log_end_offset for id, f in self.followers.items() if id in self.maximal_isr or self._on_time(f, now))
         self.log.maybe_increment_high_watermark(min(ends, default=self.log.log_end_offset))
 
     def maybe_shrink_isr(self, now: int) -> None:
         """Propose an ISR without those who have not caught up for replica.lag.time.max.ms."""
-        self._propose(tuple([id for id in self.isr if id == self.broker_id or self._keeps_up(self.followers[id], now)]))
+        self._propose(tuple([id for id in self.isr if id == self.broker_id or self._on_time(self.followers[id], now)]))
 
     def handle_isr(self, request: rpc.AlterPartitionRequest, response: rpc.AlterPartitionResponse, now: int) -> None:
         """The ISR as it is now; after most refusals it stays pending until the controller says who leads."""
@@ -202,7 +198,7 @@ class Replica:
                 Error.NOT_LEADER_OR_FOLLOWER if is_epoch else error, f"{self.leader} in {self.leader_epoch}"
             )
 
-    def _keeps_up(self, follower: FollowerState, now: int) -> bool:
+    def _on_time(self, follower: FollowerState, now: int) -> bool:
         has_all = follower.log_end_offset == self.log.log_end_offset
         return has_all or now - follower.last_caught_up_time <= self.config.replica_lag_time_max_ms
 
@@ -214,16 +210,14 @@ class Replica:
 
     def _ask(self, is_truncating: bool, now: int) -> None:
         """Fetch on; if the logs may differ, either the leader says so then, or it is asked first, or nobody knows."""
-        log, config, here, epochs = self.log, self.config, self.topic_partition, self.log.leader_epochs.entries
+        log, config, epochs = self.log, self.config, self.log.leader_epochs.entries
         last_epoch = epochs[-1].epoch if epochs and config.kip_101 else -1
-        if is_truncating and last_epoch >= 0 and not config.kip_595:
-            self.request = rpc.OffsetsForLeaderEpochRequest(here, last_epoch, self.leader_epoch)
-            return
         if is_truncating and last_epoch < 0:
             log.truncate_to(log.high_watermark, now)
-        size, known_epoch = config.replica_fetch_max_records, last_epoch if config.kip_595 else -1
-        me = self.leader_epoch, known_epoch, self.broker_id, log.log_start_offset, size
-        self.request = rpc.FetchRequest(here, log.log_end_offset, *me)
+        at = self.topic_partition, log.log_end_offset, self.leader_epoch, last_epoch if config.kip_595 else -1
+        self.request = rpc.FetchRequest(*at, self.broker_id, log.log_start_offset, config.replica_fetch_max_records)
+        if is_truncating and last_epoch >= 0 and not config.kip_595:
+            self.request = rpc.OffsetsForLeaderEpochRequest(self.topic_partition, last_epoch, self.leader_epoch)
 
     def _truncate(self, leaders: EpochEndOffset, now: int) -> None:
         """To the end of the last epoch that both logs know, asking again if this log has to go back one further."""
@@ -236,12 +230,11 @@ class Replica:
 
     def _reset(self, request: rpc.ListOffsetsRequest, offset: int, now: int) -> None:
         """Out of range: go back to the leader's end, or else begin anew at its start if this log ends before it."""
-        end = self.log.log_end_offset
-        if request.timestamp == rpc.LATEST and offset >= end:
+        if request.timestamp == rpc.LATEST and offset >= self.log.log_end_offset:
             self.request = request._replace(timestamp=rpc.EARLIEST)
             return
         if request.timestamp == rpc.LATEST:
             self.log.truncate_to(offset, now)
-        elif offset > end:
+        elif offset > self.log.log_end_offset:
             self.log.truncate_fully_and_start_at(offset)
         self._ask(False, now)
