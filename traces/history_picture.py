@@ -201,7 +201,8 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
     if missing:
         per_key = Counter(_shown(anomaly["key"]) for anomaly in missing)
         where = ", ".join(f"partition {key}: {count}" for key, count in sorted(per_key.items()))
-        lost = f"{len(missing):,} of {total:,} acknowledged values are missing from the closing read ({where})."
+        are = "is" if len(missing) == 1 else "are"
+        lost = f"{len(missing):,} of {total:,} acknowledged values {are} missing from the closing read ({where})."
         return [lost, *([f"Also found: {', '.join(others)}."] if others else [])]
     found = f"Found: {', '.join(others)}." if others else "None of the anomalies looked for was found."
     return [f"{total:,} values were acknowledged. {found}"]

@@ -44,7 +44,8 @@ def _headline(report: HistoryReport) -> str:
     """The verdict in one line."""
     if report.bad_error_types:
         missing, total = len(report.anomalies.get(MISSING, [])), sum(report.acknowledged.values())
-        worst = f"; {missing:,} of {total:,} acknowledged values are missing at the end" if missing else ""
+        are = "is" if missing == 1 else "are"
+        worst = f"; {missing:,} of {total:,} acknowledged values {are} missing at the end" if missing else ""
         return f"{report.file}: INVALID: {', '.join(report.bad_error_types)}{worst}"
     excused = f" (allowed: {', '.join(report.error_types)})" if report.error_types else ""
     return f"{report.file}: valid{excused}: {'no anomaly' if not excused else 'nothing else'} among those looked for"
@@ -150,7 +151,7 @@ def _missing(instances: list[Anomaly], report: HistoryReport) -> list[str]:
     told = []
     for key, lost in _by_key(instances):
         total = report.acknowledged.get(str(key), 0)
-        missing = f"{len(lost):,} of {total:,} acknowledged values are missing"
+        missing = f"{len(lost):,} of {total:,} acknowledged values {'is' if len(lost) == 1 else 'are'} missing"
         told.append([*item(f"partition {key}: {missing}: {compact(_values(lost))}"), *_story(lost)])
     return _partitions(told, report)
 
