@@ -117,7 +117,7 @@ def test_an_acknowledged_record_survives_a_restart_and_a_failover() -> None:
     assert not failover_loses()
 
 
-def fast_failovers(**config: int) -> tuple[str, str]:
+def fast_failovers(is_written: bool = True, **config: int) -> tuple[str, str]:
     """KAFKA-6361: two leaders wrote other records at the same offsets; then there is a third epoch."""
     one, other = led(2, **config)
     for value in "ab":
@@ -132,7 +132,8 @@ def fast_failovers(**config: int) -> tuple[str, str]:
     produce(other, "x")
     other.become(state(0, 2, (0,), 2, 2), 0)
     one.become(state(0, 2, (0,), 2, 2), 0)
-    produce(one, "e")
+    if is_written:
+        produce(one, "e")
     for _ in range(6):
         ask(other, one)
     return values(one), values(other)
@@ -142,6 +143,8 @@ def test_a_follower_goes_back_through_the_epochs_until_the_logs_agree() -> None:
     assert fast_failovers(kip_279=False, kip_595=False) == ("abcde", "abxde")
     assert fast_failovers(kip_595=False) == ("abcde", "abcde")
     assert fast_failovers() == ("abcde", "abcde")
+    for kip_595 in (False, True):
+        assert fast_failovers(is_written=False, kip_595=kip_595) == ("abcd", "abcd")
 
 
 def zombie_commits(**config: int) -> bool:
@@ -204,6 +207,37 @@ def test_a_follower_that_always_trails_a_little_has_caught_up() -> None:
     assert leader.pending is not None and leader.pending.isr == (0, 1)
 
 
+def test_who_fetched_at_the_end_had_caught_up_then() -> None:
+    leader, one, _ = led()
+    ask(one, leader, LAG_MAX)
+    produce(leader, "a", acks=1, now=LAG_MAX)
+    leader.maybe_shrink_isr(2 * LAG_MAX)
+    assert leader.pending is not None and leader.pending.isr == (0, 1)
+
+
+def test_a_leader_that_is_elected_again_counts_its_followers_anew() -> None:
+    leader, one, _ = led()
+    produce(leader, "a")
+    ask(one, leader)
+    ask(one, leader)
+    for replica in (leader, one):
+        replica.become(state(0, 1, (0, 1), 3, 1), 2 * LAG_MAX)
+    assert leader.log.high_watermark == 0
+    ask(one, leader, 2 * LAG_MAX)
+    assert leader.log.high_watermark == 1
+
+
+def test_below_the_log_start_nothing_is_said_of_where_logs_diverged() -> None:
+    (leader,) = led(1)
+    produce(leader, "a")
+    produce(leader, "b")
+    leader.become(state(0, 3, (0,), 1, 1), 0)
+    produce(leader, "c")
+    leader.delete_records(1)
+    refused(Error.OFFSET_OUT_OF_RANGE, leader, rpc.FetchRequest(HERE, 0, 3, 2))
+    assert leader.fetch(rpc.FetchRequest(HERE, 1, 3, 2), 0).diverging_epoch == EpochEndOffset(0, 2)
+
+
 def test_the_high_watermark_waits_for_who_may_be_in_the_isr() -> None:
     leader, one, _ = replicas(3)
     for replica in (leader, one):
@@ -211,6 +245,7 @@ def test_the_high_watermark_waits_for_who_may_be_in_the_isr() -> None:
     produce(leader, "a", now=0)
     assert leader.log.high_watermark == 1
     ask(one, leader)
+    assert leader.pending is None
     ask(one, leader)
     assert leader.pending is not None and leader.pending.isr == (0, 1)
     assert leader.isr == (0,) and leader.maximal_isr == (0, 1)
