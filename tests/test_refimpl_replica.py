@@ -409,3 +409,27 @@ def test_after_an_unclean_election_a_longer_log_goes_back_to_the_leaders() -> No
         for _ in range(5):
             ask(leader, one)
         assert values(leader) == values(one) == "" and isinstance(leader.request, rpc.FetchRequest)
+
+
+def test_who_has_everything_stays_in_the_isr_however_long_ago_it_fetched() -> None:
+    leader, *_ = followers = led()
+    for follower in followers[1:]:
+        ask(follower, leader)
+    leader.maybe_shrink_isr(10 * LAG_MAX)
+    assert leader.pending is None
+
+
+def test_the_high_watermark_waits_for_who_is_about_to_join_while_another_is_pending() -> None:
+    leader, one, two = replicas(3)
+    for replica in (leader, one, two):
+        replica.become(state(0, 0, (0,), 3), 0)
+    ask(one, leader)
+    ask(two, leader)
+    assert leader.pending is not None and leader.pending.isr == (0, 1)
+    produce(leader, "a", acks=1)
+    ask(one, leader)
+    ask(one, leader)
+    assert leader.log.high_watermark == 0
+    ask(two, leader)
+    ask(two, leader)
+    assert leader.log.high_watermark == 1
