@@ -170,3 +170,13 @@ def test_a_closing_read_ends_behind_what_it_had_to_leave_out() -> None:
     assert isinstance(judge(*aborted, *seen, *send(10, 4)).verdict, Holds)
     lost = judge(*send(7, 0), *txn({8: 1, 9: 2}, "fail"), *send(10, 4), *poll([[0, 7]], "read_committed"), *seen)
     assert isinstance(lost.verdict, Violated)
+
+
+def test_a_read_without_an_offset_may_not_return_what_never_happened() -> None:
+    for reads, holds in (([[None, 7]], True), ([[None, 8]], False), ([[None, 9]], False), ([[None, 10]], True)):
+        events = [*send(7, 0), *txn({8: 1}, "fail"), (3, "invoke", "send", [["send", 0, 10]]), *poll(reads)]
+        assert isinstance(judge(*events).verdict, Holds if holds else Violated)
+    aborted = [*send(7, 0), *txn({8: 1}, "fail"), *poll([[0, 7], [None, 8]], "read_uncommitted")]
+    assert isinstance(judge(*aborted).verdict, Holds)
+    verdict = judge(*send(7, 0), *txn({8: 1}, "fail"), *poll([[None, 8]])).verdict
+    assert isinstance(verdict, Violated) and verdict.witness.operations == (1, 2)

@@ -82,10 +82,31 @@ def partition_logs(history: History) -> list[RecordedLog]:
 def _check_key(evidence: _Evidence, mode: Mode, clock_uncertainty: int) -> Judgement:
     """Judge one key, with markers where gaps are, and if need be as early as can be."""
     judgement = _judged(_recorded_log(evidence, early=False), mode, clock_uncertainty)
-    if not isinstance(judgement.verdict, Violated) or not evidence.has_transactions:
+    if not isinstance(judgement.verdict, Violated):
+        phantom = _phantom(evidence)
+        return judgement if phantom is None else replace(judgement, verdict=Violated("no-phantom", phantom), order=None)
+    if not evidence.has_transactions:
         return judgement
     least = _judged(_recorded_log(evidence, early=True), mode, clock_uncertainty)
     return least if isinstance(least.verdict, Violated) else replace(least, verdict=Unknown(ABOUT_MARKERS), order=None)
+
+
+def _phantom(evidence: _Evidence) -> Counterexample | None:
+    """A client's read, at whatever offset, of a value that nobody sent or only operations that failed."""
+    history, micro = evidence.history, evidence.history.micro
+    raw = history.operations.closing[micro.operation[evidence.placeless]] == Closing.READ_UNCOMMITTED
+    may_be = evidence.sent[history.operations.outcome[micro.operation[evidence.sent]] != Outcome.FAIL]
+    read = evidence.placeless[~raw]
+    phantoms = read[~np.isin(micro.value[read], micro.value[may_be])]
+    if not len(phantoms):
+        return None
+    first = phantoms[0]
+    senders = micro.operation[evidence.sent[micro.value[evidence.sent] == micro.value[first]]].tolist()
+    reader, value = int(micro.operation[first]), history.value(int(micro.value[first]))
+    what = f"only operation {senders[0]} sent, which failed" if senders else "nobody sent"
+    return Counterexample(
+        f"operation {reader} returned {value} at an unknown offset, which {what}", (*senders[:1], reader)
+    )
 
 
 def _judged(recorded: RecordedLog, mode: Mode, clock_uncertainty: int) -> Judgement:
@@ -104,13 +125,17 @@ def _judged(recorded: RecordedLog, mode: Mode, clock_uncertainty: int) -> Judgem
 
 @dataclass(frozen=True)
 class _Evidence:
-    """The messages of one key: rows of `history.micro` sent and read, in order; and its closing reads' rows."""
+    """The messages of one key: rows of `history.micro` sent and read, in order; and its closing reads' rows.
+
+    `placeless` are reads of which nobody recorded the offset.
+    """
 
     history: History
     key: int
     name: Key
     sent: Column
     read: Column
+    placeless: Column
     closing: dict[Closing, Column]
     moved: NDArray[np.int32]
     acknowledges_all: bool
@@ -132,9 +157,10 @@ def _evidence_of_keys(history: History, all_count: bool = False) -> Iterator[_Ev
     covered = {level: _covered_keys(history, level) for level in closing}
     for key, (name, rows, moved) in enumerate(zip(history.keys, messages, moves, strict=True)):
         covers = {level: polls if covered[level][key] else polls[:0] for level, polls in closing.items()}
-        known = micro.is_send[rows] | (micro.offset[rows] != NO_OFFSET)
-        sent, read = rows[micro.is_send[rows]], rows[~micro.is_send[rows] & known]
-        yield _Evidence(history, key, name, sent, read, covers, history.rebalanced.operation[moved], all_count)
+        is_send, is_placed = micro.is_send[rows], micro.offset[rows] != NO_OFFSET
+        sent, read, placeless = rows[is_send], rows[~is_send & is_placed], rows[~is_send & ~is_placed]
+        moved_by = history.rebalanced.operation[moved]
+        yield _Evidence(history, key, name, sent, read, placeless, covers, moved_by, all_count)
 
 
 def _split(keys: NDArray[np.int32], count: int) -> list[Column]:
