@@ -8,7 +8,7 @@ Whatever is out of the ordinary - an error or only an unusual type - leaves the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, compress
 from operator import itemgetter
 from typing import Any
@@ -43,23 +43,29 @@ Ints = NDArray[np.int64]
 
 def take_lines(parser: Parser, lines: Sequence[bytes], numbers: Sequence[int]) -> None:
     """Take the records that lines of JSON with these numbers hold."""
-    try:
-        records = list(map(orjson.loads, lines))
-        block = _Block(parser, records, np.array(numbers, dtype=np.int64))
-    except SURPRISES:
-        for line, number in zip(lines, numbers, strict=True):
-            parser.take_line(line, number)
-    else:
-        block.commit()
+    _take(parser, lines, numbers, decode=orjson.loads, take_alone=parser.take_line)
 
 
 def take_records(parser: Parser, records: Sequence[Any], lines: Sequence[int]) -> None:
     """Take decoded records, which are exact, of the lines with these numbers."""
+    _take(parser, records, lines, decode=None, take_alone=parser.take)
+
+
+def _take(
+    parser: Parser,
+    things: Sequence[Any],
+    numbers: Sequence[int],
+    *,
+    decode: Callable[[Any], Any] | None,
+    take_alone: Callable[[Any, int], None],
+) -> None:
+    """Take things as a block or, if anything in it is unusual, each alone."""
     try:
-        block = _Block(parser, records, np.array(lines, dtype=np.int64))
+        records = things if decode is None else list(map(decode, things))
+        block = _Block(parser, records, np.array(numbers, dtype=np.int64))
     except SURPRISES:
-        for record, line in zip(records, lines, strict=True):
-            parser.take(record, line)
+        for thing, number in zip(things, numbers, strict=True):
+            take_alone(thing, number)
     else:
         block.commit()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwmark.checkers.verdict import Unknown, Violated, verdict_name
 from hwmark.spec.errors import SpecError
+from hwmark.traces.errors import BadInputError
 
 if TYPE_CHECKING:
     from hwmark.checkers.verdict import Holds
@@ -36,6 +37,12 @@ def require_folder(option: str, path: str | Path | None) -> None:
     """Refuse, before a long search, a path that nothing can be written under."""
     if path is not None and not Path(path).is_dir():
         raise SpecError(f"{option}: there is no folder {path}")
+
+
+def require_standard_input_once(files: list[str]) -> None:
+    """Refuse to read "-", the standard input, a second time."""
+    if files.count("-") > 1:
+        raise BadInputError("-", None, "standard input is given twice; expected it once")
 
 
 def keep(file: str | None, trace: Trace | None) -> None:

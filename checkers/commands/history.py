@@ -9,14 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hwmark.checkers.commands.answers import require_standard_input_once
 from hwmark.checkers.verdict import EXIT_BAD_INPUT, exit_status
 from hwmark.traces.errors import BadInputError
 
 if TYPE_CHECKING:
     from hwmark.checkers.histories import HistoryReport
     from hwmark.traces.history import History
-
-STANDARD_INPUT = "-"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,8 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Judge every file; an unusable one does not keep the others from being judged."""
     _refuse_unknown(arguments.allow)
-    if arguments.files.count(STANDARD_INPUT) > 1:
-        raise BadInputError(STANDARD_INPUT, None, "standard input is given twice; expected it once")
+    require_standard_input_once(arguments.files)
     started = time.perf_counter()
     alone = len(arguments.files) == 1
     judged = (_judge(file, arguments, alone) for file in arguments.files)

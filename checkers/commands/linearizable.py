@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from hwmark.checkers.commands.answers import print_json
+from hwmark.checkers.commands.answers import print_json, require_standard_input_once
 from hwmark.checkers.linearizability.judgement import VERDICT_WORDS
 from hwmark.checkers.verdict import EXIT_BAD_INPUT, Holds, Unknown, Verdict, Violated, exit_status, verdict_name
 from hwmark.traces.errors import BadInputError
@@ -91,8 +91,7 @@ def _count(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge every file; an unusable one does not keep the others from being judged."""
-    if arguments.files.count(STANDARD_INPUT) > 1:
-        raise BadInputError(STANDARD_INPUT, None, "standard input is given twice; expected it once")
+    require_standard_input_once(arguments.files)
     started = time.perf_counter()
     judged = [_judge(file, arguments) for file in arguments.files]
     if arguments.json:
