@@ -1,16 +1,21 @@
-"""What brokers and clients ask of the leader of one partition, and its answers; a refusal is an answer's error alone.
+"""What brokers and clients ask of each other, and the answers; a refusal is an answer's error alone.
 
-Offsets, epochs and ids of -1 are not given. `max_records` stands for bytes. Source: org.apache.kafka.common.requests.
+Data requests are about one partition. Offsets, epochs and ids of -1 are not given, times are in ms, `max_records`
+stands for bytes. Requests to a coordinator have the arguments of its method. Source: org.apache.kafka.common.requests.
 """
 
 # ruff: noqa: D101
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hwmark.refimpl.batches import Batch, TopicPartition
 from hwmark.refimpl.errors import Error
+from hwmark.refimpl.group_coordinator import Assignments, Commits, ConsumerGroupMetadata
+from hwmark.refimpl.group_metadata import Protocols
 from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
+from hwmark.refimpl.partition_change import BrokerIds, PartitionRegistration
+from hwmark.refimpl.transaction_metadata import Producer
 
 LATEST, EARLIEST = -1, -2  # timestamps that ListOffsets knows
 CONSUMER = -1  # the replica id of one that is no replica
@@ -25,6 +30,7 @@ class FetchRequest(NamedTuple):
     log_start_offset: int = -1
     max_records: int = 2**31
     is_read_committed: bool = False
+    max_wait: int = 0  # to wait for a record, or for news of the high watermark
 
 
 class FetchResponse(NamedTuple):
@@ -67,13 +73,163 @@ class AlterPartitionRequest(NamedTuple):
     broker_id: int
     leader_epoch: int
     partition_epoch: int
-    isr: tuple[int, ...]
+    isr: BrokerIds
 
 
 class AlterPartitionResponse(NamedTuple):
     error: Error = Error.NONE
     partition_epoch: int = -1
-    isr: tuple[int, ...] = ()
+    isr: BrokerIds = ()
+
+
+class Response(NamedTuple):
+    """The answer to any request that has no response of its own below it; `value` is said there."""
+
+    error: Error = Error.NONE
+    value: Any = None
+
+
+class ProduceRequest(NamedTuple):  # acks 0 gets no answer
+    topic_partition: TopicPartition
+    batch: Batch
+    acks: int = -1
+    transactional_id: str | None = None
+    timeout: int = 30_000
+
+
+class ProduceResponse(NamedTuple):
+    error: Error = Error.NONE
+    base_offset: int = -1
+    log_start_offset: int = -1
+
+
+class DeleteRecordsRequest(NamedTuple):  # value: the low watermark
+    topic_partition: TopicPartition
+    offset: int
+    timeout: int = 30_000
+
+
+class MetadataRequest(NamedTuple):
+    topics: tuple[str, ...] | None = None  # None: all
+
+
+class PartitionMetadata(NamedTuple):
+    topic_partition: TopicPartition
+    leader: int
+    leader_epoch: int
+    replicas: BrokerIds
+    isr: BrokerIds
+
+
+class MetadataResponse(NamedTuple):
+    brokers: BrokerIds = ()
+    controller: int = -1
+    partitions: tuple[PartitionMetadata, ...] = ()
+
+
+class FindCoordinatorRequest(NamedTuple):  # value: a broker id
+    key: str
+    is_transaction: bool = False
+
+
+class InitProducerIdRequest(NamedTuple):  # value: (producer id, epoch)
+    transactional_id: str | None
+    transaction_timeout: int = 60_000
+    expected: tuple[int, int] | None = None  # KIP-360
+
+
+class AddPartitionsToTxnRequest(NamedTuple):  # value: errors by partition if `verify_only` (KIP-890)
+    producer: Producer
+    topic_partitions: tuple[TopicPartition, ...]
+    verify_only: bool = False
+
+
+class AddOffsetsToTxnRequest(NamedTuple):
+    producer: Producer
+    group_id: str
+
+
+class TxnOffsetCommitRequest(NamedTuple):
+    who: ConsumerGroupMetadata
+    commits: Commits
+    producer: Producer
+
+
+class EndTxnRequest(NamedTuple):  # value: (producer id, epoch) of the next transaction
+    producer: Producer
+    result: str
+    version: int
+
+
+class WriteTxnMarkersRequest(NamedTuple):  # value: {partition: error}
+    producer_id: int
+    producer_epoch: int
+    coordinator_epoch: int
+    result: str
+    topic_partitions: tuple[TopicPartition, ...]
+
+
+class JoinGroupRequest(NamedTuple):  # value: JoinGroupResponse
+    who: ConsumerGroupMetadata
+    protocols: Protocols
+    session_timeout: int = 45_000
+    rebalance_timeout: int = 300_000
+
+
+class SyncGroupRequest(NamedTuple):  # value: the assignment
+    who: ConsumerGroupMetadata
+    assignments: Assignments = ()
+
+
+class HeartbeatRequest(NamedTuple):
+    who: ConsumerGroupMetadata
+
+
+class LeaveGroupRequest(NamedTuple):
+    who: ConsumerGroupMetadata
+
+
+class OffsetCommitRequest(NamedTuple):
+    who: ConsumerGroupMetadata
+    commits: Commits
+
+
+class OffsetFetchRequest(NamedTuple):  # value: (partition, error, OffsetAndMetadata) of each
+    who: ConsumerGroupMetadata
+    topic_partitions: tuple[TopicPartition, ...]
+    require_stable: bool = False
+
+
+class LeaderAndIsrRequest(NamedTuple):  # the controller says who leads; replicas not named stay as they are
+    controller_id: int
+    controller_epoch: int
+    broker_epoch: int
+    partitions: tuple[tuple[TopicPartition, PartitionRegistration], ...]
+
+
+class StopReplicaRequest(NamedTuple):  # the broker ceases to be a replica, and deletes its log
+    controller_id: int
+    controller_epoch: int
+    broker_epoch: int
+    topic_partitions: tuple[TopicPartition, ...]
+
+
+class UpdateMetadataRequest(NamedTuple):  # what brokers answer Metadata with
+    controller_id: int
+    controller_epoch: int
+    broker_epoch: int
+    partitions: tuple[tuple[TopicPartition, PartitionRegistration], ...]
+    live_brokers: BrokerIds
+
+
+class AlterPartitionReassignmentsRequest(NamedTuple):  # to the controller
+    topic_partition: TopicPartition
+    replicas: BrokerIds | None  # None: take a reassignment back
+
+
+class ElectLeadersRequest(NamedTuple):  # to the controller
+    topic_partition: TopicPartition
+    election: str  # PREFERRED or UNCLEAN
 
 
 FollowerRequest = FetchRequest | OffsetsForLeaderEpochRequest | ListOffsetsRequest
