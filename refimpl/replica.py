@@ -7,10 +7,10 @@ calls it Truncating while that is an OffsetsForLeaderEpoch. Source: kafka.cluste
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import Batch, TopicPartition
+from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
 from hwmark.refimpl.log import HIGH_WATERMARK, LOG_END, TXN_COMMITTED, AppendInfo, Log
@@ -19,19 +19,6 @@ from hwmark.refimpl.producer_state import CLIENT, NO_GUARD
 
 NEVER = -(2**62)
 NOT_ATTEMPTED = Error.OPERATION_NOT_ATTEMPTED, Error.INELIGIBLE_REPLICA
-
-
-class ReplicaConfig(NamedTuple):
-    """The rules of the cluster's version, by their KIPs, and the configuration of broker and topic."""
-
-    kip_101: bool = True  # a follower asks where its last epoch ended; before, it truncated to its high watermark
-    kip_279: bool = True  # the answer says which epoch it is about
-    kip_320: bool = True  # a leader serves its own epoch only, and lets into the ISR only who has reached it
-    kip_595: bool = True  # the answer comes with the fetch (since 2.7)
-    kip_966: bool = False  # the high watermark stands still while the ISR is below min.insync.replicas
-    min_insync_replicas: int = 1
-    replica_lag_time_max_ms: int = 30_000
-    replica_fetch_max_records: int = 2**31
 
 
 @dataclass(slots=True)
@@ -51,7 +38,7 @@ class Replica:
 
     broker_id: int
     topic_partition: TopicPartition
-    config: ReplicaConfig
+    config: ClusterConfig
     log: Log = field(default_factory=Log)
     leader: int = NO_LEADER
     is_leader: bool = False
@@ -200,7 +187,7 @@ class Replica:
 
     def _on_time(self, follower: FollowerState, now: int) -> bool:
         has_all = follower.log_end_offset == self.log.log_end_offset
-        return has_all or now - follower.last_caught_up_time <= self.config.replica_lag_time_max_ms
+        return has_all or now - follower.last_caught_up_time <= self.config.replica_lag_time_max
 
     def _propose(self, isr: BrokerIds) -> None:
         if isr != self.isr and not self.pending:

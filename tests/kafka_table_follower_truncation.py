@@ -10,11 +10,12 @@ from typing import Any
 
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import Batch, Record
+from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.leader_epochs import EpochEndOffset, EpochEntry, LeaderEpochCache
 from hwmark.refimpl.log import LOG_END, Log
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
-from hwmark.refimpl.replica import Replica, ReplicaConfig
+from hwmark.refimpl.replica import Replica
 
 DISAGREES: dict[str, str] = {}
 
@@ -150,7 +151,7 @@ class Fetcher:
         }[name](*arguments)
 
 
-def leader_of(state: dict[str, Any], config: ReplicaConfig) -> Replica:
+def leader_of(state: dict[str, Any], config: ClusterConfig) -> Replica:
     """A leader as a table describes it; it has no epoch that only begins, as Kafka's mock has none."""
     leader = Replica(LEADER, HERE, config, log=log_of(state))
     entries = list(leader.log.leader_epochs.entries)
@@ -161,7 +162,7 @@ def leader_of(state: dict[str, Any], config: ReplicaConfig) -> Replica:
 
 def run_fetcher(row: dict[str, Any]) -> None:
     leads = row.get("leader")
-    config = ReplicaConfig(
+    config = ClusterConfig(
         kip_101="leader" not in row or leads is not None,
         kip_595=row["truncate_on_fetch"],
         replica_fetch_max_records=1,
@@ -240,7 +241,7 @@ def run_truncation_decision(row: dict[str, Any]) -> None:
     log.log_end_offset = row["log_end_offset"] or high_watermark + 1
     log.leader_epochs.entries = [EpochEntry(0 if latest is None else latest, 0)]
     log.update_high_watermark(high_watermark)
-    follower = Replica(FOLLOWER, HERE, ReplicaConfig(kip_595=is_fetch), log=log)
+    follower = Replica(FOLLOWER, HERE, ClusterConfig(kip_595=is_fetch), log=log)
     fetcher = Fetcher(row, follower, follower)
     fetcher.follow(10, row["fetch_offset"])
     request = follower.request

@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import Batch, Record
+from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.leader_epochs import EpochEndOffset
 from hwmark.refimpl.log import LOG_END
 from hwmark.refimpl.partition_change import PartitionRegistration
-from hwmark.refimpl.replica import Replica, ReplicaConfig
+from hwmark.refimpl.replica import Replica
 
 HERE = ("topic", 0)
 LAG_MAX = 30_000
 
 
 def replicas(count: int, **config: int) -> list[Replica]:
-    return [Replica(id, HERE, ReplicaConfig(**config)) for id in range(count)]
+    return [Replica(id, HERE, ClusterConfig(**config)) for id in range(count)]
 
 
 def state(leader: int, epoch: int, isr: tuple[int, ...], count: int, partition_epoch: int = 0) -> PartitionRegistration:
