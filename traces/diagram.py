@@ -7,12 +7,13 @@ the controller's request to the replica that took it, which may be many steps la
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from hwmark.traces.canvas import GREY, INK, RED, Canvas, Ink, text_height, text_width, wrapped
 from hwmark.traces.changes import Json
 from hwmark.traces.lane_box import BORDER, HIGH_WATERMARK, PADDING, SMALL, LaneBox, epoch_colour
 from hwmark.traces.lanes import Scene
+from hwmark.traces.picture_parts import Swatch, draw_caption, draw_legend
 from hwmark.traces.promise import BrokenPromise, broken_promise
 from hwmark.traces.rows import SHARED, Arrow, Row, arrows_of, rows_of
 from hwmark.traces.trace import Trace
@@ -25,15 +26,6 @@ GAP, ROW_GAP = 18.0, 12.0
 
 TELLS, LANE_LINE = Ink("#44525f", 1.3), Ink("#b8c2cc", 1.5)
 REQUESTS = Ink("#7b4bb0", 1.2, "dashed")
-
-
-@dataclass(frozen=True)
-class Swatch:
-    """A small box that stands for itself in the legend."""
-
-    width: float = 18
-    fill: str = "none"
-    ink: Ink | None = None
 
 
 def trace_dot(trace: Trace) -> str:
@@ -91,31 +83,18 @@ class _Diagram:
         self.y += self.canvas.text(0, self.y, self.right, bounds, size=TEXT, colour="#616e7c") + 6
 
     def _legend(self) -> None:
-        if not self.scene.logs:
-            return
-        x = 0.0
-        for epoch in _epochs(self.scene):
-            x = self._legend_entry(x, Swatch(fill=epoch_colour(epoch), ink=Ink(INK, 0.8)), f"record of epoch {epoch}")
-        x = self._legend_entry(x, Swatch(3, fill=HIGH_WATERMARK), "high watermark: all left of it counts as committed")
-        if self.scene.requests:
-            x = self._legend_entry(x, REQUESTS, "the controller's request, once it is taken")
-        x = self._legend_entry(x, TELLS, "read or told in this step")
-        if self.broken and self.broken.offset is not None:
-            self._legend_entry(x, Swatch(ink=Ink(RED, 2.5)), "the broken promise")
-        self.y += 26
+        if self.scene.logs:
+            self.y = draw_legend(self.canvas, self.y, self.right, self._legend_entries()) + 26
 
-    def _legend_entry(self, x: float, sign: Swatch | Ink, words: str) -> float:
-        """Draw a sign and what it means, on a new line where this one is full; returns where the next entry begins."""
-        sign_width = 26 if isinstance(sign, Ink) else sign.width
-        width = sign_width + 5 + text_width(words, SMALL)
-        if x > 0 and x + width > self.right:
-            x, self.y = 0.0, self.y + 20
-        if isinstance(sign, Ink):
-            self.canvas.line((x, self.y + 7), (x + sign_width, self.y + 7), ink=sign, arrow=True)
-        else:
-            self.canvas.box(x, self.y, sign.width, 13, fill=sign.fill, ink=sign.ink)
-        self.canvas.text(x + sign_width + 5, self.y, width, words, size=SMALL)
-        return x + width + 16
+    def _legend_entries(self) -> Iterator[tuple[Swatch | Ink, str]]:
+        for epoch in _epochs(self.scene):
+            yield Swatch(fill=epoch_colour(epoch), ink=Ink(INK, 0.8)), f"record of epoch {epoch}"
+        yield Swatch(3, fill=HIGH_WATERMARK), "high watermark: all left of it counts as committed"
+        if self.scene.requests:
+            yield REQUESTS, "the controller's request, once it is taken"
+        yield TELLS, "read or told in this step"
+        if self.broken and self.broken.offset is not None:
+            yield Swatch(ink=Ink(RED, 2.5)), "the broken promise"
 
     def _headings(self) -> None:
         for column, x in self.x.items():
@@ -172,14 +151,8 @@ class _Diagram:
         return self.x[column] + share * self._width(column), tops[number] + PADDING + 6
 
     def _caption(self) -> None:
-        if self.broken is None:
-            return
-        lines = wrapped(self.broken.sentence, self.right - 2 * PADDING, HEADING, bold=True)
-        height = text_height(len(lines), HEADING) + 2 * PADDING
-        self.canvas.box(0, self.y, self.right, height, fill="#fdecea", ink=Ink(RED, 1.5), rounded=True)
-        for number, line in enumerate(lines):
-            y = self.y + PADDING + text_height(number, HEADING)
-            self.canvas.text(PADDING, y, self.right - 2 * PADDING, line, size=HEADING, bold=True, colour=RED)
+        if self.broken is not None:
+            draw_caption(self.canvas, self.y, self.right, self.broken.sentence)
 
 
 def _shared_width(rows: list[Row]) -> float:
