@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -18,7 +17,6 @@ from hwmark.refimpl.batches import NO_PRODUCER_ID, Batch, Record
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.leader_epochs import EpochEndOffset, LeaderEpochCache
 from hwmark.refimpl.producer_state import CLIENT, NO_GUARD, REPLICATION, ProducerStates
-from hwmark.refimpl.transaction_index import AbortedTxn, TransactionIndex
 
 LOG_END, HIGH_WATERMARK, TXN_COMMITTED = "log_end", "high_watermark", "txn_committed"
 _last_offset = attrgetter("last_offset")
@@ -39,8 +37,40 @@ class FetchData(NamedTuple):
     aborted: list[tuple[int, int]] | None = None
 
 
-class UnexpectedAppendOffsetError(ValueError):
-    """A follower was given a batch that begins before the end of its log."""
+class AbortedTxn(NamedTuple):
+    """An aborted transaction, from its first record to its marker, and the last stable offset once it was decided."""
+
+    producer_id: int
+    first_offset: int
+    last_offset: int
+    last_stable_offset: int
+
+
+@dataclass(slots=True)
+class TransactionIndex:
+    """What a read_committed consumer has to leave out: aborted transactions by the offsets of their markers."""
+
+    aborted: list[AbortedTxn] = field(default_factory=list)
+
+    def append(self, txn: AbortedTxn) -> None:
+        """Add a transaction whose marker was written; ValueError if a later one is there already."""
+        if self.aborted and self.aborted[-1].last_offset >= txn.last_offset:
+            raise ValueError(f"{txn} does not end after {self.aborted[-1]}")
+        self.aborted.append(txn)
+
+    def collect(self, fetch_offset: int, upper_bound_offset: int) -> tuple[list[AbortedTxn], bool]:
+        """The transactions with records in [fetch_offset, upper_bound_offset); whether later ones cannot have any."""
+        found: list[AbortedTxn] = []
+        for txn in self.aborted[bisect_left(self.aborted, fetch_offset, key=_last_offset) :]:
+            if txn.first_offset < upper_bound_offset:
+                found.append(txn)
+            if txn.last_stable_offset >= upper_bound_offset:
+                return found, True
+        return found, False
+
+    def truncate_to(self, offset: int) -> None:
+        """Drop the transactions whose markers are at the offset or later."""
+        del self.aborted[bisect_left(self.aborted, offset, key=_last_offset) :]
 
 
 @dataclass(slots=True)
@@ -70,10 +100,10 @@ class Log:
         TRANSACTION_COORDINATOR_FENCED.
         """
         entry = self.producer_states.producers.get(batch.producer_id) if origin == CLIENT else None
-        duplicate = entry and entry.find_duplicate(batch)
-        if duplicate:
+        if entry and (duplicate := entry.find_duplicate(batch)):
             return AppendInfo(duplicate.first_offset, duplicate.last_offset, True)
-        self._check_verified(batch, verification_guard)
+        if not self.producer_states.is_verified(batch, verification_guard):
+            raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
         base = self.log_end_offset
         records = tuple([Record(base + i, key, value) for i, (_, key, value) in enumerate(batch.records)])
         last = base + batch.last_offset - batch.base_offset
@@ -81,12 +111,10 @@ class Log:
         return AppendInfo(base, last)
 
     def append_as_follower(self, batches: Sequence[Batch]) -> None:
-        """Write what the leader wrote, gaps included; UnexpectedAppendOffsetError, or ValueError if out of order."""
-        if batches and batches[0].base_offset < self.log_end_offset:
-            raise UnexpectedAppendOffsetError(f"{batches[0].base_offset} is less than the end {self.log_end_offset}")
-        if any(after.base_offset <= before.last_offset for before, after in pairwise(batches)):
-            raise ValueError("the offsets of the batches do not increase")
+        """Write what the leader wrote, gaps included; ValueError if a batch begins before the end of the log."""
         for batch in batches:
+            if batch.base_offset < self.log_end_offset:
+                raise ValueError(f"{batch.base_offset} is less than the end {self.log_end_offset}")
             self._append(batch, REPLICATION)
 
     def maybe_start_transaction_verification(self, producer_id: int, sequence: int, epoch: int, now: int) -> int:
@@ -113,7 +141,9 @@ class Log:
         if not self.log_start_offset <= offset <= self.log_end_offset:
             raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} in [{self.log_start_offset}, {self.log_end_offset}]")
         first = end = self.index_of(offset)
-        limit, count = self._limit(isolation), 0
+        limit, count = self.log_end_offset, 0
+        if isolation != LOG_END:
+            limit = self.high_watermark if isolation == HIGH_WATERMARK else self.last_stable_offset
         while end < len(self.batches) and self.batches[end].last_offset < limit:
             count += len(self.batches[end].records)
             if count > max_records and end > first:
@@ -177,7 +207,7 @@ class Log:
         base = self.segments[0]
         del self.batches[: self.index_of(base)]
         self.producer_states.delete_snapshots_before(base)
-        self.transaction_index = TransactionIndex(base, self.transaction_index.collect(base, self.log_end_offset)[0])
+        self.transaction_index = TransactionIndex(self.transaction_index.collect(base, self.log_end_offset)[0])
         self.delete_horizons = {first: time for first, time in self.delete_horizons.items() if first >= base}
 
     def truncate_to(self, offset: int, now: int = 0) -> bool:
@@ -206,7 +236,7 @@ class Log:
         self.log_start_offset = offset if log_start_offset is None else log_start_offset
         self.leader_epochs = LeaderEpochCache()
         self.producer_states.truncate_fully_and_start_at(offset)
-        self.transaction_index = TransactionIndex(offset)
+        self.transaction_index = TransactionIndex()
         self.update_high_watermark(offset)
 
     def recover(self, high_watermark: int = 0, keeps_unflushed: bool = False, now: int = 0) -> None:
@@ -217,7 +247,6 @@ class Log:
         """
         self._cut(self.log_end_offset if keeps_unflushed else self.recovery_point)
         self.producer_states = ProducerStates(self.producer_states.verification_enabled, self.producer_states.snapshots)
-        self.producer_states.remove_stray_snapshots(self.segments)
         self._reload(now)
         self.flush()
         self.update_high_watermark(high_watermark)
@@ -229,31 +258,13 @@ class Log:
         self.batches.append(batch)
         self.log_end_offset = self.producer_states.map_end_offset = batch.last_offset + 1
 
-    def _check_verified(self, batch: Batch, guard: int) -> None:
-        """No transaction begins here without the coordinator's knowledge (KIP-890)."""
-        states = self.producer_states
-        if not states.verification_enabled or not batch.is_transactional or batch.control is not None:
-            return
-        if not states.has_ongoing_transaction(batch.producer_id) and not states.is_verified(batch.producer_id, guard):
-            raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
-
     def _update_producer(self, batch: Batch, origin: str) -> None:
         """Validate a batch and take it into what is known of its producer and of the transaction that it ends."""
         states = self.producer_states
-        info = states.prepare_update(batch.producer_id, origin)
-        completed = info.append(batch)
-        states.update(info)
-        if batch.is_transactional:
-            states.verifications.pop(batch.producer_id, None)
-        if completed:
+        if completed := states.append(batch, origin):
             if completed.is_aborted:
                 self.transaction_index.append(AbortedTxn(*completed[:3], states.last_stable_offset(completed)))
             states.complete_txn(completed)
-
-    def _limit(self, isolation: str) -> int:
-        if isolation == LOG_END:
-            return self.log_end_offset
-        return self.high_watermark if isolation == HIGH_WATERMARK else self.last_stable_offset
 
     def index_of(self, offset: int) -> int:
         """The index of the first batch that ends at the offset or later."""

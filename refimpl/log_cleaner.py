@@ -10,8 +10,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from hwmark.refimpl.batches import ABORT, Batch
-from hwmark.refimpl.log import Log
-from hwmark.refimpl.transaction_index import AbortedTxn
+from hwmark.refimpl.log import AbortedTxn, Log
 
 DELETE_RETENTION_MS = 86_400_000
 

@@ -6,7 +6,6 @@ VerificationStateEntry. Entries never change, so a snapshot is a tuple of them; 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,7 +15,6 @@ from hwmark.refimpl.errors import Error, KafkaError
 CLIENT, REPLICATION, COORDINATOR = "client", "replication", "coordinator"
 BATCHES_TO_RETAIN = 5
 PRODUCER_ID_EXPIRATION_MS = 86_400_000
-LATE_TRANSACTION_MS = 300_000 + 300_000  # the longest transaction timeout that Kafka's tests allow, and as much grace
 NO_GUARD = 0
 
 
@@ -73,80 +71,9 @@ class ProducerStateEntry(NamedTuple):
                     return known
         return None
 
-    def followed_by(self, update: ProducerStateEntry) -> ProducerStateEntry:
-        """The entry after an update, which lists only its own batches; a new epoch forgets the older ones."""
-        known = self.batches if self.producer_epoch == update.producer_epoch else ()
-        return ProducerStateEntry(*update[:5], (known + update.batches)[-BATCHES_TO_RETAIN:])
-
     def is_expired(self, now: int, expiration_ms: int) -> bool:
         """Whether the producer has been idle too long; an open transaction keeps it."""
         return self.current_txn_first_offset is None and now - self.last_timestamp >= expiration_ms
-
-
-@dataclass(slots=True)
-class ProducerAppendInfo:
-    """One producer's next state while its batches are validated; `update` puts it to use.
-
-    The origin says what there is to check: replicas take what a leader has checked, a coordinator counts no sequence.
-    """
-
-    current: ProducerStateEntry
-    origin: str
-    verification: VerificationStateEntry | None
-    updated: ProducerStateEntry
-    started: list[int] = field(default_factory=list)
-
-    def append(self, batch: Batch) -> CompletedTxn | None:
-        """Validate a batch; the transaction that it ends, if it does. A marker without its record ends none."""
-        if batch.control is not None and not batch.records:
-            return None
-        if batch.producer_epoch < self.updated.producer_epoch and self.origin != REPLICATION:
-            raise KafkaError(Error.INVALID_PRODUCER_EPOCH, f"{batch.producer_epoch} < {self.updated.producer_epoch}")
-        if batch.control is not None:
-            return self._append_marker(batch)
-        self._append_data(batch)
-        return None
-
-    def _append_data(self, batch: Batch) -> None:
-        if self.origin == CLIENT:
-            self._check_sequence(batch.producer_epoch, batch.base_sequence)
-        first_offset = self.updated.current_txn_first_offset
-        if first_offset is not None and not batch.is_transactional:
-            raise KafkaError(Error.INVALID_TXN_STATE, f"producer {batch.producer_id} has a transaction open")
-        if first_offset is None and batch.is_transactional:
-            first_offset = batch.base_offset
-            self.started.append(first_offset)
-        metadata = BatchMetadata(batch.base_sequence, batch.last_sequence, batch.base_offset, batch.last_offset)
-        self._update(batch, self.updated.coordinator_epoch, first_offset, (metadata,))
-
-    def _append_marker(self, batch: Batch) -> CompletedTxn | None:
-        if batch.coordinator_epoch < self.updated.coordinator_epoch and self.origin != REPLICATION:
-            raise KafkaError(
-                Error.TRANSACTION_COORDINATOR_FENCED, f"coordinator epoch {batch.coordinator_epoch} is old"
-            )
-        first_offset = self.updated.current_txn_first_offset
-        self._update(batch, batch.coordinator_epoch, None, ())
-        if first_offset is None:
-            return None
-        return CompletedTxn(batch.producer_id, first_offset, batch.base_offset, batch.control == ABORT)
-
-    def _update(
-        self, batch: Batch, coordinator_epoch: int, first_offset: int | None, batches: tuple[BatchMetadata, ...]
-    ) -> None:
-        producer = batch.producer_id, batch.producer_epoch, coordinator_epoch
-        self.updated = self.updated.followed_by(ProducerStateEntry(*producer, batch.timestamp, first_offset, batches))
-
-    def _check_sequence(self, epoch: int, first: int) -> None:
-        """The next sequence number, or 0 in a new epoch; any from a producer of whom nothing is known (any more)."""
-        if self.verification is not None and first > self.verification.lowest_sequence:
-            raise KafkaError(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, f"{first} comes before one that waits for its retry")
-        known, expected = self.updated.producer_epoch, 0
-        if epoch == known:
-            known = self.current.producer_epoch
-            newest = self.current if known == epoch and not self.updated.batches else self.updated
-            expected = (newest.last_batch.last_sequence + 1) % (SEQUENCE_MAX + 1)
-        if known != NO_PRODUCER_EPOCH and first != expected:
-            raise KafkaError(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, f"{first} where {expected} comes next")
 
 
 @dataclass(slots=True)
@@ -167,21 +94,62 @@ class ProducerStates:
     map_end_offset: int = 0
     snapshot_offset: int = 0
 
-    def prepare_update(self, producer_id: int, origin: str) -> ProducerAppendInfo:
-        """Begin to validate what a producer appends."""
-        current = self.producers.get(producer_id) or ProducerStateEntry(producer_id)
-        return ProducerAppendInfo(
-            current, origin, self.verifications.get(producer_id), ProducerStateEntry(*current[:5])
-        )
+    def append(self, batch: Batch, origin: str) -> CompletedTxn | None:
+        """Validate a batch and take it in; the transaction that it ends has to be completed then.
 
-    def update(self, info: ProducerAppendInfo) -> None:
-        """Put validated batches to use. ValueError without a producer id."""
-        producer_id = info.updated.producer_id
-        if producer_id == NO_PRODUCER_ID:
+        Replicas take what a leader has checked, a coordinator counts no sequence. A marker without its record, which
+        compaction took, says nothing. ValueError without a producer id.
+        """
+        if batch.producer_id == NO_PRODUCER_ID:
             raise ValueError("a batch without a producer id has no producer state")
-        self.producers[producer_id] = info.current.followed_by(info.updated)
-        for first_offset in info.started:
-            self.ongoing[first_offset] = producer_id
+        entry = self.producers.get(batch.producer_id) or ProducerStateEntry(batch.producer_id)
+        if batch.control is not None and not batch.records:
+            self.producers[batch.producer_id] = entry
+            return None
+        self._check(batch, entry, origin)
+        batches = entry.batches if entry.producer_epoch == batch.producer_epoch else ()
+        first_offset = entry.current_txn_first_offset
+        if batch.control is not None:
+            self._update(batch, batch.coordinator_epoch, None, batches)
+            if first_offset is None:
+                return None
+            return CompletedTxn(batch.producer_id, first_offset, batch.base_offset, batch.control == ABORT)
+        if first_offset is None and batch.is_transactional:
+            first_offset = batch.base_offset
+            self.ongoing[first_offset] = batch.producer_id
+        metadata = BatchMetadata(batch.base_sequence, batch.last_sequence, batch.base_offset, batch.last_offset)
+        self._update(batch, entry.coordinator_epoch, first_offset, (*batches, metadata)[-BATCHES_TO_RETAIN:])
+        return None
+
+    def _update(
+        self, batch: Batch, coordinator_epoch: int, first_offset: int | None, batches: tuple[BatchMetadata, ...]
+    ) -> None:
+        producer = batch.producer_id, batch.producer_epoch, coordinator_epoch
+        self.producers[batch.producer_id] = ProducerStateEntry(*producer, batch.timestamp, first_offset, batches)
+        if batch.is_transactional:
+            self.verifications.pop(batch.producer_id, None)
+
+    def _check(self, batch: Batch, entry: ProducerStateEntry, origin: str) -> None:
+        if batch.producer_epoch < entry.producer_epoch and origin != REPLICATION:
+            raise KafkaError(Error.INVALID_PRODUCER_EPOCH, f"{batch.producer_epoch} < {entry.producer_epoch}")
+        if batch.control is not None:
+            if batch.coordinator_epoch < entry.coordinator_epoch and origin != REPLICATION:
+                raise KafkaError(Error.TRANSACTION_COORDINATOR_FENCED, f"epoch {batch.coordinator_epoch} is old")
+            return
+        if origin == CLIENT:
+            self._check_sequence(batch, entry)
+        if entry.current_txn_first_offset is not None and not batch.is_transactional:
+            raise KafkaError(Error.INVALID_TXN_STATE, f"producer {batch.producer_id} has a transaction open")
+
+    def _check_sequence(self, batch: Batch, entry: ProducerStateEntry) -> None:
+        """The next sequence number, or 0 in a new epoch; any from a producer of whom nothing is known (any more)."""
+        first, verification, expected = batch.base_sequence, self.verifications.get(batch.producer_id), 0
+        if verification is not None and first > verification.lowest_sequence:
+            raise KafkaError(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, f"{first} comes before one that waits for its retry")
+        if entry.producer_epoch == batch.producer_epoch:
+            expected = (entry.last_batch.last_sequence + 1) % (SEQUENCE_MAX + 1)
+        if entry.producer_epoch != NO_PRODUCER_EPOCH and first != expected:
+            raise KafkaError(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, f"{first} where {expected} comes next")
 
     def last_stable_offset(self, completed: CompletedTxn) -> int:
         """The last stable offset once this transaction is completed and its marker replicated."""
@@ -209,33 +177,28 @@ class ProducerStates:
         entry = self.producers.get(producer_id)
         return entry is not None and entry.current_txn_first_offset is not None
 
-    def has_late_transaction(self, now: int) -> bool:
-        """Whether the oldest open transaction is beyond every timeout: its coordinator knows it no more (KIP-664)."""
-        timestamp = self.producers[self.ongoing[min(self.ongoing)]].last_timestamp if self.ongoing else now
-        return 0 < timestamp < now - LATE_TRANSACTION_MS
-
     def maybe_create_verification(self, producer_id: int, sequence: int, epoch: int, now: int) -> int:
         """Remember that the coordinator is asked about a transaction, and which sequence comes first; the guard."""
         entry = self.verifications.get(producer_id)
         if entry is None:
             self.guards += 1
             entry = VerificationStateEntry(now, self.guards, sequence, epoch)
-        elif epoch > entry.epoch or (epoch == entry.epoch and sequence < entry.lowest_sequence):
+        elif (-epoch, sequence) < (-entry.epoch, entry.lowest_sequence):
             entry = entry._replace(lowest_sequence=sequence, epoch=epoch)
         self.verifications[producer_id] = entry
         return entry.guard
 
-    def is_verified(self, producer_id: int, guard: int) -> bool:
-        """Whether the coordinator's answer still fits: the guard is the one that was given out for the question."""
-        entry = self.verifications.get(producer_id)
-        return entry is not None and entry.guard == guard
+    def is_verified(self, batch: Batch, guard: int) -> bool:
+        """Whether the batch begins no transaction without the coordinator's knowledge, by the guard of the question."""
+        if not self.verification_enabled or not batch.is_transactional or batch.control is not None:
+            return True
+        entry = self.verifications.get(batch.producer_id)
+        return self.has_ongoing_transaction(batch.producer_id) or (entry is not None and entry.guard == guard)
 
     def remove_expired(self, now: int, expiration_ms: int = PRODUCER_ID_EXPIRATION_MS) -> None:
         """Forget producers and verifications that were idle too long."""
-        self.producers = {
-            key: entry for key, entry in self.producers.items() if not entry.is_expired(now, expiration_ms)
-        }
-        self.verifications = {key: e for key, e in self.verifications.items() if now - e.timestamp < expiration_ms}
+        self.producers = {id: e for id, e in self.producers.items() if not e.is_expired(now, expiration_ms)}
+        self.verifications = {id: e for id, e in self.verifications.items() if now - e.timestamp < expiration_ms}
 
     def take_snapshot(self) -> None:
         """Keep the producers as they are at the end offset, each with its last batch only, unless that was done."""
@@ -247,12 +210,6 @@ class ProducerStates:
     def delete_snapshots_before(self, offset: int) -> None:
         """Snapshots below the offset go."""
         self.snapshots = {end: kept for end, kept in self.snapshots.items() if end >= offset}
-
-    def remove_stray_snapshots(self, segments: Collection[int]) -> None:
-        """Keep the snapshots at the segments' beginnings, and the newest one if beyond them: a clean shutdown's."""
-        newest = max(self.snapshots, default=-1)
-        beyond = newest if newest > max(segments, default=-1) else None
-        self.snapshots = {end: kept for end, kept in self.snapshots.items() if end in segments or end == beyond}
 
     def truncate_and_reload(self, log_start_offset: int, log_end_offset: int, now: int) -> None:
         """Go back to the newest snapshot within the offsets; the log then replays its batches from `map_end_offset`."""
