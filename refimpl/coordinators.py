@@ -21,17 +21,35 @@ Source: KafkaApis, TransactionMarkerChannelManager, TransactionStateManager, Gro
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from hwmark.refimpl.batches import Batch, TopicPartition
-from hwmark.refimpl.config import ClusterConfig
-from hwmark.refimpl.errors import Error
-from hwmark.refimpl.log import Log
-from hwmark.refimpl.machine import Address, Message
-from hwmark.refimpl.partition_change import PartitionRegistration
+from hwmark.refimpl import group_coordinator, transaction_coordinator
+from hwmark.refimpl import requests as rpc
+from hwmark.refimpl.batches import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Batch, Record, TopicPartition
+from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig
+from hwmark.refimpl.errors import Error, KafkaError
+from hwmark.refimpl.group_coordinator import GroupConfig, GroupCoordinator
+from hwmark.refimpl.group_metadata import Respond
+from hwmark.refimpl.log import HIGH_WATERMARK, Log
+from hwmark.refimpl.machine import Address, Message, earliest
+from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.requests import Response
+from hwmark.refimpl.transaction_coordinator import SendMarkers, TransactionCoordinator
+
+CLEANUP_INTERVAL = 600_000  # ms between looks for expired offsets and transactional ids
+GROUP_REQUESTS = {
+    rpc.JoinGroupRequest: "join_group",
+    rpc.SyncGroupRequest: "sync_group",
+    rpc.HeartbeatRequest: "heartbeat",
+    rpc.LeaveGroupRequest: "leave_group",
+    rpc.OffsetCommitRequest: "offset_commit",
+    rpc.TxnOffsetCommitRequest: "txn_offset_commit",
+    rpc.OffsetFetchRequest: "offset_fetch",
+}
+# What a loading group coordinator tells members: to stay, and to join again, since it has lost the rebalance.
+LOADING_ANSWERS = {rpc.HeartbeatRequest: Error.NONE, rpc.SyncGroupRequest: Error.REBALANCE_IN_PROGRESS}
 
 
 class Reply(NamedTuple):
@@ -60,59 +78,242 @@ class AskBroker(NamedTuple):
     context: Hashable
 
 
+class Loading(NamedTuple):
+    """An internal partition that is led from now on, but read only when the high watermark is there."""
+
+    leader_epoch: int
+    end_offset: int
+
+
 Effects = list[Reply | AppendTo | AskBroker]
+GroupDecision = Respond | group_coordinator.Append
+Decision = GroupDecision | SendMarkers | transaction_coordinator.Append | transaction_coordinator.Respond
+Decisions = Sequence[Decision]
+Caller = tuple[Address, int]  # and the correlation id
 
 
 @dataclass(slots=True)
 class Coordinators:
     """The coordinators of one broker, in memory only: a restarted broker loads them from its logs.
 
-    `needs_producer_ids`: ask the controller for a block, and give it to `give_producer_ids`.
+    `needs_producer_ids`: ask the controller for a block, and give it to `give_producer_ids`. `completed` says up to
+    where the markers of a partition of __consumer_offsets have been taken into account. The others are times.
     """
 
     config: ClusterConfig
+    transactions: TransactionCoordinator = field(init=False)
+    groups: GroupCoordinator = field(init=False)
     needs_producer_ids: bool = field(default=False, init=False)
+    loading: dict[TopicPartition, Loading] = field(default_factory=dict, init=False)
+    completed: dict[TopicPartition, int] = field(default_factory=dict, init=False)
+    markers: list[SendMarkers] = field(default_factory=list, init=False)
+    retry_at: int | None = field(default=None, init=False)
+    check_at: int | None = field(default=None, init=False)  # for transactions that last too long
+    groups_at: int | None = field(default=None, init=False)
+    cleanup_at: int | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Both coordinators of the cluster's version, without a partition yet."""
+        config, sizes = self.config, {topic.name: len(topic.assignment) for topic in self.config.topics}
+        flags = config.kip_360, config.kip_890, config.transaction_timeout_max
+        self.transactions = TransactionCoordinator((0, 0), sizes.get(TRANSACTIONS_TOPIC, 1), *flags)
+        self.groups = GroupCoordinator(
+            GroupConfig(
+                sizes.get(OFFSETS_TOPIC, 1),
+                session_timeout_min=config.group_session_timeout_min,
+                offsets_retention=config.offsets_retention,
+                kip_447=config.kip_447,
+            )
+        )
 
     def coordinator_partition(self, key: str, is_transaction: bool) -> TopicPartition:
         """The partition whose leader coordinates a transactional id, or a group (FindCoordinator)."""
-        raise NotImplementedError
+        if is_transaction:
+            return TRANSACTIONS_TOPIC, transaction_coordinator.partition_for(key, self.transactions.partition_count)
+        return OFFSETS_TOPIC, group_coordinator.partition_for(key, self.groups.config.partitions)
 
     def give_producer_ids(self, block: tuple[int, int]) -> None:
         """Producer ids from the controller: (first, end)."""
-        raise NotImplementedError
+        self.transactions.producer_ids, self.needs_producer_ids = block, False
 
     def handle(self, message: Message, now: int) -> Effects:
         """A request of a client; of a broker, AddPartitionsToTxn with `verify_only`. It is answered once, or parked."""
-        raise NotImplementedError
+        to, body, transactional_id = (message.source, message.correlation), message.body, None
+        try:
+            if type(body) in GROUP_REQUESTS:
+                decisions = self._ask_groups(to, body, now)
+                transactional_id = body.producer.transactional_id if type(body) is rpc.TxnOffsetCommitRequest else None
+            else:
+                decisions = self._ask_transactions(to, body, now)
+        except KafkaError as refusal:
+            following, end = self.transactions.producer_ids
+            self.needs_producer_ids |= following == end and refusal.error is Error.COORDINATOR_LOAD_IN_PROGRESS
+            decisions = [Respond(to, refusal.error)]
+        return self._effects(decisions, now, transactional_id)
+
+    def _ask_groups(self, to: Hashable, body: Any, now: int) -> Decisions:
+        if self.coordinator_partition(body.who.group_id, False) in self.loading:
+            return [Respond(to, LOADING_ANSWERS.get(type(body), Error.COORDINATOR_LOAD_IN_PROGRESS))]
+        arguments = (*body[:2], *body.producer[1:]) if type(body) is rpc.TxnOffsetCommitRequest else body
+        decisions: Decisions = getattr(self.groups, GROUP_REQUESTS[type(body)])(to, now, *arguments)
+        return decisions
+
+    def _ask_transactions(self, to: Hashable, body: Any, now: int) -> Decisions:
+        transactions = self.transactions
+        match body:
+            case rpc.InitProducerIdRequest():
+                return transactions.init_producer_id(to, *body, now)
+            case rpc.AddPartitionsToTxnRequest(producer, partitions, is_question):
+                if is_question:
+                    return [Respond(to, Error.NONE, cast(Any, transactions.verify_partitions(producer, partitions)))]
+                return transactions.add_partitions(to, producer, partitions, now)
+            case rpc.AddOffsetsToTxnRequest(producer, group_id):
+                partition = self.coordinator_partition(group_id, False)
+                return transactions.add_partitions(to, producer, (partition,), now)
+            case rpc.EndTxnRequest():
+                return transactions.end_txn(to, *body, now)
+        raise TypeError(f"{body} is not for a coordinator")
 
     def on_leader(self, topic_partition: TopicPartition, log: Log, leader_epoch: int, now: int) -> Effects:
-        """The broker leads a partition in a new epoch; nothing happens unless the partition is an internal one."""
-        raise NotImplementedError
+        """The broker leads a partition in a new epoch; nothing happens unless the partition is an internal one.
+
+        Who led it before goes on with its groups, but begins anew with its transactions, as their epoch is another.
+        """
+        topic, partition = topic_partition
+        if topic == OFFSETS_TOPIC and partition in self.groups.epochs:
+            self.groups.load(partition, (), leader_epoch, now)
+        elif topic in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC):
+            self.loading[topic_partition] = Loading(leader_epoch, log.log_end_offset)
+            if topic == TRANSACTIONS_TOPIC:
+                self.transactions.begin_load(partition)
+        return self.on_high_watermark(topic_partition, log, now)
 
     def on_follower(self, topic_partition: TopicPartition, now: int) -> Effects:
         """The broker does not lead the partition (any more); what waited is refused."""
-        raise NotImplementedError
+        topic, partition = topic_partition
+        self.loading.pop(topic_partition, None)
+        self.completed.pop(topic_partition, None)
+        if topic == TRANSACTIONS_TOPIC:
+            self.transactions.unload(partition)
+        return self._effects(self.groups.unload(partition), now) if topic == OFFSETS_TOPIC else []
 
     def on_high_watermark(self, topic_partition: TopicPartition, log: Log, now: int) -> Effects:
-        """The high watermark of a partition that the broker leads has moved."""
-        raise NotImplementedError
+        """The high watermark of a partition that the broker leads has moved: load it, or complete transactions."""
+        loading = self.loading.get(topic_partition)
+        if loading is not None and log.high_watermark >= loading.end_offset:
+            del self.loading[topic_partition]
+            return self._load(topic_partition, log, loading.leader_epoch, now)
+        if topic_partition in self.completed:
+            first, self.completed[topic_partition] = self.completed[topic_partition], log.high_watermark
+            for batch in log.batches[log.index_of(first) : log.index_of(log.high_watermark)]:
+                if batch.control is not None:
+                    self.groups.complete_transaction(topic_partition[1], batch.producer_id, batch.control)
+        return []
+
+    def _load(self, topic_partition: TopicPartition, log: Log, leader_epoch: int, now: int) -> Effects:
+        topic, partition = topic_partition
+        batches = log.read(log.log_start_offset, HIGH_WATERMARK).batches
+        if topic == OFFSETS_TOPIC:
+            self.completed[topic_partition] = log.high_watermark
+            self.groups.load(partition, batches, leader_epoch, now)
+            return self._effects([], now)
+        records = [record for batch in batches for record in batch.records]
+        return self._effects(self.transactions.load(partition, leader_epoch, records, now), now)
 
     def on_appended(self, context: Hashable, error: Error, base_offset: int, now: int) -> Effects:
         """An AppendTo is replicated (NONE) at that offset, or has failed (offset -1)."""
-        raise NotImplementedError
+        if isinstance(context, transaction_coordinator.Append):
+            return self._effects(self.transactions.on_appended(context, error, now), now)
+        if error is Error.NETWORK_EXCEPTION:  # nobody verified the transaction
+            error = Error.COORDINATOR_LOAD_IN_PROGRESS
+        return self._effects(self.groups.on_appended(cast(int, context), error, now, base_offset), now)
 
     def on_response(self, context: Hashable, response: Response | None, now: int) -> Effects:
         """An AskBroker is answered, or nobody did in time (None)."""
-        raise NotImplementedError
+        asked, (error, value) = cast(SendMarkers, context), response or Response(Error.REQUEST_TIMED_OUT)
+        errors = {one: value[one] if error is Error.NONE else error for one in asked.topic_partitions}
+        return self._effects(self.transactions.on_markers(asked, errors, now), now)
 
     def send_markers(self, partitions: Mapping[TopicPartition, PartitionRegistration]) -> Effects:
         """WriteTxnMarkers to the leaders, as far as the broker's metadata (UpdateMetadata) knows them."""
-        raise NotImplementedError
+        effects: Effects = []
+        markers, self.markers = self.markers, []
+        for one in markers:
+            if self.transactions.epochs.get(one.partition) != one.coordinator_epoch:
+                continue
+            by_leader: dict[int, tuple[TopicPartition, ...]] = {}
+            for each in one.topic_partitions:
+                leader = partitions[each].leader if each in partitions else NO_LEADER
+                by_leader[leader] = (*by_leader.get(leader, ()), each)
+            for leader, led in by_leader.items():
+                context = one._replace(topic_partitions=led)
+                if leader == NO_LEADER:
+                    self.markers.append(context)
+                    continue
+                producer = one.producer.producer_id, one.producer.producer_epoch
+                body = rpc.WriteTxnMarkersRequest(*producer, one.coordinator_epoch, one.result, led)
+                effects.append(AskBroker(leader, body, context))
+        return effects
 
     def tick(self, now: int) -> Effects:
         """Do what is due; harmless before."""
-        raise NotImplementedError
+        effects: Effects = []
+        if _is_due(self.retry_at, now) or _is_due(self.check_at, now):
+            self.retry_at = self.check_at = None
+            effects += self._effects(self.transactions.tick(now), now)
+        if _is_due(self.groups_at, now):
+            effects += self._effects(self.groups.tick(now), now)
+        if _is_due(self.cleanup_at, now):
+            self.cleanup_at = None
+            effects += self._effects([*self.groups.expire_offsets(now), *self.transactions.remove_expired(now)], now)
+        return effects
 
     def deadline(self) -> int | None:
         """When to tick."""
-        raise NotImplementedError
+        return earliest(self.retry_at, self.check_at, self.groups_at, self.cleanup_at)
+
+    def _effects(self, decisions: Decisions, now: int, transactional_id: str | None = None) -> Effects:
+        """What the Broker has to do for what the coordinators decided; what is to be done later gets its time."""
+        config, transactions = self.config, self.transactions
+        effects: Effects = []
+        for decision in decisions:
+            match decision:
+                case Respond(to, error, body):
+                    effects.append(Reply(*cast(Caller, to), Response(error, body)))
+                case transaction_coordinator.Respond(to, error, producer_id, producer_epoch):
+                    producer = (producer_id, producer_epoch) if producer_id != NO_PRODUCER_ID else None
+                    effects.append(Reply(*cast(Caller, to), Response(error, producer)))
+                case SendMarkers():
+                    self.markers.append(decision)
+                case transaction_coordinator.Append(partition, epoch, key, value):
+                    batch = _batch(((key, value),), epoch, now)
+                    effects.append(AppendTo((TRANSACTIONS_TOPIC, partition), epoch, batch, decision))
+                case group_coordinator.Append(partition, records, token, producer_id, producer_epoch):
+                    epoch = self.groups.epochs[partition]
+                    batch = _batch(records, epoch, now, producer_id, producer_epoch)
+                    effects.append(AppendTo((OFFSETS_TOPIC, partition), epoch, batch, token, transactional_id))
+        self.groups_at = self.groups.next_deadline()
+        if self.retry_at is None and transactions.retries:
+            self.retry_at = now + config.retry_backoff
+        if self.check_at is None and any(one.current.state == "Ongoing" for one in transactions.transactions.values()):
+            self.check_at = now + config.transaction_check_interval
+        if self.cleanup_at is None and (transactions.transactions or self.groups.groups):
+            self.cleanup_at = now + CLEANUP_INTERVAL
+        return effects
+
+
+def _is_due(deadline: int | None, now: int) -> bool:
+    return deadline is not None and deadline <= now
+
+
+def _batch(
+    records: Iterable[tuple[Hashable, Hashable]],
+    leader_epoch: int,
+    now: int,
+    producer_id: int = NO_PRODUCER_ID,
+    producer_epoch: int = NO_PRODUCER_EPOCH,
+) -> Batch:
+    """A batch without offsets yet; with a producer id it is a transaction's."""
+    numbered = tuple([Record(offset, key, value) for offset, (key, value) in enumerate(records)])
+    producer = producer_id, producer_epoch, NO_SEQUENCE, producer_id != NO_PRODUCER_ID
+    return Batch(0, len(numbered) - 1, leader_epoch, numbered, *producer, timestamp=now)
