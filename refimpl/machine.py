@@ -79,16 +79,20 @@ class Asked(NamedTuple):
 
 @dataclass(slots=True)
 class Outbox:
-    """The requests of a machine, or of a part of one, by their correlation ids."""
+    """The requests of a machine, or of a part of one, by their correlation ids.
+
+    Parts of one machine number in strides, from different starts, so that a response says by its id whose it is.
+    """
 
     source: Address
     timeout: int
     last: int = 0
+    stride: int = 1
     asked: dict[int, Asked] = field(default_factory=dict)
 
     def ask(self, destination: Address, body: Any, context: Any, now: int) -> Message:
         """The request to send; its answer, or its expiry, gives the context back."""
-        self.last += 1
+        self.last += self.stride
         self.asked[self.last] = Asked(destination, body, context, now + self.timeout)
         return Message(self.source, destination, self.last, body)
 
