@@ -28,6 +28,7 @@ class FollowerState:
     last_caught_up_time: int = NEVER
     last_fetch_time: int = NEVER
     last_fetch_leader_log_end_offset: int = -1
+    last_sent_high_watermark: int = -1
     log_end_offset: int = -1
     log_start_offset: int = -1
 
@@ -80,13 +81,35 @@ class Replica:
         self.maybe_increment_high_watermark(now)
         return info
 
+    def maybe_start_transaction_verification(self, batch: Batch, now: int) -> int:
+        """The guard to append a batch with if the coordinator says that its transaction is open (KIP-890)."""
+        self._check_leader()
+        producer = batch.producer_id, batch.base_sequence, batch.producer_epoch
+        return self.log.maybe_start_transaction_verification(*producer, now)
+
     def acknowledgement(self, offset: int) -> Error | None:
         """What a producer that awaits an offset is told, None while it has to wait; to be asked after every step."""
         error = Error.NONE if len(self.maximal_isr) >= self.min_isr else Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
         return (error if self.log.high_watermark > offset else None) if self.is_leader else Error.NOT_LEADER_OR_FOLLOWER
 
     def fetch(self, request: rpc.FetchRequest, now: int) -> rpc.FetchResponse:
-        """Read for a consumer, or for a follower and count what it has; or say where the reader's log diverged."""
+        """Read for a consumer, or for a follower and count what it has."""
+        response, state = self.read(request), self.followers.get(request.replica_id)
+        if state is None or response.diverging_epoch:
+            return response
+        log, offset = self.log, request.fetch_offset
+        then = state.last_fetch_time if offset >= state.last_fetch_leader_log_end_offset else NEVER
+        state.last_caught_up_time = max(state.last_caught_up_time, now if offset >= log.log_end_offset else then)
+        state.last_fetch_time, state.last_fetch_leader_log_end_offset = now, log.log_end_offset
+        state.log_end_offset, state.log_start_offset = offset, request.log_start_offset
+        committed_max = max(log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
+        if offset >= committed_max and request.replica_id not in self.isr:
+            self._propose((*self.isr, request.replica_id))
+        self.maybe_increment_high_watermark(now)
+        return response
+
+    def read(self, request: rpc.FetchRequest) -> rpc.FetchResponse:
+        """What a fetch is answered: records and the ends of the log, or where the reader's log diverged."""
         self._check_leader(request.current_leader_epoch)
         log, state, offset = self.log, self.followers.get(request.replica_id), request.fetch_offset
         if request.replica_id != rpc.CONSUMER and state is None:
@@ -100,16 +123,26 @@ class Replica:
                 return rpc.FetchResponse(Error.NONE, (), *ends, answer)
         isolation = LOG_END if state else TXN_COMMITTED if request.is_read_committed else HIGH_WATERMARK
         batches, aborted = log.read(offset, isolation, request.max_records)
-        if state:
-            then = state.last_fetch_time if offset >= state.last_fetch_leader_log_end_offset else NEVER
-            state.last_caught_up_time = max(state.last_caught_up_time, now if offset >= log.log_end_offset else then)
-            state.last_fetch_time, state.last_fetch_leader_log_end_offset = now, log.log_end_offset
-            state.log_end_offset, state.log_start_offset = offset, request.log_start_offset
-            committed_max = max(log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
-            if offset >= committed_max and request.replica_id not in self.isr:
-                self._propose((*self.isr, request.replica_id))
-            self.maybe_increment_high_watermark(now)
         return rpc.FetchResponse(Error.NONE, batches, *ends, None, aborted)
+
+    def has_news(self, request: rpc.FetchRequest, response: rpc.FetchResponse) -> bool:
+        """Whether to answer a fetch at once: with records, or with a high watermark that was not sent (KIP-392)."""
+        state = self.followers.get(request.replica_id)
+        is_sent = state is None or state.last_sent_high_watermark == self.log.high_watermark
+        return not is_sent or bool(response.batches or response.diverging_epoch)
+
+    def answer(self, request: rpc.FetchRequest) -> rpc.FetchResponse:
+        """The answer to a fetch that has been counted already."""
+        response, state = self.read(request), self.followers.get(request.replica_id)
+        if state:
+            state.last_sent_high_watermark = response.high_watermark
+        return response
+
+    def readable(self, request: rpc.FetchRequest) -> tuple[int, int, int]:
+        """While this stays the same, a fetch that waits has no news."""
+        log, is_follower = self.log, request.replica_id != rpc.CONSUMER
+        end = log.last_stable_offset if request.is_read_committed else log.high_watermark
+        return self.leader_epoch if self.is_leader else -1, log.log_end_offset if is_follower else end, end
 
     def list_offsets(self, request: rpc.ListOffsetsRequest) -> rpc.ListOffsetsResponse:
         """Where the log starts, or ends for this reader; a new leader may not know yet what is committed (KIP-207)."""
@@ -202,7 +235,8 @@ class Replica:
         if is_truncating and last_epoch < 0:
             log.truncate_to(log.high_watermark, now)
         at = self.topic_partition, log.log_end_offset, self.leader_epoch, last_epoch if config.kip_595 else -1
-        self.request = rpc.FetchRequest(*at, self.broker_id, log.log_start_offset, config.replica_fetch_max_records)
+        most = config.replica_fetch_max_records, False, config.replica_fetch_wait_max
+        self.request = rpc.FetchRequest(*at, self.broker_id, log.log_start_offset, *most)
         if is_truncating and last_epoch >= 0 and not config.kip_595:
             self.request = rpc.OffsetsForLeaderEpochRequest(self.topic_partition, last_epoch, self.leader_epoch)
 
