@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-RETRIABLE = frozenset((3, 5, 6, 7, 9, 13, 14, 15, 16, 19, 20, 41, 51, 74, 75, 78, 88))
+RETRIABLE = frozenset((3, 5, 6, 7, 9, 13, 14, 15, 16, 19, 20, 41, 51, 74, 75, 78, 80, 83, 84, 88))
 
 
 class Error(Enum):
@@ -33,6 +33,8 @@ class Error(Enum):
     # The controller.
     STALE_CONTROLLER_EPOCH, NOT_CONTROLLER, OPERATION_NOT_ATTEMPTED, STALE_BROKER_EPOCH = 11, 41, 55, 77
     INVALID_UPDATE_VERSION, INELIGIBLE_REPLICA, NEW_LEADER_ELECTED = 95, 107, 108
+    INVALID_REPLICA_ASSIGNMENT, NO_REASSIGNMENT_IN_PROGRESS, ELECTION_NOT_NEEDED = 39, 85, 84
+    PREFERRED_LEADER_NOT_AVAILABLE, ELIGIBLE_LEADERS_NOT_AVAILABLE = 80, 83
 
     @property
     def is_retriable(self) -> bool:
