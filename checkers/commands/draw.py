@@ -1,4 +1,4 @@
-"""`hwmark draw`: the picture of a trace or of a history.
+"""`hwmark draw`: the picture of a trace, of a cluster's run or of a history.
 
 A history has two pictures: the *story* of a partition's loss as a table, and the *timeline* of one anomaly. A page has
 both, and the whole recording besides.
@@ -43,6 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--via", choices=("assign", "subscribe"), default="assign", help="of a history: as for `hwmark history`"
     )
+    parser.add_argument(
+        "--all", action="store_true", help="of a cluster's run: every step, the quiet ones, which changed nothing, too"
+    )
     parser.add_argument("--ww-deps", action="store_true", help="of a history: as for `hwmark history`")
 
 
@@ -72,12 +75,17 @@ def _picture(arguments: argparse.Namespace, suffix: str) -> bytes:
 def _trace_picture(arguments: argparse.Namespace, suffix: str) -> bytes:
     from hwmark.traces.diagram import trace_dot
     from hwmark.traces.render import html_page, render
+    from hwmark.traces.run import is_run
+    from hwmark.traces.run_picture import run_dot
     from hwmark.traces.trace import read_trace
 
     for option, given in (("--as", arguments.kind), ("--around", arguments.around)):
         if given is not None:
             raise BadInputError(option, None, f"{arguments.file} is a trace; expected a history")
-    dot = trace_dot(read_trace(arguments.file))
+    trace = read_trace(arguments.file)
+    if arguments.all and not is_run(trace):
+        raise BadInputError("--all", None, f"{arguments.file} is no cluster's run; all its steps are drawn anyway")
+    dot = run_dot(trace, everything=arguments.all) if is_run(trace) else trace_dot(trace)
     if suffix == ".html":
         return html_page(Path(arguments.file).name, render(dot, "svg"))
     return render(dot, suffix[1:])
@@ -90,6 +98,8 @@ def _history_picture(arguments: argparse.Namespace, suffix: str) -> bytes:
     from hwmark.traces.render import render
     from hwmark.traces.timeline_picture import draw_timeline, is_for_timeline
 
+    if arguments.all:
+        raise BadInputError("--all", None, f"{arguments.file} is a history; expected a cluster's run")
     history = read_history(arguments.file)
     report = check(history, via=arguments.via, ww_deps=arguments.ww_deps).to_json()
     if suffix == ".html":

@@ -1,0 +1,192 @@
+"""What a step of a run changed in the views of the machines, as the few lines and records that people want to see.
+
+A broker's view has its `state`, whether it is the `controller`, and its `partitions`; of a log, which is a list of
+`[offset, leader epoch, value]`, only the records that came and went are told. Any other field is `name: old -> new`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hwmark.traces.changes import Json, leaves
+from hwmark.traces.words import is_none, value_text
+
+View = Mapping[str, Json]
+
+DOWN = "down"
+
+QUIET_FIELDS = ("clock", "in_flight")
+"""Fields that are not told, since faults and messages tell of them."""
+
+_SHORT = {"log_start_offset": "start", "log_end_offset": "end", "high_watermark": "HW", "last_stable_offset": "LSO"}
+
+
+NO_EPOCH = -1
+"""The epoch of a record that is not there."""
+
+
+class LogRecord(NamedTuple):
+    """A record in a log, with its value in words."""
+
+    offset: int
+    epoch: int
+    value: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line of text; a heading names the partition that the items after it are about."""
+
+    text: str
+    is_heading: bool = False
+    is_strong: bool = False
+
+
+@dataclass(frozen=True)
+class Appended:
+    """Records that a log got."""
+
+    records: tuple[LogRecord, ...]
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """Records that a log lost from its end."""
+
+    records: tuple[LogRecord, ...]
+
+
+@dataclass(frozen=True)
+class Log:
+    """Records that stand in a log, the last of them at its end; `mark` is its high watermark."""
+
+    records: tuple[LogRecord, ...]
+    mark: int | None
+
+
+Item = Note | Appended | Truncated | Log
+
+
+class Views:
+    """The machines as they were last seen. What a broker does not show while it is down is remembered."""
+
+    def __init__(self, machines: View) -> None:
+        self.machines = dict(machines)
+        self.partitions = {name: dict(object_at(machines, name, "partitions")) for name in machines}
+
+    def changes(self, machines: View) -> dict[str, tuple[Item, ...]]:
+        """What became different, by machine; a machine of which nothing is to be told is not there."""
+        told = {name: tuple(self._changes(name, view)) for name, view in machines.items() if self._is_new(name, view)}
+        self.machines = dict(machines)
+        return {name: items for name, items in told.items() if items}
+
+    def _is_new(self, name: str, view: Json) -> bool:
+        return self.machines.get(name) is not view  # a step shares with the state before it all that it left alone
+
+    def _changes(self, name: str, view: Json) -> Iterator[Item]:
+        before, after = object_at(self.machines, name), view if isinstance(view, dict) else {}
+        known = self.partitions.setdefault(name, {})
+        yield from _field_changes(before, after)
+        for partition, replica in object_at(after, "partitions").items():
+            old = known.get(partition)
+            if old is not replica:
+                items = list(_replica_changes(_as_object(old), _as_object(replica), is_up=after.get("state") != DOWN))
+                yield from [Note(partition, is_heading=True), *items] if items else []
+                known[partition] = replica
+
+
+def object_at(state: View, *path: str) -> View:
+    """The object at these fields; an empty one if there is none."""
+    for name in path:
+        state = _as_object(state.get(name))
+    return state
+
+
+def log_of(replica: View) -> list[LogRecord]:
+    """The records of a partition's view."""
+    log = replica.get("log")
+    rows = [row for row in log if isinstance(row, list) and len(row) == 3] if isinstance(log, list) else []
+    return [LogRecord(int(str(row[0])), int(str(row[1])), value_text(row[2])) for row in rows]
+
+
+def isr_text(isr: Json) -> str:
+    """An ISR as people write it: `ISR {1,2}`."""
+    return f"ISR {{{','.join(map(value_text, isr))}}}" if isinstance(isr, list) else f"ISR {value_text(isr)}"
+
+
+def role_text(replica: View) -> str:
+    """The role and since which leader epoch: `LEADER, epoch 2`."""
+    role = value_text(replica.get("role"))
+    epoch = replica.get("leader_epoch")
+    return (role.upper() if role == "leader" else role) + ("" if is_none(epoch) else f", epoch {value_text(epoch)}")
+
+
+def _as_object(value: Json) -> View:
+    return value if isinstance(value, dict) else {}
+
+
+def _field_changes(before: View, after: View) -> Iterator[Item]:
+    """What changed apart from partitions; that a machine went down or came up is told by the fault itself."""
+    if before.get("controller") != after.get("controller"):
+        yield Note("becomes the CONTROLLER" if after.get("controller") else "no longer controller", is_strong=True)
+    others = ("state", "controller", "partitions", *QUIET_FIELDS)
+    old, new = (dict(_fields(view, others)) for view in (before, after))
+    for path, value in new.items():
+        if path not in old or old[path] != value:
+            yield Note(f"{path}: {value_text(old[path])} → {value_text(value)}" if path in old else _new(path, value))
+    for path in old:
+        if path not in new:
+            yield Note(f"{path}: gone")
+
+
+def _fields(view: View, left_out: tuple[str, ...]) -> Iterator[tuple[str, Json]]:
+    for name, value in view.items():
+        if name not in left_out:
+            yield from ((path, leaf) for path, leaf in leaves(value, (name,)) if leaf not in ({}, []))
+
+
+def _new(path: str, value: Json) -> str:
+    return f"{path}: {value_text(value)}"
+
+
+def _replica_changes(before: View, after: View, *, is_up: bool) -> Iterator[Item]:
+    """Role, ISR, records and offsets of one partition, each only if it changed; of one that is down only its disk."""
+    if is_up and any(before.get(name) != after.get(name) for name in ("role", "leader_epoch")):
+        yield Note(role_text(after), is_strong=after.get("role") == "leader")
+    if is_up and before.get("isr") != after.get("isr") and after.get("isr"):
+        yield Note(isr_text(after["isr"]))
+    yield from _log_changes(before, after)
+    moved = [text for name, short in _SHORT.items() if (text := _moved(short, before.get(name, 0), after.get(name, 0)))]
+    if moved and moved[-1].startswith("LSO") and _is_last_stable_clear(before) and _is_last_stable_clear(after):
+        moved.pop()
+    if moved:
+        yield Note(", ".join(moved))
+
+
+def _moved(name: str, old: Json, new: Json) -> str:
+    return "" if old == new else f"{name} {value_text(old)}→{value_text(new)}"
+
+
+def _is_last_stable_clear(replica: View) -> bool:
+    """Whether the last stable offset tells no more than the high watermark: no transaction is open."""
+    return replica.get("last_stable_offset", 0) == replica.get("high_watermark", 0)
+
+
+def _log_changes(before: View, after: View) -> Iterator[Item]:
+    if before.get("log") is after.get("log"):
+        return
+    old, new = dict.fromkeys(log_of(before)), dict.fromkeys(log_of(after))
+    start = after.get("log_start_offset")
+    truncated = [record for record in old if record not in new and not _is_before(record, start)]
+    appended = [record for record in new if record not in old]
+    if truncated:
+        yield Truncated(tuple(truncated))
+    if appended:
+        yield Appended(tuple(appended))
+
+
+def _is_before(record: LogRecord, start: Json) -> bool:
+    """Whether a record is gone because the log begins after it, not because its end was cut off."""
+    return isinstance(start, int) and record.offset < start

@@ -1,0 +1,100 @@
+"""Faults, calls and outcomes of a run in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hwmark.traces.changes import Json
+from hwmark.traces.words import arguments_text, value_text
+
+_ERROR = re.compile(r"\b(?!NONE\b)[A-Z]{3,}(_[A-Z]+)+\b")
+"""How errors are spelled: NOT_LEADER_OR_FOLLOWER."""
+
+_NAMED = ("at", "machine", "broker", "message")
+"""Arguments that the picture shows by the place where it says something."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of the application on a machine returned."""
+
+    machine: str
+    text: str
+    is_failure: bool
+
+
+def snake_case(action: str) -> str:
+    """The name of an action, `WipeDisk` or `wipe_disk`, as the latter."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", action).lower()
+
+
+def fault_text(action: str, arguments: Mapping[str, Json]) -> str:
+    """What befell a machine or a message: `CRASH, the unflushed records are lost`."""
+    match action, arguments:
+        case "crash", {"keeps_unflushed": False}:
+            return "POWER LOSS, what was not flushed is gone"
+        case "crash", _:
+            return "CRASH"
+        case "step_clock", {"by": int(by)}:
+            return f"CLOCK STEPS {by:+,} ms"
+        case "wipe_disk", _:
+            return "DISK WIPED"
+        case "drop", _:
+            return "LOST"
+        case "duplicate", _:
+            return "SENT TWICE by the network"
+        case "pause", _:
+            return "PAUSED"
+        case "resume", _:
+            return "RESUMES"
+        case "restart", _:
+            return "RESTARTS"
+    rest = {name: value for name, value in arguments.items() if name not in _NAMED}
+    return f"{action.replace('_', ' ').upper()}{': ' * bool(rest)}{arguments_text(rest)}"
+
+
+def call_text(arguments: Mapping[str, Json]) -> str:
+    """A call of the application: `call 3: Send(topic=x, value=7)`."""
+    return f"call {value_text(arguments.get('number'))}: {plain_text(arguments.get('operation'))}"
+
+
+def plain_text(value: Json) -> str:
+    """A value in words; `{"is": "producer.Send", "topic": "x"}` is `Send(topic=x)`, and `["x", 0]` is `x-0`."""
+    match value:
+        case str():
+            return value
+        case [str(topic), int(partition)]:
+            return f"{topic}-{partition}"
+        case list():
+            return f"[{', '.join(map(plain_text, value))}]"
+        case {"is": "list" | "dict", "items": list(items)}:
+            return plain_text(items)
+        case {"is": str(), "name": str(member), **rest} if not rest:
+            return member
+        case {"is": str(name), **fields}:
+            return f"{name.rpartition('.')[2]}({', '.join(f'{n}={plain_text(v)}' for n, v in fields.items())})"
+    return value_text(value)
+
+
+def outcomes(returned: Json) -> tuple[Outcome, ...]:
+    """What a step gave back to the application: a list of `{"machine", "number", "outcome"}`."""
+    calls = [call for call in returned if isinstance(call, dict)] if isinstance(returned, list) else []
+    return tuple(_outcome(call) for call in calls)
+
+
+def _outcome(call: Mapping[str, Json]) -> Outcome:
+    text = _outcome_text(call.get("outcome"))
+    return Outcome(
+        str(call.get("machine")), f"call {value_text(call.get('number'))}: {text}", bool(_ERROR.search(text))
+    )
+
+
+def _outcome_text(outcome: Json) -> str:
+    """An outcome: `ok [x-0, 3]`, or the error and what is known in spite of it."""
+    match outcome:
+        case {"is": "requests.Response", **fields}:
+            error, value = (plain_text(fields[name]) if name in fields else "" for name in ("error", "value"))
+            return f"{error or 'ok'} {value}".strip()
+    return plain_text(outcome)
