@@ -1,1 +1,1 @@
-"""Clusters of the reference implementation: their time, network, disks and faults, and what is checked of their runs."""
+"""Clusters of the reference implementation: their time, network, disks and faults, and checks of their runs."""

@@ -1,0 +1,138 @@
+"""What a picture or a person sees of a cluster: of every machine, and of every message, as JSON.
+
+A machine: {"state": "up" | "down" | "paused", "clock": ms ahead of the cluster's time, ...}. A broker has its
+partitions, and whether it is the controller; clients what their applications know. A message: from, to, kind, text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+from hwmark.checkers.simulation.cluster import Cluster, is_response
+from hwmark.checkers.simulation.values import is_named_tuple
+from hwmark.refimpl.batches import Batch, TopicPartition
+from hwmark.refimpl.log import Log
+from hwmark.refimpl.machine import Address, Message
+from hwmark.refimpl.partition_change import NO_LEADER
+from hwmark.refimpl.replica import Replica
+from hwmark.traces.changes import Json
+
+View = dict[str, Json]
+TEXT_MAX = 160  # characters; longer texts end in an ellipsis
+
+
+def machine_view(cluster: Cluster, name: Address) -> View:
+    """One machine, up or down."""
+    machine = cluster.machines.get(name)
+    state = "down" if machine is None else "paused" if name in cluster.paused else "up"
+    view: View = {"state": state, "clock": cluster.clock_offsets[name]}
+    if machine is not None:
+        viewer = VIEWERS.get(type(machine).__name__)
+        return view if viewer is None else view | viewer(machine)
+    disk = cluster.disks.get(name)
+    return view if disk is None else view | disk_view(disk)
+
+
+def network_view(cluster: Cluster) -> View:
+    """All messages in flight, by their ids."""
+    return {str(id): message_view(message) for id, message in cluster.in_flight.items()}
+
+
+def message_view(message: Message) -> View:
+    """A message; its kind is the request's name, for a response too."""
+    name = type(message.body).__name__
+    return {
+        "from": message.source,
+        "to": message.destination,
+        "kind": name.removesuffix("Response").removesuffix("Request") or name,
+        "is_response": is_response(message),
+        "correlation": message.correlation,
+        "text": text_of(message.body),
+    }
+
+
+def broker_view(broker: Any) -> View:
+    """A broker that is up."""
+    partitions: View = {partition_name(one): replica_view(replica) for one, replica in sorted(broker.replicas.items())}
+    return {"controller": broker.controller.is_active, "partitions": partitions}
+
+
+def disk_view(disk: Any) -> View:
+    """A broker that is down: the logs on its disk."""
+    partitions: View = {
+        partition_name(one): {"role": "offline", "leader_epoch": -1, "isr": [], **log_view(log)}
+        for one, log in sorted(disk.logs.items())
+    }
+    return {"controller": False, "partitions": partitions}
+
+
+def replica_view(replica: Replica) -> View:
+    """A replica: its role, and its log."""
+    role = "leader" if replica.is_leader else "offline" if replica.leader == NO_LEADER else "follower"
+    return {"role": role, "leader_epoch": replica.leader_epoch, "isr": list(replica.isr), **log_view(replica.log)}
+
+
+def log_view(log: Log) -> View:
+    """A log: its limits, and a row (offset, leader epoch, value or marker) for each record."""
+    return {
+        "log_start_offset": log.log_start_offset,
+        "high_watermark": log.high_watermark,
+        "last_stable_offset": log.last_stable_offset,
+        "log_end_offset": log.log_end_offset,
+        "log": [row for batch in log.batches for row in batch_rows(batch)],
+    }
+
+
+def batch_rows(batch: Batch) -> list[Json]:
+    """The records of a batch."""
+    return [[record.offset, batch.leader_epoch, batch.control or value_view(record.value)] for record in batch.records]
+
+
+def value_view(value: Any) -> Json:
+    """A value as itself if JSON has it, else as text."""
+    return value if type(value) in (str, int, bool, type(None)) else text_of(value)
+
+
+def partition_name(topic_partition: TopicPartition) -> str:
+    """As Kafka names it: x-0."""
+    return f"{topic_partition[0]}-{topic_partition[1]}"
+
+
+def text_of(value: Any) -> str:
+    """A value in one short line for people: fields by name, without those that have their default."""
+    text = _text(value)
+    return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Enum):
+        return value.name
+    if is_named_tuple(type(value)):
+        defaults = value._field_defaults
+        told = [(name, getattr(value, name)) for name in value._fields]
+        return " ".join([_field(name, each) for name, each in told if name not in defaults or each != defaults[name]])
+    if _is_topic_partition(value):
+        return partition_name(value)
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_inner, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_inner(key)}: {_inner(each)}' for key, each in value.items())}}}"
+    return str(value)
+
+
+def _field(name: str, value: Any) -> str:
+    return _text(value) if name == "topic_partition" else f"{name}={_inner(value)}"
+
+
+def _inner(value: Any) -> str:
+    """A value within another one: what has fields gets parentheses."""
+    return f"({_text(value)})" if is_named_tuple(type(value)) else _text(value)
+
+
+def _is_topic_partition(value: Any) -> bool:
+    return type(value) is tuple and len(value) == 2 and type(value[0]) is str and type(value[1]) is int
+
+
+VIEWERS: dict[str, Callable[[Any], View]] = {"Broker": broker_view}
