@@ -1,0 +1,493 @@
+"""The component that hosts a broker's coordinators, driven by hand: logs, markers, producer ids and times."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+from hwmark.refimpl import requests as rpc
+from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
+from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
+from hwmark.refimpl.coordinators import CLEANUP_INTERVAL, AppendTo, AskBroker, Coordinators, Effects, Reply
+from hwmark.refimpl.errors import Error
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
+from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.log import Log
+from hwmark.refimpl.machine import Message
+from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
+from hwmark.refimpl.producer_state import COORDINATOR
+from hwmark.refimpl.requests import Response
+from hwmark.refimpl.transaction_metadata import Producer
+
+OFFSETS, TRANSACTIONS = (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0)
+X0, X1, X2 = ("x", 0), ("x", 1), ("x", 2)
+TOPICS = tuple(Topic(name, ((1,),)) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC))
+GROUP = ConsumerGroupMetadata("g")
+PROTOCOLS = (("range", ()),)
+
+
+def led_by(leader: int) -> PartitionRegistration:
+    return PartitionRegistration((1, 2), (1, 2), leader)
+
+
+class Host:
+    """A broker around its coordinators: it appends and, unless told otherwise, replicates at once."""
+
+    def __init__(self, epoch: int = 5, block: tuple[int, int] = (70, 80), **config: Any) -> None:
+        self.coordinators = Coordinators(ClusterConfig(**{"topics": TOPICS} | config))
+        self.logs = {OFFSETS: Log(), TRANSACTIONS: Log()}
+        self.replies: list[Response] = []
+        self.asked: list[AskBroker] = []
+        self.appended: list[AppendTo] = []
+        self.metadata = {X0: led_by(1), X1: led_by(2), X2: led_by(1), OFFSETS: led_by(1)}
+        self.correlation, self.now, self.replicates = 0, 0, True
+        self.coordinators.give_producer_ids(block)
+        for partition, log in self.logs.items():
+            self.do(self.coordinators.on_leader(partition, log, epoch, 0))
+
+    def do(self, effects: Effects) -> None:
+        for effect in [*effects, *self.coordinators.send_markers(self.metadata)]:
+            if isinstance(effect, Reply):
+                self.replies.append(effect.body)
+            elif isinstance(effect, AskBroker):
+                self.asked.append(effect)
+            else:
+                self.appended.append(effect)
+                if self.replicates:
+                    self.append(effect)
+
+    def append(self, effect: AppendTo) -> None:
+        base = self.write(effect.topic_partition, effect.batch)
+        self.do(self.coordinators.on_appended(effect.context, Error.NONE, base, self.now))
+        self.do(
+            self.coordinators.on_high_watermark(effect.topic_partition, self.logs[effect.topic_partition], self.now)
+        )
+
+    def write(self, partition: TopicPartition, batch: Batch) -> int:
+        log = self.logs[partition]
+        base = log.append_as_leader(batch, 5, COORDINATOR).first_offset
+        log.update_high_watermark(log.log_end_offset)
+        return base
+
+    def ask(self, body: Any) -> Response | None:
+        """The answer to a request, None if it is parked."""
+        count, self.correlation = len(self.replies), self.correlation + 1
+        message = Message("client", "broker-1", self.correlation, body)
+        self.do(self.coordinators.handle(message, self.now))
+        assert len(self.replies) <= count + 1
+        return self.replies[count] if len(self.replies) > count else None
+
+    def tick(self) -> None:
+        """Time passes up to the deadline, and not less is enough."""
+        deadline = self.coordinators.deadline()
+        assert deadline is not None
+        assert self.coordinators.tick(deadline - 1) == []
+        self.now = deadline
+        self.do(self.coordinators.tick(deadline))
+
+    def answer(self, *errors: Error | None) -> None:
+        """What the leaders say to markers; None: nothing."""
+        asked, self.asked = self.asked, []
+        for one, error in zip(asked, errors, strict=True):
+            response = Response(Error.NONE, dict.fromkeys(one.body.topic_partitions, error)) if error else None
+            self.do(self.coordinators.on_response(one.context, response, self.now))
+
+    def state(self) -> str:
+        return self.coordinators.transactions.transactions["t"].current.state
+
+    def begin(self, *partitions: TopicPartition) -> Producer:
+        """A transaction with some partitions."""
+        response = self.ask(rpc.InitProducerIdRequest("t"))
+        assert response is not None and response.error is Error.NONE
+        producer = Producer("t", *response.value)
+        added = self.ask(rpc.AddPartitionsToTxnRequest(producer, partitions))
+        assert added is not None and added.error is Error.NONE
+        return producer
+
+
+def marker(producer: Producer, result: str) -> Batch:
+    record = Record(0, "marker", result)
+    identity = producer.producer_id, producer.producer_epoch
+    return Batch(0, 0, -1, (record,), *identity, is_transactional=True, control=result, coordinator_epoch=5)
+
+
+def commits(offset: int) -> tuple[tuple[TopicPartition, OffsetAndMetadata], ...]:
+    return ((X0, OffsetAndMetadata(offset)),)
+
+
+def fetched(host: Host, require_stable: bool = True) -> tuple[Error, int]:
+    response = host.ask(rpc.OffsetFetchRequest(GROUP, (X0,), require_stable))
+    assert response is not None and response.error is Error.NONE
+    ((_, error, position),) = response.value
+    return error, position.offset
+
+
+# ------------------------------------------------------------ leading
+
+REQUESTS = [
+    rpc.InitProducerIdRequest("t"),
+    rpc.AddPartitionsToTxnRequest(Producer("t", 0, 0), (X0,)),
+    rpc.AddPartitionsToTxnRequest(Producer("t", 0, 0), (X0,), verify_only=True),
+    rpc.AddOffsetsToTxnRequest(Producer("t", 0, 0), "g"),
+    rpc.EndTxnRequest(Producer("t", 0, 0), COMMIT, 2),
+    rpc.TxnOffsetCommitRequest(GROUP, commits(1), Producer("t", 0, 0)),
+    rpc.JoinGroupRequest(GROUP, PROTOCOLS),
+    rpc.SyncGroupRequest(GROUP),
+    rpc.HeartbeatRequest(GROUP),
+    rpc.LeaveGroupRequest(GROUP),
+    rpc.OffsetCommitRequest(GROUP, commits(1)),
+    rpc.OffsetFetchRequest(GROUP, (X0,)),
+]
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
+def test_a_broker_coordinates_only_what_it_leads_and_has_loaded(request_: Any) -> None:
+    host = Host()
+    for partition in host.logs:
+        host.do(host.coordinators.on_follower(partition, 0))
+    assert host.ask(request_) == Response(Error.NOT_COORDINATOR)
+    for partition, log in host.logs.items():
+        log.append_as_leader(Batch(0, 0, -1, (Record(0, "?", None),)), 5)  # not replicated
+        host.do(host.coordinators.on_leader(partition, log, 6, 0))
+    answers = {rpc.HeartbeatRequest: Error.NONE, rpc.SyncGroupRequest: Error.REBALANCE_IN_PROGRESS}
+    error = answers.get(type(request_), Error.COORDINATOR_LOAD_IN_PROGRESS)
+    assert host.ask(request_) == Response(error)
+    for partition in host.logs:
+        host.do(host.coordinators.on_follower(partition, 0))
+    assert host.ask(request_) == Response(Error.NOT_COORDINATOR)
+
+
+def test_a_partition_is_loaded_with_what_was_replicated_since_the_election() -> None:
+    first = Host()
+    first.ask(rpc.OffsetCommitRequest(GROUP, commits(7)))
+    first.begin(X0)
+    second, log = Host(), first.logs[OFFSETS]
+    log.append_as_leader(first.appended[0].batch, 5)
+    for partition, led in first.logs.items():
+        second.do(second.coordinators.on_follower(partition, 0))
+        second.do(second.coordinators.on_leader(partition, led, 6, 0))
+    assert second.ask(rpc.OffsetFetchRequest(GROUP, (X0,))) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
+    assert second.state() == "Ongoing"  # that log was replicated
+    log.update_high_watermark(log.log_end_offset)
+    second.do(second.coordinators.on_high_watermark(OFFSETS, log, 0))
+    assert fetched(second) == (Error.NONE, 7)
+
+
+def test_who_leads_on_keeps_its_groups_and_reads_its_transactions_again() -> None:
+    host = Host()
+    joined = host.ask(rpc.JoinGroupRequest(GROUP, PROTOCOLS))
+    assert joined is not None and joined.error is Error.MEMBER_ID_REQUIRED
+    host.begin(X0)
+    known = host.coordinators.transactions.transactions["t"]
+    for partition, log in host.logs.items():
+        host.do(host.coordinators.on_leader(partition, log, 9, 0))
+    assert host.coordinators.groups.epochs == host.coordinators.transactions.epochs == {0: 9}
+    assert "g" in host.coordinators.groups.groups
+    assert host.state() == "Ongoing" and host.coordinators.transactions.transactions["t"] is not known
+    host.ask(rpc.OffsetCommitRequest(GROUP._replace(group_id="h"), commits(1)))
+    host.ask(rpc.JoinGroupRequest(ConsumerGroupMetadata("i", instance="1"), PROTOCOLS))
+    assert host.coordinators.groups.groups["i"].leader == "1-9-2"
+
+
+def test_ceasing_to_lead_refuses_who_waits() -> None:
+    host = Host()
+    host.replicates = False
+    assert host.ask(rpc.OffsetCommitRequest(GROUP, commits(1))) is None
+    assert host.ask(rpc.InitProducerIdRequest("t")) is None
+    host.do(host.coordinators.on_follower(OFFSETS, 0))
+    assert host.replies == [Response(Error.NOT_COORDINATOR)]
+    host.do(host.coordinators.on_follower(TRANSACTIONS, 0))
+    stored, init = host.appended
+    host.do(host.coordinators.on_appended(stored.context, Error.NONE, 0, 0))
+    assert len(host.replies) == 1
+    host.do(host.coordinators.on_appended(init.context, Error.NOT_LEADER_OR_FOLLOWER, -1, 0))
+    assert host.replies == [Response(Error.NOT_COORDINATOR)] * 2
+
+
+def test_only_requests_to_coordinators_are_theirs() -> None:
+    with pytest.raises(TypeError, match="MetadataRequest"):
+        Host().ask(rpc.MetadataRequest())
+
+
+def test_a_key_belongs_to_the_partition_of_its_hash() -> None:
+    topics = tuple(Topic(name, ((1,),) * count) for name, count in ((OFFSETS_TOPIC, 50), (TRANSACTIONS_TOPIC, 10)))
+    coordinators = Coordinators(ClusterConfig(topics=topics))
+    assert coordinators.coordinator_partition("my-group", False) == (OFFSETS_TOPIC, 12)
+    assert coordinators.coordinator_partition("my-group", True) == (TRANSACTIONS_TOPIC, 2)
+
+
+# ------------------------------------------------------------ transactions
+
+
+def test_producer_ids_come_from_the_controller() -> None:
+    host = Host(block=(0, 0))
+    assert not host.coordinators.needs_producer_ids
+    assert host.ask(rpc.InitProducerIdRequest(None)) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
+    assert host.coordinators.needs_producer_ids
+    host.coordinators.give_producer_ids((3, 4))
+    assert not host.coordinators.needs_producer_ids
+    assert host.ask(rpc.InitProducerIdRequest(None)) == Response(Error.NONE, (3, 0))
+    assert host.ask(rpc.InitProducerIdRequest("t")) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
+    assert host.coordinators.needs_producer_ids
+
+
+def test_a_loading_coordinator_asks_for_no_producer_ids() -> None:
+    host = Host()
+    host.logs[TRANSACTIONS].append_as_leader(Batch(0, 0, -1, (Record(0, "?", None),)), 5)
+    host.do(host.coordinators.on_leader(TRANSACTIONS, host.logs[TRANSACTIONS], 6, 0))
+    assert host.ask(rpc.InitProducerIdRequest("t")) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
+    assert not host.coordinators.needs_producer_ids
+
+
+def test_records_of_transactions_are_appended_in_the_leader_epoch() -> None:
+    host = Host()
+    host.now = 44
+    host.begin(X0)
+    _, added = host.appended
+    assert [one.topic_partition for one in host.appended] == [TRANSACTIONS] * 2
+    assert added.leader_epoch == added.batch.leader_epoch == 5 and added.batch.timestamp == 44
+    ((offset, key, value),) = added.batch.records
+    assert (offset, key, value.topic_partitions) == (0, "t", (X0,))  # type: ignore[attr-defined]
+    assert added.batch.producer_id == -1 and not added.batch.is_transactional and added.transactional_id is None
+
+
+def test_offsets_join_the_transaction_and_leaders_may_ask() -> None:
+    host = Host()
+    producer = host.begin(X0)
+    assert host.ask(rpc.AddOffsetsToTxnRequest(producer, "g")) == Response(Error.NONE, producer[1:])
+    question = rpc.AddPartitionsToTxnRequest(producer, (X0, X1, OFFSETS), verify_only=True)
+    expected = {X0: Error.NONE, X1: Error.TRANSACTION_ABORTABLE, OFFSETS: Error.NONE}
+    assert host.ask(question) == Response(Error.NONE, expected)
+    late = question._replace(producer=producer._replace(producer_epoch=9))
+    assert host.ask(late) == Response(Error.PRODUCER_FENCED)
+
+
+@pytest.mark.parametrize(("kip_890", "epoch"), [(True, 1), (False, 0)])
+def test_markers_go_to_the_leaders_and_then_the_transaction_is_complete(kip_890: bool, epoch: int) -> None:
+    host = Host(kip_890=kip_890)
+    producer = host.begin(X0, X1, X2)
+    assert host.ask(rpc.EndTxnRequest(producer, COMMIT, 2)) == Response(Error.NONE, (70, epoch))
+    assert [(one.broker_id, one.body) for one in host.asked] == [
+        (1, rpc.WriteTxnMarkersRequest(70, epoch, 5, COMMIT, (X0, X2))),
+        (2, rpc.WriteTxnMarkersRequest(70, epoch, 5, COMMIT, (X1,))),
+    ]
+    host.answer(Error.NONE, Error.NONE)
+    assert host.state() == "CompleteCommit" and host.asked == []
+
+
+def test_a_marker_waits_for_a_leader() -> None:
+    host = Host()
+    producer = host.begin(X0, X1)
+    host.metadata[X1] = led_by(NO_LEADER)
+    del host.metadata[X0]
+    host.ask(rpc.EndTxnRequest(producer, ABORT, 2))
+    assert host.asked == []
+    host.metadata[X0] = led_by(2)
+    host.do([])
+    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked] == [(2, (X0,))]
+    host.metadata[X1] = led_by(1)
+    host.do([])
+    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked[1:]] == [(1, (X1,))]
+    host.answer(Error.NONE, Error.NONE)
+    assert host.state() == "CompleteAbort"
+
+
+@pytest.mark.parametrize("error", [None, Error.NOT_LEADER_OR_FOLLOWER, Error.UNKNOWN_TOPIC_OR_PARTITION])
+def test_a_marker_is_sent_again_a_little_later_to_who_leads_then(error: Error | None) -> None:
+    host = Host(retry_backoff=123)
+    producer = host.begin(X0, X1)
+    host.now = 1_000
+    host.ask(rpc.EndTxnRequest(producer, COMMIT, 2))
+    host.answer(Error.NONE, error)
+    assert host.asked == [] and host.state() == "PrepareCommit"
+    host.metadata[X1] = led_by(3)
+    host.tick()
+    assert host.now == 1_123
+    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked] == [(3, (X1,))]
+    host.answer(Error.NONE)
+    assert host.state() == "CompleteCommit"
+
+
+def test_a_refused_request_for_markers_counts_for_all_its_partitions() -> None:
+    host = Host()
+    host.ask(rpc.EndTxnRequest(host.begin(X0, X2), COMMIT, 2))
+    (asked,), host.asked = host.asked, []
+    host.do(host.coordinators.on_response(asked.context, Response(Error.STALE_BROKER_EPOCH), 0))
+    host.tick()
+    assert [one.body.topic_partitions for one in host.asked] == [(X0, X2)]
+
+
+def test_a_superseded_coordinator_gives_up() -> None:
+    host = Host()
+    host.ask(rpc.EndTxnRequest(host.begin(X0), COMMIT, 2))
+    host.answer(Error.TRANSACTION_COORDINATOR_FENCED)
+    assert host.coordinators.retry_at is None and host.state() == "PrepareCommit"
+
+
+def test_nobody_sends_markers_for_a_partition_that_it_does_not_lead_any_more() -> None:
+    host = Host()
+    host.metadata.clear()
+    host.ask(rpc.EndTxnRequest(host.begin(X0), COMMIT, 2))
+    assert len(host.coordinators.markers) == 1
+    host.do(host.coordinators.on_follower(TRANSACTIONS, 0))
+    host.metadata[X0] = led_by(1)
+    host.do([])
+    assert host.asked == host.coordinators.markers == []
+
+
+def test_a_new_coordinator_sends_the_markers_of_what_was_decided() -> None:
+    first, second = Host(), Host()
+    first.ask(rpc.EndTxnRequest(first.begin(X0), COMMIT, 2))
+    second.do(second.coordinators.on_leader(TRANSACTIONS, first.logs[TRANSACTIONS], 8, 0))
+    assert [one.body for one in second.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 8, COMMIT, (X0,))]
+
+
+def test_a_completion_that_the_log_refused_is_tried_again() -> None:
+    host = Host()
+    host.ask(rpc.EndTxnRequest(host.begin(X0), COMMIT, 2))
+    host.replicates = False
+    host.answer(Error.NONE)
+    refused = host.appended[-1]
+    host.do(host.coordinators.on_appended(refused.context, Error.NOT_ENOUGH_REPLICAS, -1, 0))
+    assert host.state() == "PrepareCommit" and host.appended[-1] is refused
+    host.replicates = True
+    host.tick()
+    assert host.now == 100 and host.appended[-1].batch.records == refused.batch.records
+    assert host.state() == "CompleteCommit" and host.coordinators.retry_at is None
+
+
+def test_a_transaction_that_lasts_too_long_is_aborted_at_the_next_look() -> None:
+    host = Host(transaction_check_interval=10_000)
+    host.ask(rpc.InitProducerIdRequest("t", transaction_timeout=25_000))
+    assert host.coordinators.check_at is None
+    host.now = 7
+    host.ask(rpc.AddPartitionsToTxnRequest(Producer("t", 70, 0), (X0,)))
+    looks = []
+    while host.state() == "Ongoing":
+        host.tick()
+        looks.append(host.now)
+    assert looks == [10_007, 20_007, 30_007]
+    assert [one.body for one in host.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 5, ABORT, (X0,))]
+    host.answer(Error.NONE)
+    assert host.state() == "CompleteAbort"
+    host.tick()
+    assert host.coordinators.check_at is None
+
+
+def test_a_loaded_transaction_is_looked_at_too() -> None:
+    first, second = Host(), Host()
+    first.begin(X0)
+    second.do(second.coordinators.on_leader(TRANSACTIONS, first.logs[TRANSACTIONS], 8, 0))
+    assert second.coordinators.check_at == 10_000
+
+
+# ------------------------------------------------------------ groups
+
+
+def join(host: Host) -> ConsumerGroupMetadata:
+    """The only member of a group, with its assignment."""
+    first = host.ask(rpc.JoinGroupRequest(GROUP, PROTOCOLS))
+    assert first is not None
+    second = host.ask(rpc.JoinGroupRequest(GROUP._replace(member_id=first.value.member_id), PROTOCOLS))
+    assert second is not None and second.error is Error.NONE
+    who = GROUP._replace(member_id=first.value.member_id, generation=second.value.generation)
+    assert host.ask(rpc.SyncGroupRequest(who, ((who.member_id, (X0,)),))) == Response(Error.NONE, (X0,))
+    return who
+
+
+def test_members_live_by_their_heartbeats() -> None:
+    host = Host()
+    who = join(host)
+    host.now = 40_000
+    assert host.ask(rpc.HeartbeatRequest(who)) == Response(Error.NONE)
+    host.tick()
+    assert host.now == 85_000
+    assert host.ask(rpc.HeartbeatRequest(who)) == Response(Error.UNKNOWN_MEMBER_ID)
+    again = join(host)
+    assert host.ask(rpc.LeaveGroupRequest(again)) == Response(Error.NONE)
+    assert host.ask(rpc.LeaveGroupRequest(again)) == Response(Error.UNKNOWN_MEMBER_ID)
+
+
+def test_sessions_are_as_long_as_configured() -> None:
+    host = Host(group_session_timeout_min=10)
+    assert host.ask(rpc.JoinGroupRequest(GROUP, PROTOCOLS, session_timeout=9)) == Response(
+        Error.INVALID_SESSION_TIMEOUT
+    )
+    joined = host.ask(rpc.JoinGroupRequest(GROUP, PROTOCOLS, session_timeout=10))
+    assert joined is not None and joined.error is Error.MEMBER_ID_REQUIRED
+
+
+def test_offsets_are_forgotten_when_their_retention_is_over() -> None:
+    host = Host(offsets_retention=2 * CLEANUP_INTERVAL + 1)
+    host.ask(rpc.OffsetCommitRequest(GROUP, commits(7)))
+    for _ in range(2):
+        host.tick()
+        assert fetched(host) == (Error.NONE, 7)
+    host.tick()
+    assert host.now == 3 * CLEANUP_INTERVAL
+    assert fetched(host) == (Error.NONE, -1)
+    assert [record.value for record in host.appended[-1].batch.records] == [None]
+    assert host.coordinators.groups.groups == {} and host.coordinators.deadline() is None
+
+
+@pytest.mark.parametrize("kip_447", [True, False])
+def test_transactional_offsets_are_fenced_by_generation(kip_447: bool) -> None:
+    host = Host(kip_447=kip_447)
+    who, producer = join(host), host.begin(OFFSETS)
+    old = rpc.TxnOffsetCommitRequest(who._replace(generation=0), commits(7), producer)
+    expected = Error.ILLEGAL_GENERATION if kip_447 else Error.NONE
+    assert host.ask(old) == Response(expected)
+    assert host.ask(old._replace(who=who)) == Response(Error.NONE)
+    assert fetched(host) == ((Error.UNSTABLE_OFFSET_COMMIT, -1) if kip_447 else (Error.NONE, -1))
+
+
+@pytest.mark.parametrize(("result", "offset"), [(COMMIT, 7), (ABORT, 3)])
+def test_transactional_offsets_count_with_the_replicated_marker(result: str, offset: int) -> None:
+    host = Host()
+    host.ask(rpc.OffsetCommitRequest(GROUP, commits(3)))
+    producer = host.begin(OFFSETS)
+    host.ask(rpc.TxnOffsetCommitRequest(GROUP, commits(7), producer))
+    written = host.appended[-1]
+    assert written.transactional_id == "t" and written.topic_partition == OFFSETS
+    assert written.batch.is_transactional and written.batch[4:6] == (producer.producer_id, producer.producer_epoch)
+    log = host.logs[OFFSETS]
+    log.append_as_leader(marker(producer, result), 5, COORDINATOR)
+    host.do(host.coordinators.on_high_watermark(OFFSETS, log, 0))
+    assert fetched(host) == (Error.UNSTABLE_OFFSET_COMMIT, -1) and fetched(host, False) == (Error.NONE, 3)
+    log.update_high_watermark(log.log_end_offset)
+    host.do(host.coordinators.on_high_watermark(OFFSETS, log, 0))
+    assert fetched(host) == (Error.NONE, offset)
+    new = Host()
+    new.do(new.coordinators.on_follower(OFFSETS, 0))
+    new.do(new.coordinators.on_leader(OFFSETS, log, 6, 0))
+    assert fetched(new) == (Error.NONE, offset)
+
+
+APPEND_ERRORS = [
+    (Error.NOT_ENOUGH_REPLICAS, Error.COORDINATOR_NOT_AVAILABLE),
+    (Error.NOT_LEADER_OR_FOLLOWER, Error.NOT_COORDINATOR),
+    (Error.INVALID_PRODUCER_EPOCH, Error.INVALID_PRODUCER_EPOCH),
+    (Error.TRANSACTION_ABORTABLE, Error.TRANSACTION_ABORTABLE),
+    (Error.NETWORK_EXCEPTION, Error.COORDINATOR_LOAD_IN_PROGRESS),
+]
+
+
+@pytest.mark.parametrize(("refusal", "error"), APPEND_ERRORS)
+def test_offsets_that_the_log_refused_are_not_pending(refusal: Error, error: Error) -> None:
+    host = Host()
+    host.replicates = False
+    assert host.ask(rpc.TxnOffsetCommitRequest(GROUP, commits(7), Producer("t", 1, 0))) is None
+    host.do(host.coordinators.on_appended(host.appended[-1].context, refusal, -1, 0))
+    assert host.replies[-1] == Response(error)
+    assert fetched(host) == (Error.NONE, -1)
+
+
+def test_the_coordinators_can_be_copied() -> None:
+    host = Host()
+    join(host)
+    host.metadata.clear()
+    host.ask(rpc.EndTxnRequest(host.begin(X0), COMMIT, 2))
+    state = host.coordinators
+    assert copy.deepcopy(state) == pickle.loads(pickle.dumps(state)) == state
