@@ -3,7 +3,8 @@
 Such a trace has the model `refimpl`. Its state has `machines`, a view of each by its name, and `network`, the messages
 under way by their ids: `{"from", "to", "kind", "is_response", "correlation", "text"}`. A message appears there in the
 step that sends it and is gone after the step that delivers or loses it. An action has `at`, the time in ms, and names
-the `message` or the `machine` it is about.
+the `message` or the `machine` it is about. The state's `returned` is what calls returned in the last step, if anybody
+recorded it: a list of `{"machine", "number", "outcome"}`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from hwmark.traces.trace import State, Step, Trace
 
 RUN_MODEL = "refimpl"
 
-DELIVER, DUPLICATE, INVOKE = "deliver", "duplicate", "invoke"
+DELIVER, DROP, DUPLICATE, INVOKE = "deliver", "drop", "duplicate", "invoke"
 ORDINARY = ("start", DELIVER, "tick", INVOKE)
 """Actions that are no fault."""
 
@@ -138,7 +139,9 @@ class _Reader:
             machines = {DELIVER: (message.destination,), DUPLICATE: (message.source,)}.get(action, ())
         is_received = action == DELIVER and message is not None and not _is_down(before, message.destination)
         gone = self._end(number, after, message if is_received else None)
-        sent = self._sent(number, after, is_copy=action == DUPLICATE)
+        sent = tuple(self._sent(number, after, is_copy=action == DUPLICATE))
+        if action == INVOKE and any(flight.source not in machines for flight in sent):
+            machines = (sent[0].source,)  # of a machine that has no application somebody else asks
         at = arguments.get("at", after.get("now"))
         return Event(
             number=number,
@@ -146,7 +149,7 @@ class _Reader:
             action=action,
             machines=machines,
             received=message if is_received else None,
-            sent=tuple(sent),
+            sent=sent,
             lost=tuple(flight for flight in gone if flight.fate is Fate.LOST),
             fault=None if action in ORDINARY else fault_text(action, arguments),
             call=call_text(arguments) if action == INVOKE else None,

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hwmark.traces.changes import Json, leaves
+from hwmark.traces.changes import Json
+from hwmark.traces.run_words import plain_text
 from hwmark.traces.words import is_none, value_text
 
 View = Mapping[str, Json]
 
-DOWN = "down"
+DOWN, SHORT = "down", 24
 
 QUIET_FIELDS = ("clock", "in_flight")
 """Fields that are not told, since faults and messages tell of them."""
@@ -131,24 +132,25 @@ def _field_changes(before: View, after: View) -> Iterator[Item]:
     """What changed apart from partitions; that a machine went down or came up is told by the fault itself."""
     if before.get("controller") != after.get("controller"):
         yield Note("becomes the CONTROLLER" if after.get("controller") else "no longer controller", is_strong=True)
-    others = ("state", "controller", "partitions", *QUIET_FIELDS)
-    old, new = (dict(_fields(view, others)) for view in (before, after))
-    for path, value in new.items():
-        if path not in old or old[path] != value:
-            yield Note(f"{path}: {value_text(old[path])} → {value_text(value)}" if path in old else _new(path, value))
-    for path in old:
-        if path not in new:
-            yield Note(f"{path}: gone")
+    old, new = dict(_fields(before)), dict(_fields(after))
+    for name, text in new.items():
+        if name not in old or old[name] != text:
+            is_short = name in old and max(len(old[name]), len(text)) <= SHORT
+            yield Note(f"{name}: {old[name]} → {text}" if is_short else f"{name}: {text}")
+    for name in old:
+        if name not in new:
+            yield Note(f"{name}: gone")
 
 
-def _fields(view: View, left_out: tuple[str, ...]) -> Iterator[tuple[str, Json]]:
+def _fields(view: View) -> Iterator[tuple[str, str]]:
+    """The fields that have no form of their own; those of a table by their keys alone."""
     for name, value in view.items():
-        if name not in left_out:
-            yield from ((path, leaf) for path, leaf in leaves(value, (name,)) if leaf not in ({}, []))
-
-
-def _new(path: str, value: Json) -> str:
-    return f"{path}: {value_text(value)}"
+        if name in ("state", "controller", "partitions", *QUIET_FIELDS):
+            continue
+        if isinstance(value, dict):
+            yield from ((key, plain_text(each)) for key, each in value.items())
+        else:
+            yield name, plain_text(value)
 
 
 def _replica_changes(before: View, after: View, *, is_up: bool) -> Iterator[Item]:

@@ -15,7 +15,8 @@ from hwmark.traces.run import Event, Fate, Flight, Run
 from hwmark.traces.run_box import CALL, FAULT, OUTCOME, Mark, parts_of
 from hwmark.traces.run_changes import Appended
 from hwmark.traces.run_end import broken_sentence, end_boxes
-from hwmark.traces.run_rows import Arrow, Fold, Row, arrows_of, folded, rows_of
+from hwmark.traces.run_rows import EVERY_STEP_THAT_MATTERS, Arrow, Choice, Fold, Row, arrows_of, folded, rows_of
+from hwmark.traces.run_words import message_text
 from hwmark.traces.trace import Trace
 from hwmark.traces.words import arguments_text
 
@@ -29,17 +30,17 @@ COPY, UNDER_WAY = Ink("#7b4bb0", 1.6), Ink("#9aa5b1", 1.2, "dotted")
 QUIET_FILL, QUIET_TEXT = "#eef1f4", "#616e7c"
 
 
-def run_dot(trace: Trace, *, everything: bool = False) -> str:
-    """The DOT source of a run's sequence diagram; quiet steps are folded unless `everything` is wanted."""
-    return _Picture(Run.of(trace), everything).draw()
+def run_dot(trace: Trace, choice: Choice = EVERY_STEP_THAT_MATTERS) -> str:
+    """The DOT source of a run's sequence diagram."""
+    return _Picture(Run.of(trace), choice).draw()
 
 
 class _Picture:
     """The places of lanes and rows, and the drawing of each part. `self.y` is how far down the picture has come."""
 
-    def __init__(self, run: Run, everything: bool) -> None:
+    def __init__(self, run: Run, choice: Choice) -> None:
         self.run = run
-        self.rows = rows_of(run, everything=everything)
+        self.rows = rows_of(run, choice)
         self.arrows = list(arrows_of(run, self.rows))
         self.parts = [{} if isinstance(row, Fold) else parts_of(row) for row in self.rows]
         self.ends = end_boxes(run)
@@ -273,7 +274,7 @@ def _ink(flight: Flight) -> Ink:
 def _label(flight: Flight) -> str:
     """What an arrow is: `Produce: x-0 at 3`."""
     fate = "lost: " if flight.fate is Fate.LOST else "duplicate: " if flight.is_copy else ""
-    text = flight.text.removeprefix(flight.name).lstrip(": ")
+    text = message_text(flight.text)
     return f"{fate}{flight.name}{': ' * bool(text)}{text}"
 
 

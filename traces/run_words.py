@@ -12,6 +12,12 @@ from hwmark.traces.words import arguments_text, value_text
 _ERROR = re.compile(r"\b(?!NONE\b)[A-Z]{3,}(_[A-Z]+)+\b")
 """How errors are spelled: NOT_LEADER_OR_FOLLOWER."""
 
+_OPERATION = re.compile(r"kind=(\w+) path=([^\s)]+)")
+_NOISE = re.compile(
+    r"\b(session|number|acknowledged|controller_id|broker_epoch|replica_id|log_start_offset|max_wait|timeout)=\S+ ?"
+)
+"""What is the same in every message of its kind, or nobody asks about."""
+
 _NAMED = ("at", "machine", "broker", "message")
 """Arguments that the picture shows by the place where it says something."""
 
@@ -69,13 +75,24 @@ def plain_text(value: Json) -> str:
             return f"{topic}-{partition}"
         case list():
             return f"[{', '.join(map(plain_text, value))}]"
-        case {"is": "list" | "dict", "items": list(items)}:
-            return plain_text(items)
-        case {"is": str(), "name": str(member), **rest} if not rest:
-            return member
-        case {"is": str(name), **fields}:
-            return f"{name.rpartition('.')[2]}({', '.join(f'{n}={plain_text(v)}' for n, v in fields.items())})"
+        case dict() if "is" in value:
+            return _object_text(str(value["is"]), {name: each for name, each in value.items() if name != "is"})
     return value_text(value)
+
+
+def _object_text(kind: str, fields: dict[str, Json]) -> str:
+    """A list or a dict by its items, an enum by its name, anything else as it would be made."""
+    if kind in ("list", "dict"):
+        return plain_text(fields.get("items"))
+    if fields.keys() == {"name"}:
+        return str(fields["name"])
+    return f"{kind.rpartition('.')[2]}({', '.join(f'{name}={plain_text(each)}' for name, each in fields.items())})"
+
+
+def message_text(text: str) -> str:
+    """What a message says, shorter; of a transaction of ZooKeeper which nodes it is about."""
+    operations = [f"{operation} {path}" for operation, path in _OPERATION.findall(text)]
+    return ", ".join(operations) or _NOISE.sub("", text).strip()
 
 
 def outcomes(returned: Json) -> tuple[Outcome, ...]:
@@ -92,9 +109,8 @@ def _outcome(call: Mapping[str, Json]) -> Outcome:
 
 
 def _outcome_text(outcome: Json) -> str:
-    """An outcome: `ok [x-0, 3]`, or the error and what is known in spite of it."""
-    match outcome:
-        case {"is": "requests.Response", **fields}:
-            error, value = (plain_text(fields[name]) if name in fields else "" for name in ("error", "value"))
-            return f"{error or 'ok'} {value}".strip()
+    """An outcome: `ok x-0`, or the error and what is known in spite of it."""
+    if isinstance(outcome, dict) and outcome.get("is") == "requests.Response":
+        error, value = (plain_text(outcome[name]) if name in outcome else "" for name in ("error", "value"))
+        return f"{error or 'ok'} {value}".strip()
     return plain_text(outcome)

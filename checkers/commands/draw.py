@@ -9,12 +9,20 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hwmark.checkers.verdict import EXIT_HOLDS
 from hwmark.traces.errors import BadInputError
 
+if TYPE_CHECKING:
+    from hwmark.traces.run_rows import Choice
+
 SUFFIXES = (".svg", ".dot", ".html", ".png")
 STORY, TIMELINE = "story", "timeline"
+
+_HISTORY_OPTIONS = {"--as": "kind", "--around": "around"}
+_RUN_OPTIONS = {"--all": "all", "--steps": "steps"}
+"""Options that are for one kind of file only, with the names of their arguments."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="of a cluster's run: every step, the quiet ones, which changed nothing, too"
     )
+    parser.add_argument("--steps", metavar="FIRST-LAST", help="of a cluster's run: only these; 100- for 100 to the end")
     parser.add_argument("--ww-deps", action="store_true", help="of a history: as for `hwmark history`")
 
 
@@ -72,6 +81,27 @@ def _picture(arguments: argparse.Namespace, suffix: str) -> bytes:
     return _history_picture(arguments, suffix)
 
 
+def _refuse(options: dict[str, str], arguments: argparse.Namespace, what: str) -> None:
+    """Refuse options that say nothing about a file like this one."""
+    for option, name in options.items():
+        if getattr(arguments, name) not in (None, False):
+            raise BadInputError(option, None, f"{arguments.file} is {what}")
+
+
+def _choice(arguments: argparse.Namespace) -> Choice:
+    """The steps of a run that were asked for."""
+    from hwmark.traces.run_rows import Choice
+
+    if arguments.steps is None:
+        return Choice(arguments.all)
+    first, dash, last = arguments.steps.partition("-")
+    if not (dash and first.isdecimal() and (last.isdecimal() or not last)):
+        raise BadInputError(
+            "--steps", None, f"{arguments.steps!r} is no range of steps; expected one as 100-200 or 100-"
+        )
+    return Choice(arguments.all, int(first), int(last) if last else None)
+
+
 def _trace_picture(arguments: argparse.Namespace, suffix: str) -> bytes:
     from hwmark.traces.diagram import trace_dot
     from hwmark.traces.render import html_page, render
@@ -79,13 +109,11 @@ def _trace_picture(arguments: argparse.Namespace, suffix: str) -> bytes:
     from hwmark.traces.run_picture import run_dot
     from hwmark.traces.trace import read_trace
 
-    for option, given in (("--as", arguments.kind), ("--around", arguments.around)):
-        if given is not None:
-            raise BadInputError(option, None, f"{arguments.file} is a trace; expected a history")
+    _refuse(_HISTORY_OPTIONS, arguments, "a trace; expected a history")
     trace = read_trace(arguments.file)
-    if arguments.all and not is_run(trace):
-        raise BadInputError("--all", None, f"{arguments.file} is no cluster's run; all its steps are drawn anyway")
-    dot = run_dot(trace, everything=arguments.all) if is_run(trace) else trace_dot(trace)
+    if not is_run(trace):
+        _refuse(_RUN_OPTIONS, arguments, "a trace of a model; expected a cluster's run")
+    dot = run_dot(trace, _choice(arguments)) if is_run(trace) else trace_dot(trace)
     if suffix == ".html":
         return html_page(Path(arguments.file).name, render(dot, "svg"))
     return render(dot, suffix[1:])
@@ -98,8 +126,7 @@ def _history_picture(arguments: argparse.Namespace, suffix: str) -> bytes:
     from hwmark.traces.render import render
     from hwmark.traces.timeline_picture import draw_timeline, is_for_timeline
 
-    if arguments.all:
-        raise BadInputError("--all", None, f"{arguments.file} is a history; expected a cluster's run")
+    _refuse(_RUN_OPTIONS, arguments, "a history; expected a cluster's run")
     history = read_history(arguments.file)
     report = check(history, via=arguments.via, ww_deps=arguments.ww_deps).to_json()
     if suffix == ".html":
