@@ -67,11 +67,11 @@ class Client:
 
     def take(self, now: int) -> list[Message]:
         """What is to be sent now, the lookups that are due with it."""
-        for lookup, at in self.wanted.items():
-            if at is not None and at <= now:
-                self.wanted[lookup] = None
-                self.ask(self.config.brokers[self.turn % len(self.config.brokers)], lookup, LOOKED_UP, now)
-                self.turn += 1
+        due = [lookup for lookup, at in self.wanted.items() if at is not None and at <= now]
+        for lookup in sorted(due, key=str):
+            self.wanted[lookup] = None
+            self.ask(self.config.brokers[self.turn % len(self.config.brokers)], lookup, LOOKED_UP, now)
+            self.turn += 1
         sent, self.sent = self.sent, []
         return sent
 

@@ -116,10 +116,10 @@ class Producer:
         if isinstance(event, Call):
             self.calls.append(event)
         for asked, response in self.client.receive(event, now):
-            if asked.context is TRANSACTIONAL:
-                self._handle_coordinator(asked.body, response, now)
-            else:
+            if isinstance(asked.context, ProducerBatch):
                 self._handle_produce(asked.context, response or rpc.ProduceResponse(Error.REQUEST_TIMED_OUT), now)
+            else:
+                self._handle_coordinator(asked.body, response, now)
         while self.calls and self._take(self.calls[0], now):
             self.calls.pop(0)
         self._expire(now)
@@ -155,8 +155,11 @@ class Producer:
         if error is not Error.NONE:
             self._return(number, error, False)
             return True
-        queue = self.queues.setdefault(partition, PartitionQueue(partition))
-        queue.append((number, send.key, send.value), now, self.config.linger, self.config.batch_records)
+        if partition not in self.queues:
+            self.queues = dict(sorted([*self.queues.items(), (partition, PartitionQueue(partition))]))
+        self.queues[partition].append(
+            (number, send.key, send.value), now, self.config.linger, self.config.batch_records
+        )
         return True
 
     def _partition(self, send: Send, now: int) -> TopicPartition | None:

@@ -128,7 +128,7 @@ class TransactionManager:
             return rpc.InitProducerIdRequest(self.transactional_id, self.transaction_timeout, expected)
         if self.transactional_id is None or self.state not in ("IN_TRANSACTION", *COMPLETING):
             return None
-        missing = tuple([one for one, status in self.partitions.items() if status != ADDED])
+        missing = tuple(sorted([one for one, status in self.partitions.items() if status != ADDED]))
         if missing:
             self.partitions.update(dict.fromkeys(missing, PENDING))
             return rpc.AddPartitionsToTxnRequest(producer, missing)

@@ -1,0 +1,402 @@
+"""The producer, step by step: what it sends, in which order, with which numbers, and what it tells its application."""
+
+import pickle
+from collections import Counter
+
+import pytest
+from hwmark.checkers.simulation.values import copy_of, freeze
+from hwmark.refimpl import producer as api
+from hwmark.refimpl import requests as rpc
+from hwmark.refimpl.accumulator import murmur2
+from hwmark.refimpl.batches import SEQUENCE_MAX
+from hwmark.refimpl.config import ClusterConfig, Topic
+from hwmark.refimpl.errors import Error
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
+from hwmark.refimpl.machine import Call, Return, Tick
+from hwmark.refimpl.producer import Producer, ProducerConfig, Send
+from hwmark.refimpl.requests import Response
+
+X0, X1, X2 = ("x", 0), ("x", 1), ("x", 2)
+CLUSTER = ClusterConfig(topics=(Topic("x", ((1, 2, 3), (2, 3, 1), (3, 1, 2))),))
+TRANSACTIONAL = ProducerConfig(transactional_id="t", batch_records=1)
+GROUP = ConsumerGroupMetadata("g", 3, "member")
+AUTOMATIC = rpc.MetadataRequest, rpc.FindCoordinatorRequest, rpc.InitProducerIdRequest
+
+
+class Driver:
+    """A producer whose requests stay in `sent` until the test answers them; the usual look-ups answer themselves."""
+
+    def __init__(self, config: ProducerConfig, cluster: ClusterConfig = CLUSTER) -> None:
+        self.producer, self.now, self.calls = Producer("producer-1", cluster, config), 0, 0
+        self.sent, self.returned, self.seen = [], {}, Counter()
+        self.leaders, self.leader_epoch, self.coordinator, self.ids = {0: 1, 1: 2, 2: 3}, 0, 2, iter(range(7, 99))
+        self.automatic = AUTOMATIC
+
+    def step(self, event) -> None:
+        for effect in self.producer.step(event, self.now):
+            if isinstance(effect, Return):
+                assert effect.number not in self.returned, "a call is answered once"
+                self.returned[effect.number] = effect.outcome
+            else:
+                self.seen[type(effect.body)] += 1
+                self.sent.append(effect)
+        for message in [one for one in self.sent if isinstance(one.body, self.automatic)]:
+            self.respond(message, self.usual(message.body))
+
+    def usual(self, body):
+        if isinstance(body, rpc.MetadataRequest):
+            partitions = [
+                rpc.PartitionMetadata(("x", partition), leader, self.leader_epoch, (1, 2, 3), (1, 2, 3))
+                for partition, leader in self.leaders.items()
+            ]
+            return rpc.MetadataResponse((1, 2, 3), 1, tuple(partitions))
+        if isinstance(body, rpc.FindCoordinatorRequest):
+            return Response(value=self.coordinator)
+        expected = body.expected
+        return Response(value=(expected[0], expected[1] + 1) if expected else (next(self.ids), 0))
+
+    def respond(self, message, body) -> None:
+        self.sent.remove(message)
+        self.step(message._replace(source=message.destination, destination=message.source, body=body))
+
+    def call(self, operation) -> int:
+        self.calls += 1
+        self.step(Call(self.calls, operation))
+        return self.calls
+
+    def send(self, *values, partition: int | None = 0, key=None) -> list[int]:
+        return [self.call(Send("x", key, value, partition)) for value in values]
+
+    def wait(self, ms: int) -> None:
+        """Let time pass, with every deadline on the way."""
+        end, ticks = self.now + ms, 0
+        while (deadline := self.producer.deadline()) is not None and deadline <= end:
+            self.now, ticks = max(self.now, deadline), ticks + 1
+            assert ticks < 10_000, "it never rests"
+            self.step(Tick())
+        self.now = end
+
+    def answer(self, kind, error=Error.NONE, value=None) -> object:
+        """Answer the oldest request of a kind; the request."""
+        message = next(one for one in self.sent if isinstance(one.body, kind))
+        self.respond(message, Response(error, value))
+        return message.body
+
+    def produced(self, error=Error.NONE, base_offset=-1, log_start_offset=0, place=0) -> rpc.ProduceRequest:
+        message = self.produce_messages()[place]
+        self.respond(message, rpc.ProduceResponse(error, base_offset, log_start_offset))
+        return message.body
+
+    def produce_messages(self):
+        return [one for one in self.sent if isinstance(one.body, rpc.ProduceRequest)]
+
+    def lose(self) -> None:
+        """Nobody gets what is on its way."""
+        self.sent.clear()
+
+    def batches(self):
+        return [one.body.batch for one in self.produce_messages()]
+
+    def numbers(self):
+        """Of the batches under way: values, producer epoch, base sequence."""
+        return [("".join(r.value for r in b.records), b.producer_epoch, b.base_sequence) for b in self.batches()]
+
+    def begin(self) -> None:
+        for operation in (api.InitTransactions(), api.BeginTransaction()):
+            assert self.returned[self.call(operation)].error is Error.NONE
+
+    @property
+    def state(self) -> str:
+        return self.producer.manager.state
+
+
+def singles(**changes) -> ProducerConfig:
+    """Batches of one record."""
+    return ProducerConfig(batch_records=1)._replace(**changes)
+
+
+def test_murmur2_is_kafkas():
+    known = {"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536, "abc": 479470107}
+    known |= {"a-little-bit-longer-string": -1486304829, "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971}
+    assert {text: murmur2(text) for text in known} == {text: value % 2**32 for text, value in known.items()}
+    assert murmur2(b"abc") == murmur2("abc")
+    assert murmur2(21) == murmur2("21")
+
+
+def test_records_go_to_their_partition_or_to_that_of_their_key():
+    driver = Driver(singles())
+    driver.send("a", partition=2)
+    driver.send("b", "c", key="foobar", partition=None)
+    by_key = "x", -790332482 % 2**31 % 3
+    assert [one.body.topic_partition for one in driver.produce_messages()] == [X2, by_key, by_key]
+    assert [one.destination for one in driver.produce_messages()] == ["broker-3", "broker-1", "broker-1"]
+
+
+def test_records_without_key_stick_to_a_partition_until_its_batch_is_sent():
+    driver = Driver(ProducerConfig(batch_records=2, linger=10))
+    driver.send("a", "b", "c", partition=None)
+    driver.wait(10)
+    driver.send("d", partition=None)
+    driver.wait(10)
+    batches = [(m.body.topic_partition, [r.value for r in m.body.batch.records]) for m in driver.produce_messages()]
+    assert batches == [(X0, ["a", "b"]), (X1, ["c"]), (X2, ["d"])]
+
+
+def test_a_batch_lingers_until_it_is_full_or_flushed():
+    driver = Driver(ProducerConfig(batch_records=3, linger=10))
+    driver.send("a")
+    driver.wait(9)
+    driver.send("b")
+    assert driver.numbers() == []
+    driver.wait(1)
+    assert driver.numbers() == [("ab", 0, 0)]
+    driver.send("c", "d", "e", "f")
+    assert driver.numbers() == [("ab", 0, 0), ("cde", 0, 2)]
+    flush = driver.call(api.Flush())
+    assert driver.numbers()[2:] == [("f", 0, 5)]
+    assert flush not in driver.returned
+    for base_offset in (0, 2, 5):
+        driver.produced(base_offset=base_offset)
+    assert driver.returned[flush] == Response()
+    assert [driver.returned[number].value for number in range(1, 7)] == [(X0, offset) for offset in range(6)]
+
+
+def test_without_acks_a_record_is_answered_at_once_and_its_offset_never_known():
+    driver = Driver(singles(acks=0, enable_idempotence=False))
+    (number,) = driver.send("a")
+    assert driver.returned[number] == Response(Error.NONE, (X0, -1))
+    assert driver.producer.deadline() is None
+    assert driver.batches()[0][4:7] == (-1, -1, -1)
+
+
+@pytest.mark.parametrize("in_flight", [1, 3, 5])
+def test_so_many_requests_are_in_flight_to_a_broker_and_no_more(in_flight):
+    driver = Driver(singles(max_in_flight=in_flight))
+    driver.send(*"abcdefg")
+    driver.send("z", partition=1)
+    values = [values for values, _, _ in driver.numbers()]
+    assert values == [*"abcdefg"[:in_flight], "z"]
+    driver.produced(base_offset=0)
+    assert len(driver.produce_messages()) == in_flight + 1
+
+
+def test_a_configuration_that_kafka_refuses_is_refused():
+    for refused in (singles(acks=1), singles(max_in_flight=6), TRANSACTIONAL._replace(enable_idempotence=False)):
+        with pytest.raises(ValueError, match="take"):
+            Producer("producer-1", CLUSTER, refused)
+
+
+def test_what_failed_is_sent_again_in_order_to_the_new_leader():
+    driver = Driver(singles())
+    driver.send("a", "b", "c")
+    driver.send("z", partition=1)
+    driver.wait(100)
+    driver.leaders, driver.leader_epoch = {0: 3, 1: 2, 2: 3}, 1
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, place=2)
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, place=1)
+    driver.produced(Error.NOT_LEADER_OR_FOLLOWER)
+    driver.send("d")
+    driver.wait(99)
+    assert driver.numbers() == [("z", 0, 0)]
+    driver.wait(1)
+    assert driver.numbers() == [("z", 0, 0), ("a", 0, 0)]
+    assert driver.produce_messages()[1].destination == "broker-3"
+    for place, values in enumerate("abcd"):
+        assert driver.numbers()[1:][:1] == [(values, 0, place)]
+        driver.produced(base_offset=place, place=1)
+    assert driver.returned[3].value == (X0, 2)
+
+
+def test_one_request_in_flight_keeps_the_order_without_idempotence():
+    driver = Driver(singles(acks=1, enable_idempotence=False, max_in_flight=1))
+    driver.send("a", "b")
+    driver.produced(Error.NOT_LEADER_OR_FOLLOWER)
+    assert driver.numbers() == []
+    driver.wait(100)
+    assert driver.numbers() == [("a", -1, -1)]
+
+
+def test_more_requests_in_flight_do_not():
+    driver = Driver(singles(acks=1, enable_idempotence=False, max_in_flight=2))
+    driver.send("a", "b")
+    driver.produced(Error.NOT_LEADER_OR_FOLLOWER)
+    driver.produced(base_offset=0)
+    driver.wait(100)
+    assert driver.numbers() == [("a", -1, -1)]
+
+
+@pytest.mark.parametrize("error, is_maybe_written", [(None, True), (Error.NOT_LEADER_OR_FOLLOWER, True),
+    (Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND, True), (Error.NOT_ENOUGH_REPLICAS, False)])  # fmt: skip
+def test_a_record_expires_and_its_call_says_whether_it_may_have_been_written(error, is_maybe_written):
+    driver = Driver(singles())
+    driver.send("a")
+    for _ in range(3):
+        driver.lose() if error is None else driver.produced(error)
+        driver.wait(30_100 if error is None else 100)
+    driver.lose()
+    if not is_maybe_written:
+        driver.leaders = {}
+        driver.producer.client.partitions.clear()
+        driver = retried_without_leader(error)
+    driver.wait(120_000)
+    assert driver.returned[1] == Response(Error.REQUEST_TIMED_OUT, is_maybe_written)
+
+
+def retried_without_leader(error) -> Driver:
+    driver = Driver(singles())
+    driver.send("a")
+    driver.producer.client.partitions.clear()
+    driver.leaders = {0: -1}
+    driver.produced(error)
+    return driver
+
+
+def test_a_record_that_was_never_sent_expires_as_not_written():
+    driver = Driver(singles())
+    driver.leaders = {0: -1}
+    driver.send("a")
+    driver.wait(119_999)
+    assert driver.returned == {}
+    driver.wait(1)
+    assert driver.returned == {1: Response(Error.REQUEST_TIMED_OUT, False)}
+    assert driver.seen[rpc.MetadataRequest] > 1000
+    driver.wait(200)
+    assert driver.producer.deadline() is None
+
+
+def gap(cluster: ClusterConfig) -> Driver:
+    """Batches a and b under way, and the broker has a gap before a, while nothing that came before is unclear."""
+    driver = Driver(singles(), cluster)
+    driver.send("a", "b", "c")
+    driver.produced(base_offset=0)
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
+    return driver
+
+
+def test_a_gap_bumps_the_epoch_of_an_idempotent_producer():
+    driver = gap(CLUSTER)
+    driver.wait(100)
+    assert driver.numbers() == [("c", 0, 2)], "what is under way is answered first"
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
+    driver.wait(100)
+    assert driver.numbers() == [("b", 1, 0), ("c", 1, 1)]
+    assert driver.seen[rpc.InitProducerIdRequest] == 1
+
+
+def test_before_kip_360_a_gap_fails_what_was_under_way_and_takes_a_new_producer_id():
+    driver = gap(CLUSTER._replace(kip_360=False))
+    assert driver.returned[2] == Response(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, False)
+    driver.send("d")
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
+    assert driver.returned[3] == Response(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, False)
+    assert [(one.producer_id, one.base_sequence) for one in driver.batches()] == [(8, 0)]
+
+
+def test_other_partitions_stay_in_their_epoch_until_what_is_under_way_is_answered():
+    driver = Driver(singles())
+    driver.send("a", "b", partition=1)
+    driver.send("x", partition=0)
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, place=2)
+    driver.send("c", partition=1)
+    driver.produced(Error.NOT_ENOUGH_REPLICAS)
+    driver.wait(100)
+    assert driver.numbers() == [("b", 0, 1), ("x", 1, 0), ("a", 0, 0)]
+    driver.produced(base_offset=0, place=2)
+    assert len(driver.numbers()) == 2
+    driver.produced(base_offset=1)
+    assert driver.numbers() == [("x", 1, 0), ("c", 1, 0)]
+
+
+@pytest.mark.parametrize("kip_360", [True, False])
+def test_numbers_after_an_expired_batch_wait_until_it_is_clear_that_there_is_a_gap(kip_360):
+    driver = Driver(singles(), CLUSTER._replace(kip_360=kip_360))
+    driver.send("a")
+    driver.wait(100_000)
+    driver.send("b")
+    driver.lose()
+    driver.wait(20_001)
+    assert driver.returned == {1: Response(Error.REQUEST_TIMED_OUT, True)}
+    driver.send("c")
+    assert driver.numbers() == []
+    driver.wait(99_000)
+    driver.lose()
+    driver.wait(980)
+    assert driver.batches() == []
+    driver.wait(19)
+    assert driver.returned[2] == Response(Error.REQUEST_TIMED_OUT, True)
+    (batch,) = driver.batches()
+    assert (batch.producer_id, batch.producer_epoch, batch.base_sequence) == ((7, 1, 0) if kip_360 else (8, 0, 0))
+
+
+def test_an_expired_batch_was_written_if_the_next_one_is():
+    driver = Driver(singles(delivery_timeout=40_000))
+    driver.send("a")
+    driver.wait(10_000)
+    driver.send("b")
+    driver.wait(30_000)
+    assert driver.returned == {1: Response(Error.REQUEST_TIMED_OUT, True)}
+    driver.lose()
+    driver.wait(100)
+    driver.send("c")
+    assert driver.numbers() == [("b", 0, 1)]
+    driver.produced(base_offset=1)
+    assert driver.numbers() == [("c", 0, 2)]
+
+
+def test_an_unknown_producer_begins_again_if_the_log_was_deleted():
+    driver = Driver(singles(), CLUSTER._replace(kip_360=False))
+    driver.send("a")
+    driver.produced(base_offset=0)
+    driver.send("b")
+    driver.produced(Error.UNKNOWN_PRODUCER_ID, log_start_offset=-1)
+    driver.wait(100)
+    assert driver.numbers() == [("b", 0, 1)], "nobody knows where the log starts"
+    driver.produced(Error.UNKNOWN_PRODUCER_ID, log_start_offset=1)
+    driver.wait(100)
+    assert driver.numbers() == [("b", 0, 0)]
+    driver.produced(base_offset=1)
+    driver.send("c")
+    driver.produced(Error.UNKNOWN_PRODUCER_ID, log_start_offset=1)
+    assert driver.returned[3] == Response(Error.UNKNOWN_PRODUCER_ID, False)
+    driver.send("d")
+    assert driver.numbers() == [("d", 0, 0)]
+
+
+def test_an_unknown_producer_bumps_its_epoch_since_kip_360():
+    driver = Driver(singles())
+    driver.send("a")
+    driver.produced(base_offset=5)
+    driver.send("b")
+    driver.produced(Error.UNKNOWN_PRODUCER_ID)
+    driver.wait(100)
+    assert driver.numbers() == [("b", 1, 0)]
+
+
+def test_the_numbers_of_a_refused_batch_are_given_to_the_next():
+    driver = Driver(singles(), CLUSTER._replace(kip_360=False))
+    driver.send("a", "b")
+    driver.produced(Error.INVALID_REQUEST)
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
+    driver.wait(100)
+    assert driver.returned == {1: Response(Error.INVALID_REQUEST, False)}
+    assert driver.numbers() == [("b", 0, 0)]
+
+
+def test_sequence_numbers_wrap():
+    driver = Driver(ProducerConfig(batch_records=2, linger=9))
+    driver.send("a", "b")
+    driver.produced(base_offset=0)
+    driver.producer.queues[X0].next_sequence = SEQUENCE_MAX
+    driver.send("c", "d", "e", "f")
+    assert driver.numbers() == [("cd", 0, SEQUENCE_MAX), ("ef", 0, 1)]
+
+
+def test_a_producer_may_be_copied_and_pickled_in_the_middle():
+    driver = Driver(singles())
+    driver.send("a", "b")
+    message = driver.produce_messages()[0]
+    answer = message._replace(source="broker-1", destination="producer-1", body=rpc.ProduceResponse(base_offset=4))
+    copies = copy_of(driver.producer), pickle.loads(pickle.dumps(driver.producer))
+    assert [freeze(one) for one in copies] == [freeze(driver.producer)] * 2
+    assert [one.step(answer, 0) for one in copies] == [driver.producer.step(answer, 0)] * 2
+    assert [freeze(one) for one in copies] == [freeze(driver.producer)] * 2
