@@ -1,0 +1,163 @@
+"""ZooKeeper and its clients: versions, ephemeral nodes, watches, and what lost and repeated messages do to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hwmark.refimpl import zookeeper as zk
+from hwmark.refimpl.config import ClusterConfig, Topic
+from hwmark.refimpl.machine import Message, Tick
+from hwmark.refimpl.zookeeper import CHECK, CREATE, CREATE_EPHEMERAL, DELETE, SET, Multi, Op, Outcome, Read
+
+TIMEOUT = 18_000
+
+
+class Pair:
+    """A server, and sessions of clients with it; messages arrive at once, unless a test holds them back."""
+
+    def __init__(self, *names: str) -> None:
+        topic = Topic("x", ((1, 2),))
+        self.server = zk.ZooKeeper(ClusterConfig(topics=(topic,), zookeeper_session_timeout=TIMEOUT))
+        self.clients = {name: zk.ZooKeeperClient(name, TIMEOUT) for name in names}
+        self.outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
+        for name in names:
+            self.settle(name)
+
+    def deliver(self, messages: list[Any]) -> None:
+        for message in messages:
+            self.outcomes[message.destination] += self.clients[message.destination].receive(message.body)
+
+    def settle(self, name: str, now: int = 0) -> None:
+        while requests := self.clients[name].send(now):
+            for request in requests:
+                self.deliver(self.server.step(request, now))
+
+    def ask(self, name: str, operation: Read | Multi, now: int = 0) -> Outcome:
+        self.clients[name].submit(operation, "asked")
+        self.settle(name, now)
+        (outcome,) = [one for one in self.outcomes[name] if one.context == ("asked",)]
+        self.outcomes[name] = [one for one in self.outcomes[name] if one.context != ("asked",)]
+        return outcome
+
+    def watched(self, name: str) -> list[str]:
+        return [one.value for one in self.outcomes[name] if one.context == zk.WATCHED]
+
+
+def multi(*ops: Op) -> Multi:
+    return Multi(ops)
+
+
+def test_a_transaction_is_carried_out_as_a_whole_or_names_what_it_failed_on() -> None:
+    pair = Pair("a")
+    assert pair.ask("a", multi(Op(CREATE, "/m", 1), Op(CREATE, "/n", 2))).error == zk.OK
+    before = dict(pair.server.nodes)
+    refused = {
+        zk.BAD_VERSION: (Op(SET, "/m", 7, 0), Op(CHECK, "/n", version=1)),
+        zk.NODE_EXISTS: (Op(DELETE, "/m", version=0), Op(CREATE, "/n", 3)),
+        zk.NO_NODE: (Op(SET, "/m", 7), Op(SET, "/o", 7)),
+    }
+    for error, ops in refused.items():
+        assert pair.ask("a", multi(*ops)) == Outcome(("asked",), error, ops[1].path)
+        assert pair.server.nodes == before
+    assert pair.ask("a", multi(Op(SET, "/m", 7, 0), Op(CHECK, "/n", version=0), Op(SET, "/m", 8, 1))).error == zk.OK
+    assert pair.server.nodes["/m"] == before["/m"]._replace(value=8, version=2)
+    zxid = pair.ask("a", multi(Op(DELETE, "/m", version=2), Op(CREATE, "/m", 9))).value
+    assert pair.server.nodes["/m"] == zk.Node(9, 0, zxid)
+
+
+def test_a_read_finds_the_nodes_at_and_below_its_prefix_alone() -> None:
+    pair = Pair("a")
+    ((path, node),) = pair.ask("a", Read("/brokers/topics")).value
+    assert path == zk.state_path(("x", 0)) and node.value.replicas == (1, 2)
+    assert node.version == node.value.partition_epoch == node.value.leader_epoch == zk.NEW
+    assert pair.ask("a", Read(zk.CONTROLLER)).value == ()
+    assert [path for path, _ in pair.ask("a", Read(zk.CONTROLLER_EPOCH)).value] == [zk.CONTROLLER_EPOCH]
+
+
+def test_ephemeral_nodes_go_with_their_session_and_pings_keep_it() -> None:
+    pair = Pair("a", "b")
+    pair.ask("a", multi(Op(CREATE_EPHEMERAL, "/e", 1)))
+    pair.ask("b", Read("/e", True))
+    for now in range(0, 3 * TIMEOUT, TIMEOUT // 3):
+        pair.settle("a", now)
+        pair.settle("b", now)
+        pair.deliver(pair.server.step(Tick(), now))
+    assert "/e" in pair.server.nodes
+    last = 3 * TIMEOUT - TIMEOUT // 3
+    assert pair.server.deadline() == last + TIMEOUT
+    pair.settle("b", last + TIMEOUT // 2)
+    pair.deliver(pair.server.step(Tick(), last + TIMEOUT))
+    assert "/e" not in pair.server.nodes and pair.watched("b") == ["/e"]
+    pair.settle("a", last + TIMEOUT)
+    expired, connected = pair.outcomes["a"][-2:]
+    assert (expired.context, connected.context) == (zk.EXPIRED, zk.CONNECTED)
+
+
+def test_an_expired_session_writes_nothing_and_forgets_what_was_submitted() -> None:
+    pair = Pair("a")
+    pair.server.step(Tick(), TIMEOUT)
+    pair.clients["a"].submit(multi(Op(CREATE, "/m", 1)), "lost")
+    pair.settle("a", TIMEOUT)
+    assert "/m" not in pair.server.nodes
+    assert [one.context for one in pair.outcomes["a"]] == [zk.CONNECTED, zk.EXPIRED, zk.CONNECTED]
+    assert pair.ask("a", Read("/m"), TIMEOUT).error == zk.OK
+
+
+def test_a_repeated_request_is_carried_out_once_and_a_late_copy_not_at_all() -> None:
+    pair = Pair("a")
+    client = pair.clients["a"]
+    client.submit(multi(Op(CREATE, "/m", 1)), "created")
+    (request,) = client.send(0)
+    pair.server.step(request, 0)  # the answer is lost
+    assert client.send(1) == []
+    assert client.send(TIMEOUT // 3) == [request]
+    pair.deliver(pair.server.step(request, TIMEOUT // 3))
+    assert pair.outcomes["a"][-1] == Outcome(("created",), zk.OK, pair.server.zxid)
+    pair.ask("a", multi(Op(DELETE, "/m")))
+    assert pair.server.step(request, TIMEOUT // 3) == []
+    assert "/m" not in pair.server.nodes
+
+
+def test_a_watch_fires_once_and_its_event_is_repeated_until_it_has_come() -> None:
+    pair = Pair("a", "b")
+    pair.ask("b", Read("/m", True))
+    pair.ask("b", Read("/m", True))
+    (request,) = _request(pair, "a", multi(Op(CREATE, "/m/1", 1), Op(CREATE, "/m/2", 1), Op(CREATE, "/other", 1)))
+    push, answer = pair.server.step(request, 0)
+    pair.deliver([answer])
+    assert push.destination == "b" and push.body.events == ((1, "/m"),)  # and is lost
+    assert pair.ask("b", Read("/nothing")).value == ()
+    assert pair.watched("b") == ["/m"]
+    pair.deliver([push])  # late after all
+    pair.settle("b", TIMEOUT // 3)
+    assert pair.watched("b") == ["/m"] and pair.server.sessions[pair.clients["b"].session].events == []
+    pair.ask("b", Read("/m", True))
+    pair.deliver(pair.server.step(_request(pair, "a", multi(Op(SET, "/m/1", 2)))[0], 0))
+    assert pair.watched("b") == ["/m", "/m"]
+
+
+def test_a_client_hears_of_a_change_before_it_reads_it() -> None:
+    pair = Pair("a")
+    pair.ask("a", Read("/m", True))
+    pair.clients["a"].submit(multi(Op(CREATE, "/m", 1)), "created")
+    pair.settle("a")
+    assert [one.context for one in pair.outcomes["a"][-2:]] == [zk.WATCHED, ("created",)]
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_repeated_connect_leaves_one_session_in_use(copies: int) -> None:
+    pair = Pair()
+    pair.clients["a"], pair.outcomes["a"] = zk.ZooKeeperClient("a", TIMEOUT), []
+    (request,) = pair.clients["a"].send(0)
+    for _ in range(copies):
+        pair.deliver(pair.server.step(request, 0))
+    assert pair.outcomes["a"] == [Outcome(zk.CONNECTED)] and len(pair.server.sessions) == copies
+    pair.settle("a", TIMEOUT // 3)
+    pair.server.step(Tick(), TIMEOUT)
+    assert list(pair.server.sessions) == [pair.clients["a"].session]
+
+
+def _request(pair: Pair, name: str, operation: Read | Multi) -> list[Message]:
+    pair.clients[name].submit(operation, "asked")
+    return pair.clients[name].send(0)
