@@ -1,0 +1,243 @@
+"""Transactions of the producer: the requests in their order, what is retried, what aborts, what is fatal."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from hwmark.refimpl import producer as api
+from hwmark.refimpl import requests as rpc
+from hwmark.refimpl.config import ClusterConfig
+from hwmark.refimpl.errors import Error
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
+from hwmark.refimpl.requests import Response
+
+SPEC = importlib.util.spec_from_file_location("producer_driver", Path(__file__).with_name("producer_driver.py"))
+assert SPEC is not None and SPEC.loader is not None
+driving = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(driving)
+Driver, singles, CLUSTER, TRANSACTIONAL = driving.Driver, driving.singles, driving.CLUSTER, driving.TRANSACTIONAL
+X0, X1, GROUP = driving.X0, driving.X1, driving.GROUP
+OFFSETS = api.SendOffsets(((X1, 5),), GROUP)
+NO_890 = CLUSTER._replace(kip_890=False)
+
+
+def transactional(cluster: ClusterConfig = CLUSTER, **changes) -> Driver:
+    """A producer in its first transaction."""
+    driver = Driver(TRANSACTIONAL._replace(**changes), cluster)
+    for operation in (api.InitTransactions(), api.BeginTransaction()):
+        assert driver.returned[driver.call(operation)] == Response(Error.NONE, driver.state)
+    return driver
+
+
+def kinds(driver: Driver) -> list[str]:
+    return [type(one.body).__name__.removesuffix("Request") for one in driver.sent]
+
+
+@pytest.mark.parametrize("kip_890", [True, False])
+def test_a_transaction_adds_partitions_and_offsets_before_they_are_written_and_commits_when_all_is(kip_890):
+    driver = transactional(CLUSTER._replace(kip_890=kip_890))
+    driver.send("a", "b")
+    offsets = driver.call(OFFSETS)
+    commit = driver.call(api.CommitTransaction())
+    assert kinds(driver) == ["AddPartitionsToTxn"]
+    assert driver.answer(rpc.AddPartitionsToTxnRequest).topic_partitions == (X0,)
+    assert kinds(driver) == ["AddOffsetsToTxn", "Produce", "Produce"]
+    assert {one.is_transactional for one in driver.batches()} == {True}
+    assert driver.answer(rpc.AddOffsetsToTxnRequest).group_id == "g"
+    driver.produced(base_offset=0)
+    assert kinds(driver) == ["Produce", "TxnOffsetCommit"]
+    committed = driver.answer(rpc.TxnOffsetCommitRequest)
+    assert (committed.who, committed.commits[0][0], committed.commits[0][1].offset) == (GROUP, X1, 5)
+    assert driver.returned[offsets].error is Error.NONE
+    assert kinds(driver) == ["Produce"]
+    driver.produced(base_offset=1)
+    assert commit not in driver.returned
+    end = driver.answer(rpc.EndTxnRequest, value=(7, 1))
+    assert (end.result, end.version) == ("COMMIT", 2 if kip_890 else 0)
+    assert driver.returned[commit] == Response(Error.NONE, "READY")
+    driver.call(api.BeginTransaction())
+    driver.send("c")
+    driver.answer(rpc.AddPartitionsToTxnRequest)
+    assert driver.numbers() == [("c", 1, 0) if kip_890 else ("c", 0, 2)]
+
+
+def test_before_kip_447_offsets_are_committed_by_the_group_alone():
+    driver = transactional(CLUSTER._replace(kip_447=False))
+    driver.call(OFFSETS)
+    driver.answer(rpc.AddOffsetsToTxnRequest)
+    assert driver.answer(rpc.TxnOffsetCommitRequest).who == ConsumerGroupMetadata("g")
+
+
+def test_an_empty_transaction_asks_nobody():
+    driver = transactional()
+    assert driver.returned[driver.call(api.CommitTransaction())] == Response(Error.NONE, "READY")
+    assert driver.returned[driver.call(api.BeginTransaction())].error is Error.NONE
+    assert driver.returned[driver.call(api.AbortTransaction())] == Response(Error.NONE, "READY")
+    assert driver.sent == []
+
+
+def test_an_abort_drops_what_was_not_sent_and_waits_for_the_rest():
+    driver = transactional(max_in_flight=1)
+    driver.send("a", "b")
+    driver.answer(rpc.AddPartitionsToTxnRequest)
+    driver.send("z", partition=2)
+    abort = driver.call(api.AbortTransaction())
+    assert driver.returned[5] == driver.returned[4] == Response(Error.OPERATION_NOT_ATTEMPTED, False)
+    assert kinds(driver) == ["Produce", "AddPartitionsToTxn"], "what was asked is awaited"
+    driver.answer(rpc.AddPartitionsToTxnRequest)
+    assert kinds(driver) == ["Produce"]
+    driver.produced(Error.NOT_LEADER_OR_FOLLOWER)
+    driver.wait(100)
+    driver.produced(base_offset=0)
+    assert driver.returned[3].error is Error.NONE
+    assert driver.answer(rpc.EndTxnRequest, value=(7, 1)).result == "ABORT"
+    assert driver.returned[abort] == Response(Error.NONE, "READY")
+
+
+def test_what_the_coordinator_cannot_do_yet_is_asked_again_after_the_backoff():
+    driver = transactional()
+    driver.send("a")
+    for error in (Error.CONCURRENT_TRANSACTIONS, Error.COORDINATOR_LOAD_IN_PROGRESS):
+        driver.answer(rpc.AddPartitionsToTxnRequest, error)
+        driver.wait(99)
+        assert driver.sent == []
+        driver.wait(1)
+        assert driver.sent[0].destination == "broker-2"
+    driver.coordinator, looked_up = 3, driver.seen[rpc.FindCoordinatorRequest]
+    driver.answer(rpc.AddPartitionsToTxnRequest, Error.NOT_COORDINATOR)
+    driver.wait(100)
+    assert driver.sent[0].destination == "broker-3"
+    driver.lose()
+    driver.wait(30_100)
+    assert kinds(driver) == ["AddPartitionsToTxn"], "nobody answered"
+    assert driver.seen[rpc.FindCoordinatorRequest] == looked_up + 2
+
+
+FATAL, ABORTABLE = "FATAL_ERROR", "ABORTABLE_ERROR"
+REFUSED = [
+    (rpc.AddPartitionsToTxnRequest, Error.PRODUCER_FENCED, FATAL, Error.PRODUCER_FENCED),
+    (rpc.AddPartitionsToTxnRequest, Error.INVALID_PRODUCER_EPOCH, FATAL, Error.PRODUCER_FENCED),
+    (rpc.AddPartitionsToTxnRequest, Error.INVALID_TXN_STATE, FATAL, Error.INVALID_TXN_STATE),
+    (rpc.AddPartitionsToTxnRequest, Error.TRANSACTION_ABORTABLE, ABORTABLE, Error.TRANSACTION_ABORTABLE),
+    (rpc.AddOffsetsToTxnRequest, Error.INVALID_PRODUCER_ID_MAPPING, ABORTABLE, Error.INVALID_PRODUCER_ID_MAPPING),
+    (rpc.TxnOffsetCommitRequest, Error.ILLEGAL_GENERATION, ABORTABLE, Error.ILLEGAL_GENERATION),
+    (rpc.TxnOffsetCommitRequest, Error.FENCED_INSTANCE_ID, ABORTABLE, Error.FENCED_INSTANCE_ID),
+    (rpc.TxnOffsetCommitRequest, Error.INVALID_REQUEST, FATAL, Error.INVALID_REQUEST),
+    (rpc.EndTxnRequest, Error.INVALID_TXN_STATE, FATAL, Error.INVALID_TXN_STATE),
+    (rpc.EndTxnRequest, Error.INVALID_PRODUCER_EPOCH, FATAL, Error.PRODUCER_FENCED),
+    (rpc.EndTxnRequest, Error.TRANSACTION_ABORTABLE, ABORTABLE, Error.TRANSACTION_ABORTABLE),
+]
+
+
+@pytest.mark.parametrize("kind, error, state, told", REFUSED, ids=lambda one: getattr(one, "__name__", str(one)))
+def test_a_refusal_is_fatal_or_aborts_the_transaction(kind, error, state, told):
+    driver = transactional()
+    driver.send("a")
+    calls = [driver.call(OFFSETS), driver.call(api.CommitTransaction())]
+    for each in (rpc.AddPartitionsToTxnRequest, rpc.AddOffsetsToTxnRequest, rpc.TxnOffsetCommitRequest):
+        if each is kind or driver.state == state:
+            break
+        driver.answer(each)
+    if kind is rpc.EndTxnRequest:
+        driver.produced(base_offset=0)
+        calls = calls[1:]
+    driver.answer(kind, error)
+    assert driver.state == state
+    assert [driver.returned[call] for call in calls] == [Response(told, state)] * len(calls)
+    assert driver.returned[driver.call(api.BeginTransaction())] == Response(told, state)
+    assert driver.returned[driver.send("late")[0]] == Response(told, False)
+    if kind is rpc.AddPartitionsToTxnRequest:
+        assert driver.returned[3] == Response(told, False)
+    assert driver.returned[driver.call(api.InitTransactions())].error is told
+    driver.call(api.AbortTransaction())
+    assert driver.state == (FATAL if state == FATAL else driver.state)
+
+
+@pytest.mark.parametrize("kip_360, kip_890", [(False, False), (True, False), (True, True)])
+def test_a_batch_that_fails_aborts_the_transaction_and_the_next_has_another_epoch_if_it_can(kip_360, kip_890):
+    driver = transactional(CLUSTER._replace(kip_360=kip_360, kip_890=kip_890))
+    driver.send("a", "b")
+    driver.answer(rpc.AddPartitionsToTxnRequest)
+    commit = driver.call(api.CommitTransaction())
+    driver.produced(Error.INVALID_TXN_STATE)
+    assert driver.returned[commit] == Response(Error.INVALID_TXN_STATE, ABORTABLE)
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
+    driver.wait(100)
+    abort = driver.call(api.AbortTransaction())
+    driver.automatic = ()
+    if driver.produce_messages():
+        driver.produced(base_offset=0)
+    driver.answer(rpc.EndTxnRequest, value=(7, 1))
+    if kip_360 and not kip_890:
+        assert abort not in driver.returned
+        assert driver.answer(rpc.InitProducerIdRequest, value=(7, 1)).expected == (7, 0)
+    assert driver.returned[abort] == Response(Error.NONE, "READY")
+    driver.call(api.BeginTransaction())
+    driver.send("c")
+    driver.answer(rpc.AddPartitionsToTxnRequest)
+    assert [one[1:] for one in driver.numbers()] == [(int(kip_360), 0)]
+
+
+def test_an_unknown_transactional_id_is_initialized_instead_of_aborted():
+    driver = transactional()
+    driver.send("a")
+    driver.answer(rpc.AddPartitionsToTxnRequest)
+    driver.produced(base_offset=0)
+    driver.send("b", partition=1)
+    driver.answer(rpc.AddPartitionsToTxnRequest, Error.INVALID_PRODUCER_ID_MAPPING)
+    abort = driver.call(api.AbortTransaction())
+    assert driver.seen[rpc.EndTxnRequest] == 0
+    assert driver.seen[rpc.InitProducerIdRequest] == 2
+    assert driver.returned[abort] == Response(Error.NONE, "READY")
+
+
+def test_before_kip_360_an_unknown_transactional_id_is_fatal():
+    driver = transactional(NO_890._replace(kip_360=False))
+    driver.send("a")
+    driver.answer(rpc.AddPartitionsToTxnRequest, Error.INVALID_PRODUCER_ID_MAPPING)
+    assert driver.state == FATAL
+
+
+@pytest.mark.parametrize("kip_360, state", [(True, ABORTABLE), (False, FATAL)])
+def test_a_record_that_expires_aborts_the_transaction_or_is_fatal(kip_360, state):
+    driver = transactional(NO_890._replace(kip_360=kip_360))
+    driver.send("a")
+    driver.answer(rpc.AddPartitionsToTxnRequest)
+    driver.wait(120_000)
+    assert driver.returned[3] == Response(Error.REQUEST_TIMED_OUT, True)
+    assert driver.state == state
+
+
+@pytest.mark.parametrize("kip_360, state", [(True, ABORTABLE), (False, FATAL)])
+def test_a_leader_that_knows_a_newer_epoch_fences(kip_360, state):
+    driver = transactional(NO_890._replace(kip_360=kip_360))
+    driver.send("a", "b")
+    driver.answer(rpc.AddPartitionsToTxnRequest)
+    driver.produced(Error.INVALID_PRODUCER_EPOCH)
+    assert driver.state == state
+    assert driver.returned[3] == Response(Error.INVALID_PRODUCER_EPOCH, False)
+    assert driver.returned.get(4) == (Response(Error.PRODUCER_FENCED, True) if state == FATAL else None)
+
+
+def test_calls_that_do_not_fit_are_refused():
+    driver = Driver(TRANSACTIONAL)
+    for operation in (api.BeginTransaction(), api.CommitTransaction(), api.AbortTransaction(), OFFSETS):
+        assert driver.returned[driver.call(operation)] == Response(Error.INVALID_REQUEST, "UNINITIALIZED")
+    assert driver.returned[driver.send("a")[0]] == Response(Error.INVALID_REQUEST, False)
+    assert driver.sent == []
+    driver = Driver(singles())
+    assert driver.returned[driver.call(api.InitTransactions())].error is Error.INVALID_REQUEST
+
+
+def test_closing_sends_all_and_aborts_what_is_open():
+    driver = transactional(linger=1000, batch_records=9)
+    driver.send("a")
+    close = driver.call(api.Close())
+    driver.answer(rpc.AddPartitionsToTxnRequest)
+    driver.produced(base_offset=0)
+    assert close not in driver.returned
+    assert driver.answer(rpc.EndTxnRequest, value=(7, 1)).result == "ABORT"
+    assert driver.returned[close].error is Error.NONE
+    assert driver.returned[driver.send("b")[0]].error is Error.INVALID_REQUEST
+    driver.wait(1000)
+    assert driver.producer.deadline() is None
