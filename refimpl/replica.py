@@ -125,11 +125,10 @@ class Replica:
         batches, aborted = log.read(offset, isolation, request.max_records)
         return rpc.FetchResponse(Error.NONE, batches, *ends, None, aborted)
 
-    def has_news(self, request: rpc.FetchRequest, response: rpc.FetchResponse) -> bool:
-        """Whether to answer a fetch at once: with records, or with a high watermark that was not sent (KIP-392)."""
+    def has_news(self, request: rpc.FetchRequest) -> bool:
+        """Whether to answer a fetch without records: a follower, with a high watermark not sent before (KIP-392)."""
         state = self.followers.get(request.replica_id)
-        is_sent = state is None or state.last_sent_high_watermark == self.log.high_watermark
-        return not is_sent or bool(response.batches or response.diverging_epoch)
+        return state is not None and state.last_sent_high_watermark != self.log.high_watermark
 
     def answer(self, request: rpc.FetchRequest) -> rpc.FetchResponse:
         """The answer to a fetch that has been counted already."""
@@ -162,9 +161,15 @@ class Replica:
         return rpc.OffsetsForLeaderEpochResponse(Error.NONE, EpochEndOffset(epoch if self.config.kip_279 else -1, end))
 
     def delete_records(self, offset: int) -> int:
-        """Hide the records below an offset, or all (-1); the least log start offset: ask again until it is there."""
+        """Hide the records below an offset, or all (-1); the offset that the low watermark has to reach."""
         self._check_leader()
-        return min([self.log.delete_records(offset), *[state.log_start_offset for state in self.followers.values()]])
+        start = self.log.delete_records(offset)
+        return start if offset == -1 else offset
+
+    @property
+    def low_watermark(self) -> int:
+        """The least log start offset of the replicas."""
+        return min([self.log.log_start_offset, *[state.log_start_offset for state in self.followers.values()]])
 
     def maybe_increment_high_watermark(self, now: int) -> None:
         """A leader's goes to what all have who are in the maximal ISR or, having caught up lately, about to join it."""

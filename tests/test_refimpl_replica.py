@@ -356,12 +356,12 @@ def test_records_are_deleted_once_every_replica_has_deleted_them() -> None:
     produce(leader, "a")
     for follower in (one, two, one, two):
         ask(follower, leader)
-    assert leader.delete_records(-1) == 0 and leader.log.log_start_offset == 1
+    assert leader.delete_records(-1) == leader.log.log_start_offset == 1 and leader.low_watermark == 0
     for follower in (one, two, one):
         ask(follower, leader)
-        assert leader.delete_records(-1) == 0
+        assert leader.low_watermark == 0
     ask(two, leader)
-    assert one.log.log_start_offset == 1 and leader.delete_records(1) == 1
+    assert one.log.log_start_offset == leader.low_watermark == 1 and leader.delete_records(0) == 0
 
 
 # Followers
