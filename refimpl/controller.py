@@ -205,7 +205,8 @@ class Controller:
             self.controller_epoch = epoch
             self.zookeeper.submit(Read(zk.BROKERS), "states")
             self._on_watched(zk.OK, zk.IDS)
-            self._on_watched(zk.OK, zk.ISR_CHANGES)
+            if not self.config.kip_497:
+                self._on_watched(zk.OK, zk.ISR_CHANGES)
 
     def _resign(self) -> None:
         self.controller_epoch, self.is_active, waiting, self.events = -1, False, self.events, []

@@ -1,0 +1,529 @@
+"""The controller among brokers that do as they are told: elections, failover, ISRs, reassignments, lost messages."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hwmark.refimpl import requests as rpc
+from hwmark.refimpl import zookeeper as zk
+from hwmark.refimpl.config import ClusterConfig, Topic
+from hwmark.refimpl.controller import Controller
+from hwmark.refimpl.errors import Error
+from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick, address
+from hwmark.refimpl.partition_change import NO_LEADER, PREFERRED, UNCLEAN, PartitionRegistration
+from hypothesis import given
+from hypothesis import strategies as st
+
+X = "x", 0
+SESSION = 18_000
+FROM_CONTROLLER = rpc.LeaderAndIsrRequest, rpc.UpdateMetadataRequest, rpc.StopReplicaRequest
+REFUSED = rpc.AlterPartitionResponse
+
+
+class World:
+    """ZooKeeper, and the controllers of some brokers; `told` has what each broker's incarnation was asked."""
+
+    def __init__(self, *replicas: int, **flags: Any) -> None:
+        self.config = ClusterConfig(topics=(Topic("x", (replicas or (1, 2, 3),)),), **flags)
+        self.zookeeper, self.now, self.correlation = zk.ZooKeeper(self.config), 0, 0
+        self.brokers: dict[int, Controller] = {}
+        self.told: dict[int, list[Any]] = {}
+        self.messages: list[Message] = []
+        self.answers: dict[int, Any] = {}
+        self.answer = Error.NONE  # of the brokers to the controller
+        for id in self.config.brokers:
+            self.start(id)
+        self.settle()
+
+    def start(self, id: int, **state: Any) -> None:
+        self.brokers[id], self.told[id] = Controller(id, self.config, **state), []
+        self.messages += self.brokers[id].step(None, self.now)
+
+    def crash(self, id: int) -> None:
+        del self.brokers[id]
+        self.messages = [one for one in self.messages if address(id) not in (one.source, one.destination)]
+
+    def deliver(self, message: Message) -> None:
+        ids = {address(id): id for id in self.brokers}
+        if message.destination == ZOOKEEPER:
+            self.messages += self.zookeeper.step(message, self.now)  # type: ignore[arg-type]
+        elif message.destination == "admin":
+            self.answers[message.correlation] = message.body
+        elif isinstance(message.body, FROM_CONTROLLER) and message.destination in ids:
+            answer = rpc.Response(self.tell(ids[message.destination], message.body))
+            self.messages.append(Message(message.destination, message.source, message.correlation, answer))
+        elif message.destination in ids:
+            self.messages += self.brokers[ids[message.destination]].step(message, self.now)
+
+    def tell(self, id: int, body: Any) -> Error:
+        """What a broker does with a request of a controller's."""
+        if any(body.controller_epoch < told.controller_epoch for told in self.told[id]):
+            return Error.STALE_CONTROLLER_EPOCH
+        if self.config.kip_380 and body.broker_epoch < self.brokers[id].broker_epoch:
+            return Error.STALE_BROKER_EPOCH
+        self.told[id].append(body)
+        return self.answer
+
+    def settle(self) -> None:
+        for _ in range(1000):
+            if not self.messages:
+                return
+            self.deliver(self.messages.pop(0))
+        raise AssertionError("never quiet")
+
+    def sleep(self, duration: int) -> None:
+        """Let time pass, whoever has something to do doing it."""
+        end = self.now + duration
+        while self.now < end:
+            self.now = min(self.now + SESSION // 6, end)
+            for broker in list(self.brokers.values()):
+                self.messages += broker.step(None, self.now)
+                self.settle()
+            self.messages += self.zookeeper.step(Tick(), self.now)  # type: ignore[arg-type]
+            self.settle()
+
+    @property
+    def active(self) -> Controller:
+        (active,) = [one for one in self.brokers.values() if one.is_active]
+        return active
+
+    @property
+    def state(self) -> PartitionRegistration:
+        state = self.zookeeper.nodes[zk.state_path(X)].value
+        assert isinstance(state, PartitionRegistration)
+        assert state.partition_epoch == self.zookeeper.nodes[zk.state_path(X)].version
+        return state
+
+    def ask(self, body: Any, of: Controller | None = None) -> Any:
+        self.correlation += 1
+        destination = address((of or self.active).broker_id)
+        self.messages.append(Message("admin", destination, self.correlation, body))
+        self.settle()
+        return self.answers.get(self.correlation)
+
+    def alter(self, *isr: int, **others: int) -> Any:
+        """The leader proposes an ISR."""
+        at = {"leader_epoch": self.state.leader_epoch, "partition_epoch": self.state.partition_epoch}
+        request = {"topic_partition": X, "broker_id": self.state.leader, "isr": isr, **at, **others}
+        return self.ask(rpc.AlterPartitionRequest(**request))
+
+    def move(self, *replicas: int) -> Any:
+        return self.ask(rpc.AlterPartitionReassignmentsRequest(X, replicas or None)).error
+
+    def elect(self, election: str) -> Any:
+        return self.ask(rpc.ElectLeadersRequest(X, election)).error
+
+    def last(self, id: int, kind: type[Any]) -> Any:
+        return [body for body in self.told[id] if isinstance(body, kind)][-1]
+
+    def forget(self) -> None:
+        for told in self.told.values():
+            told.clear()
+
+    def check_told(self) -> None:
+        """Everybody who lives has the last word of the controller."""
+        state = self.state
+        for id, broker in self.brokers.items():
+            epoch = broker.broker_epoch if self.config.kip_380 else -1
+            told = [one for one in self.told[id] if one.broker_epoch == epoch]
+            metadata = [one for one in told if isinstance(one, rpc.UpdateMetadataRequest)]
+            assert metadata[-1][:2] == (self.active.broker_id, self.active.controller_epoch)
+            assert metadata[-1].live_brokers == tuple(sorted(self.brokers))
+            assert [one.partitions for one in metadata if one.partitions][-1] == ((X, state),)
+            if id in state.replicas:
+                ((_, led),) = [one.partitions for one in told if isinstance(one, rpc.LeaderAndIsrRequest)][-1]
+                assert led._replace(isr=(), partition_epoch=0) == state._replace(isr=(), partition_epoch=0)
+
+
+def leads(world: World) -> tuple[int, int, tuple[int, ...]]:
+    return world.state.leader, world.state.leader_epoch, world.state.isr
+
+
+def test_one_broker_wins_and_elects_the_preferred_leaders_with_all_in_the_isr() -> None:
+    world = World()
+    assert world.active.controller_epoch == 1
+    assert world.state == PartitionRegistration((1, 2, 3), (1, 2, 3), 1)
+    assert sorted(one.broker_epoch for one in world.brokers.values()) == [4, 5, 6]
+    world.check_told()
+    count = sum(map(len, world.told.values()))
+    world.sleep(SESSION)
+    assert sum(map(len, world.told.values())) == count
+
+
+def test_brokers_that_die_leave_the_isr_and_leadership_moves_on() -> None:
+    world = World()
+    for died, left in ((3, (1, (1, 2))), (2, (1, (1,))), (1, (NO_LEADER, (1,)))):
+        epoch = world.state.leader_epoch
+        if died == 1:
+            world.crash(1)
+            world.start(3)  # it is not in the ISR
+            world.sleep(2 * SESSION)
+            assert leads(world) == (NO_LEADER, epoch + 1, (1,))
+            break
+        world.crash(died)
+        world.sleep(2 * SESSION)
+        assert leads(world) == (left[0], epoch + 1, left[1])
+        world.check_told()
+    epoch = world.state.leader_epoch
+    world.start(1)
+    world.settle()
+    assert leads(world) == (1, epoch + 1, (1,))
+    world.check_told()
+
+
+def test_an_unclean_election_takes_who_is_there_if_the_configuration_says_so() -> None:
+    world = World(1, 2, unclean_leader_election=True)
+    assert world.alter(1).isr == (1,)
+    world.crash(1)
+    world.sleep(2 * SESSION)
+    assert leads(world) == (2, 1, (2,))
+
+
+@pytest.mark.parametrize("kip_380", [True, False])
+def test_a_broker_that_is_back_before_its_session_expires_has_died_nevertheless(kip_380: bool) -> None:
+    world = World(3, 2, kip_380=kip_380)
+    epoch = world.brokers[3].broker_epoch
+    world.crash(3)
+    world.start(3)
+    world.settle()
+    assert world.brokers[3].broker_epoch > epoch
+    assert leads(world) == ((2, 1, (2,)) if kip_380 else (3, 0, (3, 2)))
+    if kip_380:
+        world.check_told()
+    else:
+        assert world.told[3] == []  # KAFKA-1120
+    world.sleep(2 * SESSION)  # the former session expires, the new registration stays
+    assert list(world.active.live) == [1, 2, 3]
+
+
+def test_a_new_controller_takes_over_with_the_next_epoch_and_tells_all_again() -> None:
+    world = World(1, 2, 3)
+    former = world.active
+    world.forget()
+    world.crash(former.broker_id)
+    world.sleep(2 * SESSION)
+    assert world.active.controller_epoch == 2 and leads(world) == (2, 1, (2, 3))
+    world.check_told()
+    assert world.alter(2).isr == (2,)
+    other = next(one for one in world.brokers.values() if not one.is_active)
+    assert world.ask(rpc.ElectLeadersRequest(X, PREFERRED), other).error is Error.NOT_CONTROLLER
+
+
+@pytest.mark.parametrize("kip_380", [True, False])
+def test_a_new_controller_knows_who_restarted_while_there_was_none(kip_380: bool) -> None:
+    world = World(1, 2, 3, kip_380=kip_380)
+    assert world.active.broker_id == world.state.leader == 1
+    world.crash(1)
+    world.start(1)
+    world.sleep(2 * SESSION)
+    assert world.active.controller_epoch == 2
+    assert leads(world) == ((2, 1, (2, 3)) if kip_380 else (1, 0, (1, 2, 3)))
+    world.check_told()
+
+
+def test_a_paused_controller_is_replaced_and_does_nothing_more_when_it_goes_on() -> None:
+    world = World(2, 3)
+    zombie = world.brokers.pop(1)
+    world.sleep(2 * SESSION)
+    assert world.active.controller_epoch == 2
+    world.brokers[1] = zombie
+    world.messages.append(Message("admin", "broker-1", 99, rpc.ElectLeadersRequest(X, UNCLEAN)))
+    request = rpc.AlterPartitionRequest(X, 2, 0, 0, (2,))
+    world.messages.append(Message("admin", "broker-1", 98, request))
+    world.settle()
+    assert world.state.isr == (2, 3)
+    assert world.answers == {99: rpc.Response(Error.ELECTION_NOT_NEEDED), 98: REFUSED(Error.NOT_CONTROLLER)}
+    assert not zombie.is_active and list(world.active.live) == [1, 2, 3]
+    world.check_told()
+
+
+def test_a_write_of_a_controller_whose_epoch_has_passed_is_refused() -> None:
+    world = World()
+    former = world.active
+    epoch = zk.Op(zk.SET, zk.CONTROLLER_EPOCH, 2)
+    world.zookeeper.step(Message("admin", ZOOKEEPER, 1, zk.ZooKeeperRequest(0, 1, 0, None)), 0)
+    session = max(world.zookeeper.sessions)
+    world.zookeeper.step(Message("admin", ZOOKEEPER, 2, zk.ZooKeeperRequest(session, 2, 0, zk.Multi((epoch,)))), 0)
+    assert world.alter(1, 2) == REFUSED(Error.NOT_CONTROLLER)
+    assert leads(world) == (1, 0, (1, 2, 3)) and not former.is_active
+
+
+@pytest.mark.parametrize(
+    ("isr", "others", "error"),
+    [
+        ((1, 2), {}, Error.NONE),
+        ((1, 2), {"leader_epoch": 9}, Error.NOT_CONTROLLER),
+        ((1, 2), {"partition_epoch": 9}, Error.NOT_CONTROLLER),
+        ((1, 2), {"leader_epoch": 0}, Error.FENCED_LEADER_EPOCH),
+        ((1, 2), {"broker_id": 2}, Error.INVALID_REQUEST),
+        ((3, 1), {"partition_epoch": 0}, Error.NONE),  # it is so already
+        ((1, 2), {"partition_epoch": 0}, Error.INVALID_UPDATE_VERSION),
+        ((1, 1), {}, Error.INVALID_REQUEST),
+        ((3,), {}, Error.INVALID_REQUEST),
+        ((1, 4), {}, Error.INVALID_REQUEST),
+        ((), {}, Error.INVALID_REQUEST),
+        ((1, 2, 3), {}, Error.NONE),
+        ((1, 2, 3), {"topic_partition": ("y", 0)}, Error.UNKNOWN_TOPIC_OR_PARTITION),
+    ],
+)
+def test_a_leader_changes_the_isr_if_it_knows_the_partition_as_it_is(isr: Any, others: Any, error: Error) -> None:
+    world = World()
+    world.crash(2)
+    world.start(2)
+    world.settle()
+    assert leads(world) == (1, 1, (1, 3))
+    world.alter(1)
+    world.alter(1, 3)
+    before = world.state
+    world.forget()
+    answer = world.alter(*isr, **others)
+    assert answer.error is error
+    if error is not Error.NONE or sorted(isr) == sorted(before.isr):
+        assert world.state == before and not any(world.told.values())
+    else:
+        assert world.state == before._replace(isr=isr, partition_epoch=before.partition_epoch + 1)
+        assert all([type(one) for one in told] == [rpc.UpdateMetadataRequest] for told in world.told.values())
+    if error is Error.NONE:
+        assert answer == rpc.AlterPartitionResponse(Error.NONE, world.state.partition_epoch, world.state.isr)
+
+
+def test_who_is_not_there_is_not_eligible_for_the_isr() -> None:
+    world = World()
+    world.crash(3)
+    world.sleep(2 * SESSION)
+    assert world.alter(1, 2, 3) == REFUSED(Error.INELIGIBLE_REPLICA)
+
+
+def test_a_reassignment_ends_when_the_new_replicas_are_in_the_isr() -> None:
+    world = World(1, 2, brokers=(1, 2, 3, 4))
+    world.forget()
+    assert world.move(3, 4) is Error.NONE
+    assert world.state[:3] == ((3, 4, 1, 2), (1, 2), 1) and world.state[5:7] == ((3, 4), (1, 2))
+    world.check_told()
+    assert world.alter(1, 2, 3).error is Error.NONE
+    assert world.alter(1, 2, 3, 4) == REFUSED(Error.NEW_LEADER_ELECTED)
+    assert world.state[:4] == ((3, 4), (3, 4), 3, 1) and world.state[5:7] == ((), ())
+    world.check_told()
+    for id in world.brokers:
+        assert [one.topic_partitions for one in world.told[id] if isinstance(one, rpc.StopReplicaRequest)] == (
+            [(X,)] if id in (1, 2) else []
+        )
+
+
+def test_who_comes_back_is_told_to_delete_what_it_has_no_more() -> None:
+    world = World(1, 2)
+    world.crash(3)
+    world.start(3)
+    world.settle()
+    assert world.last(3, rpc.StopReplicaRequest).topic_partitions == (X,)
+
+
+def test_a_reassignment_can_be_taken_back() -> None:
+    world = World(1, 2)
+    assert world.move() is Error.NO_REASSIGNMENT_IN_PROGRESS
+    assert world.move(2, 3) is Error.NONE
+    assert world.move() is Error.NONE
+    assert world.state == PartitionRegistration((2, 1), (1, 2), 1, 1, 2)
+    world.check_told()
+    assert world.last(3, rpc.StopReplicaRequest).topic_partitions == (X,)
+
+
+@pytest.mark.parametrize("is_unclean", [True, False])
+def test_a_reassignment_with_only_new_replicas_in_the_isr_is_taken_back_uncleanly(is_unclean: bool) -> None:
+    world = World(1, 2, unclean_leader_election=is_unclean)
+    world.move(3, 2)
+    world.alter(1, 2)
+    world.crash(2)
+    world.sleep(2 * SESSION)
+    world.alter(1, 3)
+    world.crash(1)
+    world.sleep(2 * SESSION)
+    world.start(2)
+    world.settle()
+    assert leads(world)[::2] == (3, (3,))
+    assert world.move() is (Error.NONE if is_unclean else Error.INVALID_REPLICA_ASSIGNMENT)
+    assert leads(world)[::2] == ((2, (2,)) if is_unclean else (3, (3,)))
+
+
+@pytest.mark.parametrize("replicas", [(1, 1), (1, 4), (4,)])
+def test_a_reassignment_names_different_brokers_that_are_there(replicas: tuple[int, ...]) -> None:
+    world = World(1, 2)
+    assert world.move(*replicas) is Error.INVALID_REPLICA_ASSIGNMENT
+    assert world.ask(rpc.AlterPartitionReassignmentsRequest(X, ())).error is Error.INVALID_REPLICA_ASSIGNMENT
+    assert world.state == PartitionRegistration((1, 2), (1, 2), 1)
+
+
+def test_elections_that_are_asked_for() -> None:
+    world = World(2, 3)
+    assert world.elect(PREFERRED) is world.elect(UNCLEAN) is Error.ELECTION_NOT_NEEDED
+    world.crash(2)
+    world.sleep(2 * SESSION)
+    assert world.elect(PREFERRED) is Error.PREFERRED_LEADER_NOT_AVAILABLE
+    world.start(2)
+    world.settle()
+    assert world.elect(PREFERRED) is Error.PREFERRED_LEADER_NOT_AVAILABLE
+    world.alter(3, 2)
+    assert world.elect(PREFERRED) is Error.NONE and leads(world) == (2, 2, (3, 2))
+    world.check_told()
+    world.alter(2)
+    world.crash(2)
+    world.sleep(2 * SESSION)
+    assert leads(world)[::2] == (NO_LEADER, (2,))
+    assert world.elect(UNCLEAN) is Error.NONE and leads(world)[::2] == (3, (3,))
+    world.alter(3)
+    world.crash(3)
+    world.sleep(2 * SESSION)
+    assert world.elect(UNCLEAN) is Error.ELIGIBLE_LEADERS_NOT_AVAILABLE
+
+
+@pytest.mark.parametrize("lost_tail", [True, False])
+def test_who_left_an_isr_below_its_minimum_may_lead_unless_it_lost_its_tail(lost_tail: bool) -> None:
+    world = World(2, 3, kip_966=True, min_insync_replicas=2)
+    assert world.alter(2).error is Error.NONE
+    assert (world.state.isr, world.state.elr) == ((2,), (3,))
+    world.crash(2)
+    world.crash(3)
+    world.sleep(2 * SESSION)
+    assert (world.state.leader, world.state.isr, world.state.elr) == (NO_LEADER, (), (2, 3))
+    world.start(3, broker_lost_tail=lost_tail)
+    world.settle()
+    assert world.state[1:3] == (((), NO_LEADER) if lost_tail else ((3,), 3))
+    assert world.state.elr == (2,)
+    world.crash(1)
+    world.sleep(2 * SESSION)  # another controller does not count the same loss twice
+    assert world.active.broker_id == 3 and world.state.elr == (2,)
+    world.start(2)
+    world.settle()
+    assert (2 in world.state.isr + world.state.elr) and world.state.leader == (2 if lost_tail else 3)
+    world.check_told()
+
+
+def test_before_the_controller_was_asked_leaders_wrote_isrs_to_zookeeper() -> None:
+    world = World(kip_497=False)
+    leader = world.brokers[1]
+    world.forget()
+    request = rpc.AlterPartitionRequest(X, 1, 0, 0, (1, 2))
+    for isr, version, error in (
+        ((1, 2), 0, Error.NONE),
+        ((1,), 0, Error.INVALID_UPDATE_VERSION),
+        ((1,), 1, Error.NONE),
+    ):
+        request = request._replace(isr=isr, partition_epoch=version)
+        world.messages += leader.alter_isr(request, world.now)
+        world.settle()
+        (outcome,) = leader.isr_outcomes
+        leader.isr_outcomes.clear()
+        answer = REFUSED(error) if error is not Error.NONE else REFUSED(error, version + 1, isr)
+        assert outcome == (request, answer)
+    assert leads(world) == (1, 0, (1,))
+    assert not any(zk.is_at(path, zk.ISR_CHANGES) for path in world.zookeeper.nodes)
+    for told in world.told.values():
+        assert {type(one) for one in told} == {rpc.UpdateMetadataRequest}
+    assert world.last(2, rpc.UpdateMetadataRequest).live_brokers == (1, 2, 3)
+    assert [one.partitions[0][1].isr for one in world.told[2] if one.partitions] == [(1, 2), (1,)]
+
+
+def test_a_controller_decides_again_if_a_leader_was_faster() -> None:
+    world = World(2, 3, kip_497=False)
+    controller, leader = world.active, world.brokers[2]
+    world.messages += leader.alter_isr(rpc.AlterPartitionRequest(X, 2, 0, 0, (2,)), world.now)
+    while len([one for one in world.messages if isinstance(one.body, zk.ZooKeeperRequest)]) < 1:
+        world.deliver(world.messages.pop(0))
+    world.deliver(world.messages.pop(0))  # the leader has read, and now writes; the controller does not know yet
+    (read,) = world.messages
+    world.messages = leader.step(read, world.now)
+    move = rpc.AlterPartitionReassignmentsRequest(X, (2, 1))
+    world.messages += controller.step(Message("admin", address(controller.broker_id), 9, move), world.now)
+    world.settle()
+    assert world.answers[9].error is Error.NONE
+    assert (world.state.replicas, world.state.isr, world.state.adding) == ((2, 1, 3), (2,), (1,))
+    world.check_told()
+
+
+def test_brokers_are_told_in_order_and_again_until_they_have_acknowledged() -> None:
+    world = World()
+    world.forget()
+    world.answer = Error.STALE_BROKER_EPOCH
+    world.move(3, 2, 1)
+    world.alter(1, 2)
+    assert [type(one) for one in world.told[2]] == [rpc.LeaderAndIsrRequest]
+    world.answer = Error.NONE
+    world.sleep(1_000)
+    kinds = [rpc.LeaderAndIsrRequest, rpc.LeaderAndIsrRequest, rpc.UpdateMetadataRequest, rpc.UpdateMetadataRequest]
+    assert [type(one) for one in world.told[2]] == kinds and world.told[2][0] == world.told[2][1]
+    world.check_told()
+    world.forget()
+    world.alter(1)
+    first = world.told[2]
+    world.messages, world.told[2] = [], []
+    active = world.active
+    active.channels[2].append(first[0])
+    world.messages += active.step(None, world.now)
+    world.messages.clear()  # lost
+    world.sleep(world.config.request_timeout + SESSION)
+    assert world.told[2] == first
+
+
+def test_producer_ids_are_given_once() -> None:
+    world = World()
+    for broker in world.brokers.values():
+        world.messages += broker.want_producer_ids(world.now) + broker.want_producer_ids(world.now)
+    world.settle()
+    assert sorted(one.producer_ids for one in world.brokers.values()) == [(0, 1000), (1000, 2000), (2000, 3000)]
+    zombie = world.brokers.pop(2)
+    world.sleep(2 * SESSION)
+    world.brokers[2] = zombie
+    world.messages += zombie.want_producer_ids(world.now)
+    world.settle()  # its session had expired
+    assert zombie.producer_ids == (3000, 4000) and not zombie.wants_producer_ids
+
+
+@given(st.integers(0, 2**32), st.booleans(), st.booleans())
+def test_whatever_is_lost_repeated_or_restarted_all_agree_in_the_end(seed: int, kip_497: bool, kip_966: bool) -> None:
+    draw = random.Random(seed)
+    world = World(1, 2, 3, kip_497=kip_497, kip_966=kip_966, min_insync_replicas=2)
+    epochs: dict[int, int] = {}
+    for _ in range(300):
+        before, action = world.state, draw.random()
+        if world.messages and action < 0.8:
+            pair = draw.choice(world.messages)[:2]
+            message = next(one for one in world.messages if one[:2] == pair)
+            if action > 0.05:
+                world.deliver(message)
+            if action < 0.75 and message in world.messages:
+                world.messages.remove(message)  # or else it comes twice
+        elif action < 0.88:
+            _propose(world, draw)
+        elif action < 0.97:
+            world.now += draw.choice((0, 100, SESSION // 3, SESSION))
+            for broker in world.brokers.values():
+                world.messages += broker.step(None, world.now)
+            world.messages += world.zookeeper.step(Tick(), world.now) if draw.random() < 0.5 else []  # type: ignore
+        else:
+            world.crash(id := draw.choice(tuple(world.brokers)))
+            world.start(id, broker_lost_tail=draw.random() < 0.3)
+        assert world.state >= before or world.state.partition_epoch > before.partition_epoch
+        assert world.state.leader_epoch >= before.leader_epoch
+        for id, broker in world.brokers.items():
+            if broker.is_active:
+                assert epochs.setdefault(broker.controller_epoch, id) == id
+    world.settle()
+    world.sleep(4 * SESSION + 2 * world.config.request_timeout)
+    assert world.state.leader in world.state.isr or world.state.leader == NO_LEADER
+    world.check_told()
+
+
+def _propose(world: World, draw: random.Random) -> None:
+    """A leader, as it sees itself, proposes an ISR; to the controllers, or by itself."""
+    id = draw.choice(tuple(world.brokers))
+    told = [one.partitions[0][1] for one in world.told[id] if isinstance(one, rpc.LeaderAndIsrRequest)]
+    if not told or told[-1].leader != id:
+        return
+    isr = tuple(one for one in (1, 2, 3) if one == id or draw.random() < 0.5)
+    request = rpc.AlterPartitionRequest(X, id, told[-1].leader_epoch, told[-1].partition_epoch, isr)
+    if not world.config.kip_497:
+        world.messages += world.brokers[id].alter_isr(request, world.now)
+    else:
+        world.messages += [Message("admin", address(one), id, request) for one in world.brokers]
