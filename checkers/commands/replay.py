@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     trace = read_trace(arguments.trace)
     if not arguments.json:
         sys.stdout.write(trace_text(trace))
-    mismatch = None if arguments.no_verify else _mismatch(trace, arguments.spec)
+    mismatch = None if arguments.no_verify else _mismatch(trace, arguments)
     if arguments.json:
         verified = None if arguments.no_verify else mismatch is None
         _print_json(arguments.trace, trace, verified, mismatch, time.perf_counter() - started)
@@ -41,14 +41,19 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_HOLDS if mismatch is None else EXIT_VIOLATED
 
 
-def _mismatch(trace: Trace, file: str | None) -> str | None:
-    """Where the model leaves the trace; None if it never does."""
+def _mismatch(trace: Trace, arguments: argparse.Namespace) -> str | None:
+    """Where the model, or the cluster, leaves the trace; None if it never does."""
     from hwmark.checkers.commands.instances import find_in_file
     from hwmark.checkers.replay import verify, verify_run
+    from hwmark.traces.run import is_run
 
-    if file is None:
-        return verify(trace)
-    return verify_run(find_in_file(file, trace.variant).at(**trace.bounds), trace)
+    if arguments.spec is not None:
+        return verify_run(find_in_file(arguments.spec, trace.variant).at(**trace.bounds), trace)
+    if is_run(trace):
+        from hwmark.checkers.simulation import export
+
+        return export.verify_run(trace, arguments.trace)
+    return verify(trace)
 
 
 def _print_json(file: str, trace: Trace, verified: bool | None, mismatch: str | None, seconds: float) -> None:

@@ -15,9 +15,14 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
 from hwmark.checkers.simulation.values import copy_of, freeze
+from hwmark.refimpl.broker import Broker
 from hwmark.refimpl.config import ClusterConfig
+from hwmark.refimpl.consumer import Consumer, ConsumerConfig
 from hwmark.refimpl.machine import ZOOKEEPER, Address, Call, Event, Machine, Message, Return, address
 from hwmark.refimpl.machine import Tick as Ticked
+from hwmark.refimpl.producer import Producer, ProducerConfig
+from hwmark.refimpl.replica_manager import Disk
+from hwmark.refimpl.zookeeper import ZooKeeper
 
 ADMIN: Address = "admin"
 INCARNATION_BITS = 32  # of the correlation ids on the wire: above them is the asking machine's incarnation
@@ -146,8 +151,8 @@ class ClusterSetup(NamedTuple):
     """ZooKeeper, the brokers of the config, and clients by their configs: producer-1, ..., consumer-1, ..."""
 
     config: ClusterConfig = ClusterConfig()
-    producers: tuple[Any, ...] = ()
-    consumers: tuple[Any, ...] = ()
+    producers: tuple[ProducerConfig, ...] = ()
+    consumers: tuple[ConsumerConfig, ...] = ()
 
     @property
     def servers(self) -> tuple[Address, ...]:
@@ -162,11 +167,6 @@ class ClusterSetup(NamedTuple):
 
     def machine(self, name: Address, disk: Any) -> Machine:
         """The machine of this name."""
-        from hwmark.refimpl.broker import Broker, Disk
-        from hwmark.refimpl.consumer import Consumer
-        from hwmark.refimpl.producer import Producer
-        from hwmark.refimpl.zookeeper import ZooKeeper
-
         if name == ZOOKEEPER:
             return ZooKeeper(self.config)
         kind, number = name.rsplit("-", 1)

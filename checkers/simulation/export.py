@@ -1,8 +1,9 @@
 """A cluster's run as a trace, and a trace taken again by the cluster.
 
-The trace's states are {"now": ms, "setup": {...}, "machines": {name: view}, "network": {id: view}}, its steps the
-actions with their arguments by name. The setup and the actions say everything: whoever has them has the run. The rest
-is what the run looked like, and is compared when it is taken again.
+The trace's states are {"now": ms, "setup": {...}, "machines": {name: view}, "network": {id: view}, "returned": [...]},
+the last being the outcomes of calls in this step; its steps are the actions with their arguments by name. The setup and
+the actions say everything: whoever has them has the run. The rest is what the run looked like, and is compared when it
+is taken again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, get_type_hints
 
-from hwmark.checkers.simulation.cluster import ACTIONS, Action, Cluster, ClusterSetup, NotEnabledError, Start
+from hwmark.checkers.simulation.cluster import ACTIONS, Action, Cluster, ClusterSetup, NotEnabledError, Returned, Start
 from hwmark.checkers.simulation.encoding import decode, encode, require
 from hwmark.checkers.simulation.views import View, machine_view, message_view, network_view
 from hwmark.traces.changes import Json, changes_between, value_at
@@ -25,7 +26,6 @@ class Recorder:
     """A cluster whose steps are written down. Only the machines that a step can have changed are viewed again."""
 
     def __init__(self, cluster: Cluster, *, seed: int | None = None) -> None:
-        assert isinstance(cluster.setup, ClusterSetup)
         self.cluster, self.seed = cluster, seed
         self.initial = self.state = state_of(cluster)
         self.steps: list[Step] = []
@@ -33,9 +33,9 @@ class Recorder:
     def apply(self, action: Action) -> Step:
         """Let an action happen; the step it was."""
         last_id = self.cluster.last_id
-        self.cluster.apply(action)
-        after = self._state_after(action, last_id)
-        step = Step(type(action).__name__, arguments_of(action), changes_between(self.state, after))
+        returned = self.cluster.apply(action)
+        after = self._state_after(action, last_id, returned)
+        step = Step(type(action).__name__, fields_of(action), changes_between(self.state, after))
         self.state = after
         self.steps.append(step)
         return step
@@ -52,7 +52,7 @@ class Recorder:
             seed=self.seed,
         )
 
-    def _state_after(self, action: Action, last_id: int) -> State:
+    def _state_after(self, action: Action, last_id: int, returned: list[Returned]) -> State:
         cluster, before = self.cluster, self.state
         changed = [cluster.stepped or getattr(action, "machine", None)]
         if isinstance(action, Start):
@@ -63,7 +63,9 @@ class Recorder:
         in_flight = {id: network[id] for id in map(str, cluster.in_flight) if id in network}
         sent = range(last_id + 1, cluster.last_id + 1)
         in_flight |= {str(id): message_view(cluster.in_flight[id]) for id in sent}
-        return {**before, "now": cluster.now, "machines": {**machines, **views}, "network": in_flight}
+        outcomes: list[Json] = [fields_of(one) for one in returned]
+        told: State = {"machines": {**machines, **views}, "network": in_flight, "returned": outcomes}
+        return {**before, "now": cluster.now, **told}
 
 
 def export_run(
@@ -79,8 +81,10 @@ def export_run(
 def state_of(cluster: Cluster) -> State:
     """The whole state of a cluster as JSON."""
     machines: View = {name: machine_view(cluster, name) for name in cluster.clock_offsets}
-    setup = encode_setup(cluster.setup)
-    return {"now": cluster.now, "setup": setup, "machines": machines, "network": network_view(cluster)}
+    assert isinstance(cluster.setup, ClusterSetup)
+    setup = fields_of(cluster.setup)
+    network = network_view(cluster)
+    return {"now": cluster.now, "setup": setup, "machines": machines, "network": network, "returned": []}
 
 
 def actions_of(trace: Trace, file: str = "trace") -> list[Action]:
@@ -88,9 +92,9 @@ def actions_of(trace: Trace, file: str = "trace") -> list[Action]:
     return [read_action(step, file, line) for line, step in enumerate(trace.steps, 2)]
 
 
-def arguments_of(action: Action) -> dict[str, Json]:
-    """An action's arguments as JSON, by name."""
-    return {name: encode(value) for name, value in zip(action._fields, action, strict=True)}
+def fields_of(value: Action | Returned | ClusterSetup) -> dict[str, Json]:
+    """The fields as JSON, by name."""
+    return {name: encode(each) for name, each in zip(value._fields, value, strict=True)}
 
 
 def read_action(step: Step, file: str, line: int) -> Action:
@@ -108,11 +112,6 @@ def read_action(step: Step, file: str, line: int) -> Action:
         raise BadInputError(file, line, str(error)) from error
     action: Action = kind(**values)
     return action
-
-
-def encode_setup(setup: Any) -> Json:
-    """A setup as JSON."""
-    return {name: encode(value) for name, value in zip(setup._fields, setup, strict=True)}
 
 
 def read_setup(trace: Trace, file: str) -> ClusterSetup:

@@ -170,7 +170,7 @@ def plain_freeze(value: Any) -> str:
         name = type(value).__qualname__ if is_named_tuple(type(value)) else ""
         return f"{name}[{', '.join(map(plain_freeze, value))}]"
     kind: Any = type(value)
-    if dataclasses.is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):
         return f"{kind.__qualname__}{[plain_freeze(getattr(value, name)) for name in _fields(kind)]}"
     return repr(value)
 
@@ -219,7 +219,9 @@ def _freezer(kind: Any) -> Callable[[Any], Hashable] | None:
         return _freeze_sequence
     if issubclass(kind, dict):
         return _freeze_dict
-    return frozenset if issubclass(kind, set | frozenset) else _fields_freezer(kind, _fields(kind))
+    if issubclass(kind, set | frozenset):
+        return lambda value: (set, frozenset(value))
+    return _fields_freezer(kind, _fields(kind))
 
 
 def _tuple_freezer(kind: Any) -> Callable[[Any], Hashable]:

@@ -8,19 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from hwmark.checkers.simulation.cluster import Cluster, is_response
 from hwmark.checkers.simulation.values import is_named_tuple
 from hwmark.refimpl.batches import Batch, TopicPartition
+from hwmark.refimpl.broker import Broker
+from hwmark.refimpl.consumer import Consumer
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Address, Message
 from hwmark.refimpl.partition_change import NO_LEADER
+from hwmark.refimpl.producer import Producer
 from hwmark.refimpl.replica import Replica
+from hwmark.refimpl.replica_manager import Disk
+from hwmark.refimpl.zookeeper import ZooKeeper, ZooKeeperRequest
 from hwmark.traces.changes import Json
 
 View = dict[str, Json]
 TEXT_MAX = 160  # characters; longer texts end in an ellipsis
+
+
+class Ping(NamedTuple):
+    """What a request to ZooKeeper without an operation is called."""
+
+
+PING = Ping()
 
 
 def machine_view(cluster: Cluster, name: Address) -> View:
@@ -29,8 +41,7 @@ def machine_view(cluster: Cluster, name: Address) -> View:
     state = "down" if machine is None else "paused" if name in cluster.paused else "up"
     view: View = {"state": state, "clock": cluster.clock_offsets[name]}
     if machine is not None:
-        viewer = VIEWERS.get(type(machine).__name__)
-        return view if viewer is None else view | viewer(machine)
+        return view | VIEWERS[type(machine)](machine)
     disk = cluster.disks.get(name)
     return view if disk is None else view | disk_view(disk)
 
@@ -42,24 +53,24 @@ def network_view(cluster: Cluster) -> View:
 
 def message_view(message: Message) -> View:
     """A message; its kind is the request's name, for a response too."""
-    name = type(message.body).__name__
+    named = message.body.operation or PING if isinstance(message.body, ZooKeeperRequest) else message.body
     return {
         "from": message.source,
         "to": message.destination,
-        "kind": name.removesuffix("Response").removesuffix("Request") or name,
+        "kind": type(named).__name__.removesuffix("Response").removesuffix("Request"),
         "is_response": is_response(message),
         "correlation": message.correlation,
         "text": text_of(message.body),
     }
 
 
-def broker_view(broker: Any) -> View:
+def broker_view(broker: Broker) -> View:
     """A broker that is up."""
     partitions: View = {partition_name(one): replica_view(replica) for one, replica in sorted(broker.replicas.items())}
     return {"controller": broker.controller.is_active, "partitions": partitions}
 
 
-def disk_view(disk: Any) -> View:
+def disk_view(disk: Disk) -> View:
     """A broker that is down: the logs on its disk."""
     partitions: View = {
         partition_name(one): {"role": "offline", "leader_epoch": -1, "isr": [], **log_view(log)}
@@ -135,4 +146,40 @@ def _is_topic_partition(value: Any) -> bool:
     return type(value) is tuple and len(value) == 2 and type(value[0]) is str and type(value[1]) is int
 
 
-VIEWERS: dict[str, Callable[[Any], View]] = {"Broker": broker_view}
+def zookeeper_view(zookeeper: ZooKeeper) -> View:
+    """ZooKeeper: its nodes, and whose sessions it holds."""
+    nodes: View = {path: text_of(node.value) for path, node in sorted(zookeeper.nodes.items())}
+    return {"sessions": [session.client for session in zookeeper.sessions.values()], "nodes": nodes}
+
+
+def producer_view(producer: Producer) -> View:
+    """A producer: its transaction, and how much it has in hand."""
+    batches = [batch for queue in producer.queues.values() for batch in queue.batches]
+    return {
+        "transaction": producer.manager.state,
+        "producer": list(producer.manager.producer),
+        "records": sum(len(batch.records) for batch in batches),
+        "in_flight": len(producer.client.outbox.asked),
+    }
+
+
+def consumer_view(consumer: Consumer) -> View:
+    """A consumer: where it reads on, and as which member of its group."""
+    positions: View = {
+        partition_name(one): {"state": position.state, "offset": position.offset}
+        for one, position in sorted(consumer.positions.items())
+    }
+    return {
+        "positions": positions,
+        "member": consumer.group_metadata.member_id,
+        "generation": consumer.group_metadata.generation,
+        "in_flight": len(consumer.client.outbox.asked),
+    }
+
+
+VIEWERS: dict[type, Callable[[Any], View]] = {
+    Broker: broker_view,
+    ZooKeeper: zookeeper_view,
+    Producer: producer_view,
+    Consumer: consumer_view,
+}
