@@ -40,11 +40,6 @@ def murmur2(key: Hashable) -> int:
     return h ^ h >> 15
 
 
-def partition_for_key(key: Hashable, partition_count: int) -> int:
-    """The partition of a key, by its hash without the sign."""
-    return murmur2(key) % 2**31 % partition_count
-
-
 @dataclass(slots=True, eq=False)
 class ProducerBatch:
     """Records that are sent together: of each the number of its call, its key and its value.
@@ -61,7 +56,6 @@ class ProducerBatch:
     attempts: int = 0
     doubts: int = 0
     is_in_flight: bool = False
-    is_done: bool = False
 
     @property
     def next_sequence(self) -> int:

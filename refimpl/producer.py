@@ -15,34 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.accumulator import PartitionQueue, ProducerBatch, partition_for_key
+from hwmark.refimpl.accumulator import PartitionQueue, ProducerBatch, murmur2
 from hwmark.refimpl.batches import NO_SEQUENCE, TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import Address, Call, Effects, Event, Outbox, Return, address, earliest
-from hwmark.refimpl.transaction_manager import (
-    COMPLETING,
-    AbortTransaction,
-    BeginTransaction,
-    CommitTransaction,
-    InitTransactions,
-    SendOffsets,
-    TransactionManager,
-)
-
-__all__ = [
-    "AbortTransaction",
-    "BeginTransaction",
-    "Close",
-    "CommitTransaction",
-    "Flush",
-    "InitTransactions",
-    "Producer",
-    "ProducerConfig",
-    "Send",
-    "SendOffsets",
-]
+from hwmark.refimpl.transaction_manager import COMPLETING, AbortTransaction, TransactionManager
 
 TRANSACTIONAL = "transactional"  # context of the requests to coordinators
 STALE_METADATA = Error.NOT_LEADER_OR_FOLLOWER, Error.UNKNOWN_TOPIC_OR_PARTITION
@@ -170,7 +149,7 @@ class Producer:
         if not partitions:
             return None
         if send.key is not None:
-            return partitions[partition_for_key(send.key, len(partitions))]
+            return partitions[murmur2(send.key) % 2**31 % len(partitions)]
         turn = self.sticky.setdefault(send.topic, 0)
         queue = self.queues.get(partitions[turn % len(partitions)])
         if queue is not None and not queue.has_open_batch(self.config.batch_records):
@@ -185,36 +164,30 @@ class Producer:
             self.client.refresh(now)
         if error in (Error.NONE, Error.DUPLICATE_SEQUENCE_NUMBER):
             queue.acknowledge(batch, response.base_offset)
-            self._complete(queue, batch, response.base_offset)
-        elif batch.is_done:
-            return
-        elif self._can_retry(queue, batch, response):
+            self._finish(queue, batch, Error.NONE, response.base_offset)
+        elif batch in queue.batches and self._may_retry(queue, batch, response):
             batch.ready_at = now + self.cluster.retry_backoff
         else:
             self._fail(queue, batch, error)
 
-    def _can_retry(self, queue: PartitionQueue, batch: ProducerBatch, response: rpc.ProduceResponse) -> bool:
+    def _may_retry(self, queue: PartitionQueue, batch: ProducerBatch, response: rpc.ProduceResponse) -> bool:
         is_idempotent = self.config.enable_idempotence
-        return self.manager.can_retry(queue, batch, response) if is_idempotent else response.error.is_retriable
+        return self.manager.may_retry(queue, batch, response) if is_idempotent else response.error.is_retriable
 
-    def _complete(self, queue: PartitionQueue, batch: ProducerBatch, base_offset: int) -> None:
-        if batch.is_done:
+    def _finish(self, queue: PartitionQueue, batch: ProducerBatch, error: Error, base_offset: int = -1) -> None:
+        """Answer the calls of a batch, unless it was given up before."""
+        if batch not in queue.batches:
             return
         queue.batches.remove(batch)
-        batch.is_done = True
         for place, (number, _, _) in enumerate(batch.records):
-            offset = base_offset + place if base_offset >= 0 else -1
-            self._return(number, Error.NONE, (batch.topic_partition, offset))
-
-    def _drop(self, queue: PartitionQueue, batch: ProducerBatch, error: Error) -> None:
-        queue.batches.remove(batch)
-        batch.is_done = True
-        for number, _, _ in batch.records:
-            self._return(number, error, batch.doubts > 0)
+            written_at = queue.topic_partition, base_offset + place if base_offset >= 0 else -1
+            self._return(number, error, written_at if error is Error.NONE else batch.doubts > 0)
 
     def _fail(self, queue: PartitionQueue, batch: ProducerBatch, error: Error) -> None:
+        if batch not in queue.batches:
+            return
         place = queue.batches.index(batch)
-        self._drop(queue, batch, error)
+        self._finish(queue, batch, error)
         if self.config.enable_idempotence:
             self.manager.batch_failed(queue, batch, error, place)
 
@@ -232,7 +205,7 @@ class Producer:
             return
         for queue in self.queues.values():
             for batch in [one for one in queue.batches if state == "FATAL_ERROR" or not one.is_tracked]:
-                self._drop(queue, batch, error if error is not Error.NONE else Error.OPERATION_NOT_ATTEMPTED)
+                self._finish(queue, batch, error if error is not Error.NONE else Error.OPERATION_NOT_ATTEMPTED)
 
     def _complete_calls(self) -> None:
         """Answer Flush, and Close once there is no transaction any more."""
@@ -309,7 +282,7 @@ class Producer:
         request = rpc.ProduceRequest(batch.topic_partition, encoded, acks, transactional_id)
         if acks == 0:
             self.client.tell(broker_id, request)
-            self._complete(queue, batch, -1)
+            self._finish(queue, batch, Error.NONE)
         else:
             batch.is_in_flight, batch.doubts = True, batch.doubts + 1
             self.client.ask(broker_id, request, batch, now)

@@ -159,29 +159,25 @@ class TransactionManager:
         else:
             self._error("FATAL_ERROR", Error.PRODUCER_FENCED if response.error in FENCED else response.error)
 
-    def can_retry(self, queue: PartitionQueue, batch: ProducerBatch, response: rpc.ProduceResponse) -> bool:
-        """Whether a refused batch is to be sent again, if need be with new sequence numbers."""
-        is_idempotent, kip_360, error = self.transactional_id is None, self.config.kip_360, response.error
-        if is_idempotent and not kip_360 and batch.producer != self.producer:
+    def may_retry(self, queue: PartitionQueue, batch: ProducerBatch, response: rpc.ProduceResponse) -> bool:
+        """Whether a refused batch is to be sent again, in a new epoch if its number is the problem."""
+        is_idempotent, error = self.transactional_id is None, response.error
+        bumps = is_idempotent and self.config.kip_360
+        if is_idempotent and not bumps and batch.producer != self.producer:
             return False
-        has_no_number = batch.base_sequence == NO_SEQUENCE  # any more
         if error is Error.UNKNOWN_PRODUCER_ID:
-            if response.log_start_offset == -1 or has_no_number:
-                return True
+            is_retried = response.log_start_offset == -1 or batch.base_sequence == NO_SEQUENCE
             is_deleted = queue.last_acked_offset < response.log_start_offset
-            if is_idempotent and kip_360:
+            if bumps and not is_retried:
                 self._bump(queue)
-            elif is_deleted:
+            elif is_deleted and not is_retried:
                 queue.restart(self.producer)
-            return is_deleted or (is_idempotent and kip_360)
+            return is_retried or is_deleted or bumps
         if error is Error.OUT_OF_ORDER_SEQUENCE_NUMBER:
-            is_next = batch.base_sequence == queue.next_acked_sequence
-            if queue.unresolved is None and (has_no_number or not is_next):
-                return True  # what comes before it is being sent again
-            if is_idempotent and kip_360:
-                if queue.unresolved in (None, batch.base_sequence):
-                    self._bump(queue)
-                return True
+            is_early = queue.unresolved is None and batch.base_sequence != queue.next_acked_sequence
+            if bumps and not is_early and queue.unresolved in (None, batch.base_sequence):
+                self._bump(queue)
+            return is_early or bumps
         return error.is_retriable
 
     def batch_failed(self, queue: PartitionQueue, batch: ProducerBatch, error: Error, place: int) -> None:

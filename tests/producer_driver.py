@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from hwmark.refimpl import producer as api
 from hwmark.refimpl import requests as rpc
+from hwmark.refimpl import transaction_manager as txn
 from hwmark.refimpl.config import ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
@@ -97,7 +97,7 @@ class Driver:
         return [("".join(r.value for r in b.records), b.producer_epoch, b.base_sequence) for b in self.batches()]
 
     def begin(self) -> None:
-        for operation in (api.InitTransactions(), api.BeginTransaction()):
+        for operation in (txn.InitTransactions(), txn.BeginTransaction()):
             assert self.returned[self.call(operation)].error is Error.NONE
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hwmark.refimpl import producer as api
 from hwmark.refimpl import requests as rpc
+from hwmark.refimpl import transaction_manager as txn
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
@@ -17,14 +18,14 @@ driving = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(driving)
 Driver, singles, CLUSTER, TRANSACTIONAL = driving.Driver, driving.singles, driving.CLUSTER, driving.TRANSACTIONAL
 X0, X1, GROUP = driving.X0, driving.X1, driving.GROUP
-OFFSETS = api.SendOffsets(((X1, 5),), GROUP)
+OFFSETS = txn.SendOffsets(((X1, 5),), GROUP)
 NO_890 = CLUSTER._replace(kip_890=False)
 
 
 def transactional(cluster: ClusterConfig = CLUSTER, **changes) -> Driver:
     """A producer in its first transaction."""
     driver = Driver(TRANSACTIONAL._replace(**changes), cluster)
-    for operation in (api.InitTransactions(), api.BeginTransaction()):
+    for operation in (txn.InitTransactions(), txn.BeginTransaction()):
         assert driver.returned[driver.call(operation)] == Response(Error.NONE, driver.state)
     return driver
 
@@ -38,7 +39,7 @@ def test_a_transaction_adds_partitions_and_offsets_before_they_are_written_and_c
     driver = transactional(CLUSTER._replace(kip_890=kip_890))
     driver.send("a", "b")
     offsets = driver.call(OFFSETS)
-    commit = driver.call(api.CommitTransaction())
+    commit = driver.call(txn.CommitTransaction())
     assert kinds(driver) == ["AddPartitionsToTxn"]
     assert driver.answer(rpc.AddPartitionsToTxnRequest).topic_partitions == (X0,)
     assert kinds(driver) == ["AddOffsetsToTxn", "Produce", "Produce"]
@@ -55,7 +56,7 @@ def test_a_transaction_adds_partitions_and_offsets_before_they_are_written_and_c
     end = driver.answer(rpc.EndTxnRequest, value=(7, 1))
     assert (end.result, end.version) == ("COMMIT", 2 if kip_890 else 0)
     assert driver.returned[commit] == Response(Error.NONE, "READY")
-    driver.call(api.BeginTransaction())
+    driver.call(txn.BeginTransaction())
     driver.send("c")
     driver.answer(rpc.AddPartitionsToTxnRequest)
     assert driver.numbers() == [("c", 1, 0) if kip_890 else ("c", 0, 2)]
@@ -70,9 +71,9 @@ def test_before_kip_447_offsets_are_committed_by_the_group_alone():
 
 def test_an_empty_transaction_asks_nobody():
     driver = transactional()
-    assert driver.returned[driver.call(api.CommitTransaction())] == Response(Error.NONE, "READY")
-    assert driver.returned[driver.call(api.BeginTransaction())].error is Error.NONE
-    assert driver.returned[driver.call(api.AbortTransaction())] == Response(Error.NONE, "READY")
+    assert driver.returned[driver.call(txn.CommitTransaction())] == Response(Error.NONE, "READY")
+    assert driver.returned[driver.call(txn.BeginTransaction())].error is Error.NONE
+    assert driver.returned[driver.call(txn.AbortTransaction())] == Response(Error.NONE, "READY")
     assert driver.sent == []
 
 
@@ -81,7 +82,7 @@ def test_an_abort_drops_what_was_not_sent_and_waits_for_the_rest():
     driver.send("a", "b")
     driver.answer(rpc.AddPartitionsToTxnRequest)
     driver.send("z", partition=2)
-    abort = driver.call(api.AbortTransaction())
+    abort = driver.call(txn.AbortTransaction())
     assert driver.returned[5] == driver.returned[4] == Response(Error.OPERATION_NOT_ATTEMPTED, False)
     assert kinds(driver) == ["Produce", "AddPartitionsToTxn"], "what was asked is awaited"
     driver.answer(rpc.AddPartitionsToTxnRequest)
@@ -133,7 +134,7 @@ REFUSED = [
 def test_a_refusal_is_fatal_or_aborts_the_transaction(kind, error, state, told):
     driver = transactional()
     driver.send("a")
-    calls = [driver.call(OFFSETS), driver.call(api.CommitTransaction())]
+    calls = [driver.call(OFFSETS), driver.call(txn.CommitTransaction())]
     for each in (rpc.AddPartitionsToTxnRequest, rpc.AddOffsetsToTxnRequest, rpc.TxnOffsetCommitRequest):
         if each is kind or driver.state == state:
             break
@@ -144,12 +145,12 @@ def test_a_refusal_is_fatal_or_aborts_the_transaction(kind, error, state, told):
     driver.answer(kind, error)
     assert driver.state == state
     assert [driver.returned[call] for call in calls] == [Response(told, state)] * len(calls)
-    assert driver.returned[driver.call(api.BeginTransaction())] == Response(told, state)
+    assert driver.returned[driver.call(txn.BeginTransaction())] == Response(told, state)
     assert driver.returned[driver.send("late")[0]] == Response(told, False)
     if kind is rpc.AddPartitionsToTxnRequest:
         assert driver.returned[3] == Response(told, False)
-    assert driver.returned[driver.call(api.InitTransactions())].error is told
-    driver.call(api.AbortTransaction())
+    assert driver.returned[driver.call(txn.InitTransactions())].error is told
+    driver.call(txn.AbortTransaction())
     assert driver.state == (FATAL if state == FATAL else driver.state)
 
 
@@ -158,12 +159,12 @@ def test_a_batch_that_fails_aborts_the_transaction_and_the_next_has_another_epoc
     driver = transactional(CLUSTER._replace(kip_360=kip_360, kip_890=kip_890))
     driver.send("a", "b")
     driver.answer(rpc.AddPartitionsToTxnRequest)
-    commit = driver.call(api.CommitTransaction())
+    commit = driver.call(txn.CommitTransaction())
     driver.produced(Error.INVALID_TXN_STATE)
     assert driver.returned[commit] == Response(Error.INVALID_TXN_STATE, ABORTABLE)
     driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
     driver.wait(100)
-    abort = driver.call(api.AbortTransaction())
+    abort = driver.call(txn.AbortTransaction())
     driver.automatic = ()
     if driver.produce_messages():
         driver.produced(base_offset=0)
@@ -172,7 +173,7 @@ def test_a_batch_that_fails_aborts_the_transaction_and_the_next_has_another_epoc
         assert abort not in driver.returned
         assert driver.answer(rpc.InitProducerIdRequest, value=(7, 1)).expected == (7, 0)
     assert driver.returned[abort] == Response(Error.NONE, "READY")
-    driver.call(api.BeginTransaction())
+    driver.call(txn.BeginTransaction())
     driver.send("c")
     driver.answer(rpc.AddPartitionsToTxnRequest)
     assert [one[1:] for one in driver.numbers()] == [(int(kip_360), 0)]
@@ -185,7 +186,7 @@ def test_an_unknown_transactional_id_is_initialized_instead_of_aborted():
     driver.produced(base_offset=0)
     driver.send("b", partition=1)
     driver.answer(rpc.AddPartitionsToTxnRequest, Error.INVALID_PRODUCER_ID_MAPPING)
-    abort = driver.call(api.AbortTransaction())
+    abort = driver.call(txn.AbortTransaction())
     assert driver.seen[rpc.EndTxnRequest] == 0
     assert driver.seen[rpc.InitProducerIdRequest] == 2
     assert driver.returned[abort] == Response(Error.NONE, "READY")
@@ -221,12 +222,12 @@ def test_a_leader_that_knows_a_newer_epoch_fences(kip_360, state):
 
 def test_calls_that_do_not_fit_are_refused():
     driver = Driver(TRANSACTIONAL)
-    for operation in (api.BeginTransaction(), api.CommitTransaction(), api.AbortTransaction(), OFFSETS):
+    for operation in (txn.BeginTransaction(), txn.CommitTransaction(), txn.AbortTransaction(), OFFSETS):
         assert driver.returned[driver.call(operation)] == Response(Error.INVALID_REQUEST, "UNINITIALIZED")
     assert driver.returned[driver.send("a")[0]] == Response(Error.INVALID_REQUEST, False)
     assert driver.sent == []
     driver = Driver(singles())
-    assert driver.returned[driver.call(api.InitTransactions())].error is Error.INVALID_REQUEST
+    assert driver.returned[driver.call(txn.InitTransactions())].error is Error.INVALID_REQUEST
 
 
 def test_closing_sends_all_and_aborts_what_is_open():
