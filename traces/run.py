@@ -21,6 +21,9 @@ from hwmark.traces.trace import State, Step, Trace
 RUN_MODEL = "refimpl"
 
 DELIVER, DROP, DUPLICATE, INVOKE = "deliver", "drop", "duplicate", "invoke"
+ZOOKEEPER, WATCH_EVENT = "ZooKeeper", "WatchEvent"
+"""The kind of a message from ZooKeeper that answers nothing, and its name."""
+
 ORDINARY = ("start", DELIVER, "tick", INVOKE)
 """Actions that are no fault."""
 
@@ -50,7 +53,7 @@ class Flight:
     @property
     def name(self) -> str:
         """The message's name in Kafka: `Fetch`, and `FetchResponse` for its answer."""
-        return self.kind + "Response" * self.is_response
+        return WATCH_EVENT if self.kind == ZOOKEEPER else self.kind + "Response" * self.is_response
 
 
 @dataclass(frozen=True)

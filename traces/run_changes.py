@@ -18,7 +18,7 @@ View = Mapping[str, Json]
 
 DOWN, SHORT = "down", 24
 
-QUIET_FIELDS = ("clock", "in_flight")
+QUIET_FIELDS = ("clock", "in_flight", "records", "sessions")
 """Fields that are not told, since faults and messages tell of them."""
 
 _SHORT = {"log_start_offset": "start", "log_end_offset": "end", "high_watermark": "HW", "last_stable_offset": "LSO"}
@@ -148,9 +148,16 @@ def _fields(view: View) -> Iterator[tuple[str, str]]:
         if name in ("state", "controller", "partitions", *QUIET_FIELDS):
             continue
         if isinstance(value, dict):
-            yield from ((key, plain_text(each)) for key, each in value.items())
+            yield from (
+                (key if key.startswith("/") else f"{name} {key}", _short_text(each)) for key, each in value.items()
+            )
         else:
             yield name, plain_text(value)
+
+
+def _short_text(value: Json) -> str:
+    """The values of an object alone: `FETCHING 3`."""
+    return " ".join(map(plain_text, value.values())) if isinstance(value, dict) else plain_text(value)
 
 
 def _replica_changes(before: View, after: View, *, is_up: bool) -> Iterator[Item]:

@@ -111,7 +111,7 @@ class _Picture:
 
     def _title(self) -> None:
         trace, steps = self.run.trace, len(self.run.events)
-        what = f"{trace.property} fails after {steps:,} steps" if trace.property else f"a run of {steps:,} steps"
+        what = f"{trace.property} fails after {steps:,} steps" if trace.property else f"A run of {steps:,} steps"
         self.y += self.canvas.text(0, self.y, self.right, what, size=TITLE, bold=True)
         self.y += self.canvas.text(0, self.y, self.right, self._what_is_drawn(), size=TEXT, colour=QUIET_TEXT) + 6
 
@@ -121,7 +121,7 @@ class _Picture:
         seed = "" if trace.seed is None else f"Seed {trace.seed}. "
         bounds = f"{arguments_text(dict(trace.bounds))}. " if trace.bounds else ""
         quiet, silent = folded(self.rows), [name for name in self.run.machines if name not in self.lanes]
-        told = f"{quiet:,} quiet steps, which changed nothing to be seen, are folded into grey lines. " if quiet else ""
+        told = f"{quiet:,} steps that changed nothing to be seen are folded into grey lines. " if quiet else ""
         others = f"Nothing happened on {', '.join(silent)}. " if silent else ""
         return f"{seed}{bounds}{told}{others}On the left the number of the step, and the time in ms."
 

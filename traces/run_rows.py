@@ -2,6 +2,7 @@
 
 A quiet step only keeps the cluster going: an idle fetch, a ping, a heartbeat, a look-up of metadata. It befell no
 machine, returned nothing to an application, changed no view, and neither received, sent nor lost any other message.
+Steps that only repeat what was done before, as a client that tries again in vain, are quiet as well.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ QUIET_KINDS = ("Fetch", "Heartbeat", "Metadata", "UpdateMetadata", "FindCoordina
 
 _RECORDS = re.compile(r"batches=\[[^]]")
 
-FOLD_FROM, KINDS_MAX = 3, 5
+FOLD_FROM, KINDS_MAX = 2, 5
 """How many quiet steps in succession are folded, and how many kinds of them are named."""
 
 
@@ -33,10 +34,12 @@ class Fold:
     def words(self) -> str:
         """How many steps, and of what kinds: `7 steps: 4 Fetch, 2 ticks, 1 FetchResponse`."""
         kinds = Counter(map(_kind, self.events))
-        told = [f"{count:,} {kind}" for kind, count in kinds.most_common(KINDS_MAX)]
+        told = [
+            f"{count:,} {kind}{'s' * (kind == 'tick' and count > 1)}" for kind, count in kinds.most_common(KINDS_MAX)
+        ]
         more = kinds.total() - sum(count for _, count in kinds.most_common(KINDS_MAX))
         steps = f"{len(self.events):,} step{'s' * (len(self.events) != 1)}"
-        return f"{steps}: {', '.join([*told, *([f'{more:,} others'] if more else [])])}"
+        return f"{steps}: {', '.join([*told, *([f'{more:,} more'] if more else [])])}"
 
 
 Row = Event | Fold
@@ -59,10 +62,12 @@ class Choice:
     first: int = 1
     last: int | None = None
 
-    def is_folded(self, event: Event) -> bool:
-        """Whether a step is folded, if it is not alone."""
-        is_within = self.first <= event.number and (self.last is None or event.number <= self.last)
-        return not is_within or (not self.everything and is_quiet(event))
+    def drawn(self, events: tuple[Event, ...]) -> set[int]:
+        """The numbers of the steps that are drawn in any case."""
+        last = len(events) if self.last is None else self.last
+        within = {event.number for event in events if self.everything or not is_quiet(event)}
+        within -= set() if self.everything else repeated(events)
+        return {number for number in within if self.first <= number <= last} | ({last} if self.last is None else set())
 
 
 EVERY_STEP_THAT_MATTERS = Choice()
@@ -70,11 +75,9 @@ EVERY_STEP_THAT_MATTERS = Choice()
 
 def rows_of(run: Run, choice: Choice = EVERY_STEP_THAT_MATTERS) -> list[Row]:
     """A row for each step that matters and that was chosen, and one for those between them."""
-    rows = [row for folded, events in groupby(run.events, choice.is_folded) for row in _rows(folded, tuple(events))]
-    if choice.last is None and rows and isinstance(rows[-1], Fold):  # the last step is where a counterexample breaks
-        *quiet, last = rows.pop().events
-        rows += [Fold(tuple(quiet)), last]
-    return rows
+    drawn = choice.drawn(run.events)
+    groups = groupby(run.events, lambda event: event.number in drawn)
+    return [row for is_drawn, events in groups for row in _rows(is_drawn, tuple(events))]
 
 
 def arrows_of(run: Run, rows: list[Row]) -> Iterator[Arrow]:
@@ -82,23 +85,48 @@ def arrows_of(run: Run, rows: list[Row]) -> Iterator[Arrow]:
     places = {event.number: place for place, row in enumerate(rows) for event in _events(row)}
     for flight in run.flights:
         start = places.get(flight.sent)
-        if flight.fate is Fate.UNDER_WAY:
-            if start is not None and isinstance(rows[start], Event) and not is_background(flight):
-                yield Arrow(flight, start, None)
-        elif flight.ended is not None and isinstance(rows[places[flight.ended]], Event):
-            yield Arrow(flight, start, places[flight.ended])
+        end = None if flight.ended is None else places[flight.ended]
+        place = start if end is None else end
+        row = None if place is None else rows[place]
+        if isinstance(row, Event) and not _is_idle(flight, row):
+            yield Arrow(flight, start, end)
 
 
 def is_quiet(event: Event) -> bool:
     """Whether a step shows nothing that anybody asks about."""
-    if event.call or event.returns or event.changes or (event.fault and not (event.action == DROP and event.lost)):
-        return False
-    received = () if event.received is None else (event.received,)
-    return all(map(is_background, (*received, *event.sent, *event.lost)))
+    return not has_news(event) and all(map(is_background, _messages(event)))
+
+
+def has_news(event: Event) -> bool:
+    """Whether a step is a call or a fault, returned something or changed a view; a lost message alone is no news."""
+    return bool(event.call or event.returns or event.changes or (event.fault and event.action != DROP))
+
+
+def repeated(events: tuple[Event, ...]) -> set[int]:
+    """The steps that did what was done before, with messages alike, though nothing new happened to anybody in them.
+
+    That is a client that tries again in vain, for instance.
+    """
+    done: dict[tuple[tuple[str, ...], ...], int] = {}
+    news: dict[str, int] = {}
+    found = set()
+    for event in events:
+        messages = _messages(event)
+        ends = {*event.machines, *(end for flight in messages for end in (flight.source, flight.destination))}
+        if has_news(event):
+            news |= dict.fromkeys(ends, event.number)
+            continue
+        what = (event.machines, *((f.source, f.destination, f.name, f.text) for f in messages))
+        if what in done and done[what] > max((news.get(end, 0) for end in ends), default=0):
+            found.add(event.number)
+        done[what] = event.number
+    return found
 
 
 def is_background(flight: Flight) -> bool:
-    """Whether a message is of those that come all the time, and brings no records."""
+    """Whether a message is of those that come all the time; not one that brings records or says that a write failed."""
+    if flight.kind == "Multi":
+        return flight.is_response and "error=" not in flight.text
     return flight.kind in QUIET_KINDS and not _RECORDS.search(flight.text)
 
 
@@ -107,9 +135,19 @@ def folded(rows: list[Row]) -> int:
     return sum(len(row.events) for row in rows if isinstance(row, Fold))
 
 
-def _rows(is_folded: bool, events: tuple[Event, ...]) -> list[Row]:
+def _rows(is_drawn: bool, events: tuple[Event, ...]) -> list[Row]:
     """Steps in succession; a few quiet ones take no more room than the line that would tell of them."""
-    return [Fold(events)] if is_folded and len(events) >= FOLD_FROM else list(events)
+    return list(events) if is_drawn or len(events) < FOLD_FROM else [Fold(events)]
+
+
+def _messages(event: Event) -> tuple[Flight, ...]:
+    """All messages that a step is about."""
+    return (*(() if event.received is None else (event.received,)), *event.sent, *event.lost)
+
+
+def _is_idle(flight: Flight, row: Event) -> bool:
+    """Whether a message that never arrived is one of those that nobody asks about, unless its loss is the step."""
+    return flight.fate is not Fate.DELIVERED and is_background(flight) and row.action != DROP
 
 
 def _kind(event: Event) -> str:

@@ -13,10 +13,18 @@ _ERROR = re.compile(r"\b(?!NONE\b)[A-Z]{3,}(_[A-Z]+)+\b")
 """How errors are spelled: NOT_LEADER_OR_FOLLOWER."""
 
 _OPERATION = re.compile(r"kind=(\w+) path=([^\s)]+)")
-_NOISE = re.compile(
-    r"\b(session|number|acknowledged|controller_id|broker_epoch|replica_id|log_start_offset|max_wait|timeout)=\S+ ?"
+_BATCH = re.compile(r"\b(?:batch=|batches=\[)\(")
+_VALUE = re.compile(r"\b(?:value|control)=([^\s)\]]+)")
+_PRODUCER = re.compile(r"producer_id=(\d+) producer_epoch=(\d+)(?: base_sequence=(\d+))?")
+_SHORTER = (
+    (re.compile(r"operation=(None|\(prefix=([^\s)]+)[^)]*\))"), r"\2"),
+    (re.compile(r"events=\[\[\d+, ([^\s\]]+).*"), r"\1 changed"),
+    (re.compile(r"partitions=\[\[([^,\s]+), \((.*?)[)\]]*$"), r"\1 \2"),
+    (re.compile(r"\breplicas=\[[^]]*\] ?|\bbatches=\[\] ?| (czxid|owner)=\d+"), ""),
+    (re.compile(r"\b(session|number|acknowledged|controller_id|broker_epoch|replica_id|max_wait|timeout)=\S+ ?"), ""),
+    (re.compile(r"\b(log_start_offset|last_stable_offset|partition_epoch)=\S+ ?"), ""),
 )
-"""What is the same in every message of its kind, or nobody asks about."""
+"""What pictures leave out of messages: what is the same in every message of its kind, or nobody asks about."""
 
 _NAMED = ("at", "machine", "broker", "message")
 """Arguments that the picture shows by the place where it says something."""
@@ -90,9 +98,25 @@ def _object_text(kind: str, fields: dict[str, Json]) -> str:
 
 
 def message_text(text: str) -> str:
-    """What a message says, shorter; of a transaction of ZooKeeper which nodes it is about."""
+    """What a message says, shorter: of a write to ZooKeeper which nodes it is about, of records their values."""
     operations = [f"{operation} {path}" for operation, path in _OPERATION.findall(text)]
-    return ", ".join(operations) or _NOISE.sub("", text).strip()
+    if operations:
+        return ", ".join(operations)
+    text = _with_records(text)
+    for pattern, shorter in _SHORTER:
+        text = pattern.sub(shorter, text)
+    return text.strip()
+
+
+def _with_records(text: str) -> str:
+    """The text with the values of its batches instead of the batches, and with the first one's producer."""
+    begin = _BATCH.search(text)
+    if begin is None:
+        return text
+    batches = text[begin.start() :]
+    tail = "…" if text.endswith("…") else batches.rpartition(")")[2].removeprefix("]")
+    producer = [f"producer {id}/{epoch} sequence {sequence}" for id, epoch, sequence in _PRODUCER.findall(batches)[:1]]
+    return f"{text[: begin.start()]}[{', '.join(_VALUE.findall(batches))}] {' '.join(producer)}{tail}"
 
 
 def outcomes(returned: Json) -> tuple[Outcome, ...]:
@@ -111,6 +135,23 @@ def _outcome(call: Mapping[str, Json]) -> Outcome:
 def _outcome_text(outcome: Json) -> str:
     """An outcome: `ok x-0`, or the error and what is known in spite of it."""
     if isinstance(outcome, dict) and outcome.get("is") == "requests.Response":
-        error, value = (plain_text(outcome[name]) if name in outcome else "" for name in ("error", "value"))
-        return f"{error or 'ok'} {value}".strip()
+        error = plain_text(outcome["error"]) if "error" in outcome else "ok"
+        return f"{error} {_outcome_text(outcome['value'])}" if outcome.get("value") is not None else error
+    if isinstance(outcome, dict) and outcome.get("is") == "consumer.PollResult":
+        return _poll_text(outcome)
     return plain_text(outcome)
+
+
+def _poll_text(result: dict[str, Json]) -> str:
+    """What a poll returned: `assigned x-0, x-0: 17@3, 18@4`."""
+    told, polled = [], dict[str, list[str]]()
+    for name in ("rebalances", "records"):
+        items = result.get(name)
+        for item in items if isinstance(items, list) else []:
+            match item:
+                case [str(what), partitions]:
+                    told.append(f"{what} {plain_text(partitions)}")
+                case [partition, int(offset), _, value]:
+                    polled.setdefault(plain_text(partition), []).append(f"{plain_text(value)}@{offset}")
+    records = [f"{partition}: {' '.join(values)}" for partition, values in polled.items()]
+    return ", ".join([*told, *records]) or "nothing"
