@@ -1,0 +1,362 @@
+"""The consumer by itself: positions, fetches, what read_committed hides, resets and truncation."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hwmark.refimpl import requests as rpc
+from hwmark.refimpl.config import ClusterConfig
+from hwmark.refimpl.consumer import Assign, Close, CommitSync, ConsumerConfig, Poll, Seek, Subscribe
+from hwmark.refimpl.errors import Error
+from hwmark.refimpl.fetcher import AWAIT_VALIDATION, FETCHING, InvalidOffset
+from hwmark.refimpl.leader_epochs import EpochEndOffset
+from hwmark.refimpl.machine import Message, Tick
+
+WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
+World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]
+PARTITION, OTHER = (TOPIC, 0), (TOPIC, 1)
+
+
+def reading(*partitions: tuple[str, int], cluster: ClusterConfig | None = None, **config: Any) -> World:
+    """One consumer that is assigned the partitions by hand."""
+    world = World(ConsumerConfig(**config), cluster=cluster)
+    assert world.ask("c1", Assign(partitions or (PARTITION,))).error is Error.NONE
+    return world
+
+
+def position(world: World) -> tuple[str, int, int]:
+    at = world.consumers["c1"].positions[PARTITION]
+    return at.state, at.offset, at.offset_epoch
+
+
+def test_a_poll_returns_what_is_there_as_much_as_it_may():
+    world = reading(PARTITION, OTHER, max_poll_records=2)
+    world.write("a", "b", "c")
+    world.write("d", partition=1)
+    assert world.values("c1") == ["a", "b"]
+    assert position(world) == (FETCHING, 2, 0)
+    assert sorted(world.values("c1") + world.values("c1")) == ["c", "d"]
+
+
+def test_a_poll_parks_until_there_are_records():
+    world = reading()
+    number = world.call("c1", Poll(10_000))
+    world.wait(2_000)
+    assert ("c1", number) not in world.outcomes
+    world.write("late")
+    records = world.outcomes["c1", number].value.records
+    assert records == ((PARTITION, 0, None, "late"),)
+    assert world.now == 2_000
+
+
+def test_a_poll_ends_at_its_timeout():
+    world = reading()
+    assert world.values("c1", timeout=1_200) == []
+    assert world.now == 1_200
+    assert world.values("c1", timeout=0) == []
+
+
+def test_one_fetch_per_partition_is_in_flight_and_none_while_records_wait():
+    world = reading(max_poll_records=1)
+    world.write("a", "b", "c")
+    assert [world.values("c1") for _ in "ab"] == [["a"], ["b"]]
+    assert world.kinds().count("Fetch") == 1
+    assert world.values("c1") == ["c"]
+    world.call("c1", Poll(0))
+    world.call("c1", Poll(0))
+    assert world.kinds().count("Fetch") == 1
+
+
+def test_without_a_poll_nothing_is_fetched():
+    world = reading()
+    world.write("a")
+    world.values("c1")
+    world.wait(1_000)  # the fetch that was sent ahead ends
+    world.kinds()
+    world.wait(10_000)
+    assert world.kinds() == []
+
+
+@pytest.mark.parametrize(("policy", "values"), [("earliest", ["old", "new"]), ("latest", ["new"])])
+def test_a_position_begins_where_the_policy_says(policy: str, values: list[str]):
+    world = reading(auto_offset_reset=policy)
+    world.write("old")
+    first = world.values("c1", 100)
+    world.write("new")
+    assert first + world.values("c1") == values
+
+
+def test_without_a_policy_the_application_says_where_to_begin():
+    world = reading(auto_offset_reset="none")
+    world.write("a", "b")
+    for _ in range(2):
+        outcome = world.poll("c1")
+        assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, (InvalidOffset(PARTITION, -1),))
+    world.ask("c1", Seek(PARTITION, 1))
+    assert world.values("c1") == ["b"]
+
+
+def test_the_end_of_the_log_is_asked_for_until_a_new_leader_knows_it():
+    world = reading(auto_offset_reset="latest")
+    world.scripted[rpc.ListOffsetsRequest] = [rpc.ListOffsetsResponse(Error.OFFSET_NOT_AVAILABLE)] * 3
+    world.write("old")
+    assert world.values("c1", 1_000) == []
+    assert world.kinds().count("ListOffsets") == 4
+    assert position(world) == (FETCHING, 1, -1)
+
+
+@pytest.mark.parametrize(("policy", "values"), [("earliest", ["b", "c"]), ("latest", [])])
+def test_out_of_range_is_reset(policy: str, values: list[str]):
+    world = reading(auto_offset_reset=policy)
+    world.write("a", "b", "c")
+    world.replicas[PARTITION].delete_records(1)
+    world.ask("c1", Seek(PARTITION, 0))
+    assert world.values("c1", 1_000) == values
+    assert position(world)[1] == 3
+
+
+def test_out_of_range_without_a_policy_is_an_error_that_a_seek_mends():
+    world = reading(auto_offset_reset="none")
+    world.write("a")
+    world.ask("c1", Seek(PARTITION, 5))
+    outcome = world.poll("c1")
+    assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, (InvalidOffset(PARTITION, 5),))
+    assert position(world)[1] == 5
+    world.ask("c1", Seek(PARTITION, 0))
+    assert world.values("c1") == ["a"]
+
+
+# ---------------------------------------------------------------- isolation
+
+
+def write_transactions(world: World) -> None:
+    """Offsets: 0 aborted, 1 plain, 2 committed, 3 abort, 4 commit, 5 committed, 6 commit, 7 open."""
+    world.write_txn(1, 0, "aborted")
+    world.write("plain")
+    world.write_txn(2, 0, "committed")
+    world.end_txn(1, is_commit=False)
+    world.end_txn(2, is_commit=True)
+    world.write_txn(1, 1, "later")
+    world.end_txn(1, is_commit=True)
+    world.write_txn(2, 1, "open")
+
+
+def test_read_committed_leaves_out_what_was_aborted_or_is_open():
+    world = reading(is_read_committed=True)
+    write_transactions(world)
+    assert world.values("c1") == ["plain", "committed", "later"]
+    assert position(world) == (FETCHING, 7, 0)
+
+
+def test_read_uncommitted_leaves_out_the_markers_alone():
+    world = reading()
+    write_transactions(world)
+    assert world.values("c1") == ["aborted", "plain", "committed", "later", "open"]
+    assert position(world)[1] == 8
+
+
+def test_a_fetch_from_the_middle_hides_the_rest_of_an_aborted_transaction():
+    world = reading(is_read_committed=True)
+    world.write_txn(1, 0, "aborted", "aborted too")
+    world.write_txn(1, 2, "aborted as well")
+    world.end_txn(1, is_commit=False)
+    world.write("plain")
+    world.ask("c1", Seek(PARTITION, 1))
+    assert world.values("c1") == ["plain"]
+
+
+def test_the_position_moves_over_what_is_hidden_when_a_poll_gets_there():
+    world = reading(is_read_committed=True)
+    world.write_txn(1, 0, "aborted")
+    world.end_txn(1, is_commit=False)
+    assert world.values("c1", 100) == []
+    assert position(world) == (FETCHING, 2, 0)
+
+
+# ---------------------------------------------------------------- answers that come too late
+
+
+def test_what_was_fetched_before_a_seek_is_not_returned():
+    world = reading(max_poll_records=1)
+    world.write("a", "b", "c", "d")
+    assert world.values("c1") == ["a"]  # b, c and d are there
+    world.ask("c1", Seek(PARTITION, 3))
+    assert world.values("c1") == ["d"]
+    world.ask("c1", Seek(PARTITION, 0))
+    assert world.values("c1") == ["a"]
+
+
+def test_the_answer_to_a_fetch_before_a_seek_or_an_assignment_is_dropped():
+    for change in (lambda world: world.ask("c1", Seek(PARTITION, 1)), reassign):
+        world = reading()
+        world.values("c1", 500)
+        world.wait(600)
+        world.silent.add(rpc.FetchRequest)
+        world.call("c1", Poll(0))
+        ((correlation, asked),) = world.consumers["c1"].client.outbox.asked.items()
+        assert isinstance(asked.body, rpc.FetchRequest)
+        world.write("a", "b")
+        stale = world.data(asked.body)
+        change(world)
+        world.step("c1", Message(f"broker-{BROKER}", "c1", correlation, stale))
+        assert world.consumers["c1"].positions[PARTITION].fetched == []
+        world.silent.clear()
+        assert world.values("c1")[-1] == "b"
+
+
+def reassign(world: World) -> None:
+    world.ask("c1", Assign(()))
+    world.ask("c1", Assign((PARTITION,)))
+
+
+def test_partitions_that_stay_assigned_keep_their_positions():
+    world = reading()
+    world.write("a")
+    world.values("c1")
+    world.ask("c1", Assign((PARTITION, OTHER)))
+    world.write("b")
+    assert world.values("c1") == ["b"]
+
+
+# ---------------------------------------------------------------- leader epochs (KIP-320)
+
+
+def read_then_elect(policy: str, truncate_to: int | None, cluster: ClusterConfig | None = None) -> World:
+    """A consumer read five records of epochs 0, 0, 0, 1, 1; the leader of epoch 2 may have less."""
+    world = reading(auto_offset_reset=policy, cluster=cluster)
+    world.ask("c1", Seek(PARTITION, 0))
+    world.write(0, 1, 2)
+    world.elect(1)
+    world.write(3, 4)
+    values = []
+    while len(values) < 5:
+        values += world.values("c1")
+    world.wait(1_000)
+    world.elect(2, truncate_to)
+    world.write("new", "newer")
+    world.kinds()
+    return world
+
+
+def test_a_new_leader_that_has_all_is_read_on():
+    world = read_then_elect("earliest", None)
+    assert world.values("c1") == ["new", "newer"]
+    assert world.kinds() == ["Fetch", "Metadata", "OffsetsForLeaderEpoch", "Fetch", "Fetch"]
+
+
+def test_a_truncation_sends_the_position_back_to_where_the_logs_part():
+    world = read_then_elect("earliest", 3)
+    assert world.values("c1") == ["new", "newer"]
+    assert position(world) == (FETCHING, 5, 2)
+    world = read_then_elect("earliest", 4)
+    assert world.values("c1") == ["new", "newer"]
+    assert position(world) == (FETCHING, 6, 2)
+
+
+def test_a_truncation_without_a_policy_is_an_error_with_the_diverging_offset():
+    world = read_then_elect("none", 4)
+    outcome = world.poll("c1")
+    diverging = EpochEndOffset(1, 4)
+    assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, (InvalidOffset(PARTITION, 5, diverging),))
+    assert position(world) == (AWAIT_VALIDATION, 5, 1)
+    world.ask("c1", Seek(PARTITION, *reversed(diverging)))
+    assert world.values("c1") == ["new", "newer"]
+
+
+def test_an_end_that_the_leader_does_not_know_is_a_truncation():
+    world = read_then_elect("earliest", None)
+    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.OffsetsForLeaderEpochResponse()]
+    assert world.values("c1") == [0, 1, 2, 3, 4, "new", "newer"]
+
+
+def test_before_kip_320_nobody_notices_a_truncation():
+    world = read_then_elect("earliest", 3, ClusterConfig(brokers=(BROKER,), kip_320=False))
+    assert world.values("c1", 1_000) == []
+    world.write("newest")
+    assert world.values("c1", 1_000) == ["newest"]
+    assert "OffsetsForLeaderEpoch" not in world.kinds()
+
+
+@pytest.mark.parametrize("error", [Error.UNKNOWN_LEADER_EPOCH, Error.FENCED_LEADER_EPOCH, Error.NOT_LEADER_OR_FOLLOWER])
+def test_a_leader_in_another_epoch_is_looked_up_with_backoff(error: Error):
+    world = reading()
+    world.write("a")
+    world.scripted[rpc.FetchRequest] = [rpc.FetchResponse(error)] * 3
+    assert world.values("c1") == ["a"]
+    assert world.now == 300
+    assert world.kinds()[-3:] == ["Metadata", "Fetch", "Fetch"]
+
+
+def test_a_position_that_is_being_validated_gives_nothing():
+    world = reading(max_poll_records=1)
+    world.write("a", "b")
+    assert world.values("c1") == ["a"]
+    world.elect(1, 1)
+    world.silent.add(rpc.OffsetsForLeaderEpochRequest)
+    world.consumers["c1"].client.refresh(world.now)
+    assert world.values("c1", 200) == ["b"]  # before the consumer knows
+    world = reading(max_poll_records=1)
+    world.write("a", "b")
+    assert world.values("c1") == ["a"]
+    world.elect(1, 1)
+    world.silent.add(rpc.OffsetsForLeaderEpochRequest)
+    world.consumers["c1"].client.refresh(world.now)
+    world.tick()
+    world.wait(100)
+    assert world.values("c1", 200) == []
+    assert position(world)[0] == AWAIT_VALIDATION
+
+
+# ---------------------------------------------------------------- what a machine has to be
+
+
+def test_a_lost_answer_is_asked_for_again():
+    world = reading()
+    world.write("a")
+    for kind in (rpc.MetadataRequest, rpc.ListOffsetsRequest, rpc.FetchRequest):
+        world.silent.add(kind)
+        assert world.values("c1", 5_000) == []
+        world.silent.clear()
+    assert world.values("c1", 120_000) == ["a"]
+
+
+def test_calls_that_make_no_sense_are_refused():
+    world = reading()
+    assert world.ask("c1", Subscribe((TOPIC,))).error is Error.INVALID_GROUP_ID
+    assert world.ask("c1", Seek(OTHER, 0)).error is Error.INVALID_REQUEST
+    assert world.ask("c1", CommitSync()).error is Error.INVALID_GROUP_ID
+    assert world.ask("c1", Close()).error is Error.NONE
+    assert world.ask("c1", Poll(0)).error is Error.INVALID_REQUEST
+    assert world.consumers["c1"].deadline() is None
+    grouped = World(ConsumerConfig("group"))
+    grouped.ask("c1", Assign((PARTITION,)))
+    assert grouped.ask("c1", Subscribe((TOPIC,))).error is Error.INVALID_REQUEST
+    grouped.ask("c1", Assign(()))
+    assert grouped.ask("c1", Subscribe((TOPIC,))).error is Error.NONE
+    assert grouped.ask("c1", Assign((PARTITION,))).error is Error.INVALID_REQUEST
+
+
+def test_a_copy_goes_on_as_the_original_does():
+    world = reading()
+    world.write("a", "b")
+    world.call("c1", Poll(1_000))
+    consumer = world.consumers["c1"]
+    for other in (copy.deepcopy(consumer), pickle.loads(pickle.dumps(consumer))):
+        assert other == consumer
+        assert other.step(Tick(), 100_000) == copy.deepcopy(consumer).step(Tick(), 100_000)
+        assert other != consumer
+
+
+def test_calls_are_served_in_turn():
+    world = reading()
+    first, second = world.call("c1", Poll(1_000)), world.call("c1", Seek(PARTITION, 1))
+    assert ("c1", second) not in world.outcomes
+    world.write("a", "b")
+    assert [value for *_, value in world.outcomes["c1", first].value.records] == ["a", "b"]
+    assert world.outcomes["c1", second].error is Error.NONE
+    assert world.values("c1") == ["b"]
