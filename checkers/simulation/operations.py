@@ -1,0 +1,182 @@
+"""What applications do with their clients, as scripts that record what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+from hwmark.checkers.simulation.cluster import Restart
+from hwmark.checkers.simulation.recorder import Recorder, key_of
+from hwmark.checkers.simulation.stage import Ask, Script, Stage
+from hwmark.refimpl.batches import TopicPartition
+from hwmark.refimpl.consumer import Poll, PollResult, Seek
+from hwmark.refimpl.errors import Error
+from hwmark.refimpl.machine import Address
+from hwmark.refimpl.producer import Send
+from hwmark.refimpl.transaction_manager import (
+    AbortTransaction,
+    BeginTransaction,
+    CommitTransaction,
+    InitTransactions,
+    SendOffsets,
+)
+
+Outgoing = tuple[TopicPartition, Any]  # where to, and the value
+
+
+class Applications:
+    """The users of a cluster's clients; values are drawn from one counter, so that none is sent twice.
+
+    `origins` says which input (partition, offset) a value was made of; `closing` are the values of the closing reads.
+    """
+
+    def __init__(self, stage: Stage, recorder: Recorder) -> None:
+        self.stage, self.recorder = stage, recorder
+        self.values = count(1)
+        self.origins: dict[int, tuple[TopicPartition, int]] = {}
+        self.closing: dict[str, list[Any]] = {}
+
+    def send(self, producer: Address, partitions: Sequence[TopicPartition], *, by_key: Any = None) -> Script:
+        """Send a record to each partition, all at once, and wait for all."""
+        records = [(partition, next(self.values)) for partition in partitions]
+        self._invoke(producer, "send", _sends(records))
+        outcomes = yield [Ask(producer, self._send(record, by_key)) for record in records]
+        self._complete(producer, _outcome(outcomes), "send", _sends(records, outcomes))
+
+    def transaction(self, producer: Address, partitions: Sequence[TopicPartition], *, commits: bool) -> Script:
+        """A transaction that sends a record to each partition."""
+        if not (yield from self._initialize(producer)):
+            return
+        records = [(partition, next(self.values)) for partition in partitions]
+        self._invoke(producer, "txn", _sends(records), **({} if commits else {"abort": True}))
+        yield from self._transact(producer, records, [], commits, [])
+
+    def transform(
+        self, consumer: Address, producer: Address, output: Sequence[TopicPartition], *, timeout: int, commits: bool
+    ) -> Script:
+        """Consume, transform, produce: the records of one Poll, their results and their offsets in one transaction."""
+        response = yield Ask(consumer, Poll(timeout))
+        if response is None or response.error is not Error.NONE or not response.value.records:
+            return
+        polled = response.value.records
+        positions: dict[TopicPartition, int] = {}
+        for partition, offset, _, _ in polled:
+            positions[partition] = offset + 1
+        if (yield from self._initialize(producer)):
+            records = []
+            for i, (partition, offset, _, _) in enumerate(polled):
+                records.append((output[i % len(output)], next(self.values)))
+                self.origins[records[-1][1]] = partition, offset
+            machine: Any = self.stage.schedule.cluster.machines.get(consumer)
+            who = machine and machine.group_metadata
+            group = ["send_offsets", who.group_id, {key_of(p): o for p, o in positions.items()}] if who else None
+            if group:
+                value = [["poll"], *_sends(records), group]
+                self._invoke(producer, "txn", value, **({} if commits else {"abort": True}))
+                polls = [["poll", _read(polled)]]
+                offers = [SendOffsets(tuple(positions.items()), who)]
+                if (yield from self._transact(producer, records, offers, commits, polls, [group])):
+                    return
+        first: dict[TopicPartition, int] = {}
+        for partition, offset, _, _ in polled:
+            first.setdefault(partition, offset)
+        yield [Ask(consumer, Seek(partition, offset)) for partition, offset in first.items()]
+
+    def poll(self, consumer: Address, timeout: int, **more: Any) -> Script:
+        """One Poll."""
+        self._invoke(consumer, "poll", [["poll"]], **more)
+        response = yield Ask(consumer, Poll(timeout))
+        if response is None:
+            self._complete(consumer, "info", "poll", [["poll"]], **more)
+        elif response.error is not Error.NONE:
+            self._complete(consumer, "fail", "poll", [["poll"]], error=response.error.name, **more)
+        else:
+            result: PollResult = response.value
+            if result.rebalances:
+                more["rebalance-log"] = [{"keys": [key_of(one) for one in keys]} for _, keys in result.rebalances]
+            if "final" in more:
+                self.closing.setdefault(more["final"], []).extend([value for *_, value in result.records])
+            self._complete(consumer, "ok", "poll", [["poll", _read(result.records)]], **more)
+
+    def subscribe(self, consumer: Address, f: str, operation: Any, keys: Sequence[TopicPartition]) -> Script:
+        """Assign or Subscribe."""
+        self._invoke(consumer, f, [key_of(key) for key in keys])
+        response = yield Ask(consumer, operation)
+        outcome = "info" if response is None else "ok" if response.error is Error.NONE else "fail"
+        self._complete(consumer, outcome, f, [key_of(key) for key in keys])
+
+    def _initialize(self, producer: Address) -> Any:
+        """Give the producer an epoch, as a new process if the last one came to an end; whether it has one."""
+        machines = self.stage.schedule.cluster.machines
+        machine: Any = machines.get(producer)
+        if machine is not None and machine.manager.state == "FATAL_ERROR":
+            self.stage.crash_client(producer)
+        if producer not in machines:
+            self.stage.schedule.apply(Restart(producer, self.stage.now))
+        if machines[producer].manager.state == "UNINITIALIZED":  # type: ignore[attr-defined]
+            response = yield Ask(producer, InitTransactions())
+            return response is not None and response.error is Error.NONE
+        return machines[producer].manager.state == "READY"  # type: ignore[attr-defined]
+
+    def _transact(
+        self,
+        producer: Address,
+        records: list[Outgoing],
+        offers: list[SendOffsets],
+        commits: bool,
+        polls: list[Any],
+        groups: Sequence[Any] = (),
+    ) -> Any:
+        """Begin, send, end, and record how it ended; whether it committed."""
+        asks = [BeginTransaction(), *map(self._send, records), *offers]
+        asks.append(CommitTransaction() if commits else AbortTransaction())
+        outcomes = yield [Ask(producer, operation) for operation in asks]
+        end = outcomes[-1]
+        is_over = end is not None and end.error is Error.NONE
+        outcome = "info" if not is_over else "ok" if commits else "fail"
+        machine: Any = self.stage.schedule.cluster.machines.get(producer)
+        if end is not None and not is_over and machine is not None and machine.manager.state == "ABORTABLE_ERROR":
+            aborted = yield Ask(producer, AbortTransaction())
+            outcome = "fail" if aborted is not None and aborted.error is Error.NONE else "info"
+        sent = _sends(records, outcomes[1 : 1 + len(records)])
+        errors = [each.error.name for each in outcomes if each is not None and each.error is not Error.NONE]
+        more = {"error": errors[0]} if errors else {}
+        self._complete(producer, outcome, "txn", [*polls, *sent, *groups], **more)
+        return outcome == "ok"
+
+    def _send(self, record: Outgoing, by_key: Any = None) -> Send:
+        (topic, partition), value = record
+        return Send(topic, by_key, value, None if by_key is not None else partition)
+
+    def _invoke(self, user: str, f: str, value: Any, **more: Any) -> None:
+        self.recorder.invoke(self.stage.now, user, f, value, **more)
+
+    def _complete(self, user: str, outcome: str, f: str, value: Any, **more: Any) -> None:
+        self.recorder.complete(self.stage.now, user, outcome, f, value, **more)
+
+
+def _sends(records: Sequence[Outgoing], outcomes: Sequence[Any] | None = None) -> list[Any]:
+    """Micro-operations; an acknowledged record has its offset, unless it was acknowledged unseen (acks=0)."""
+    sends: list[Any] = []
+    for i, (partition, value) in enumerate(records):
+        response = outcomes[i] if outcomes else None
+        is_known = response is not None and response.error is Error.NONE
+        offset = response.value[1] if is_known and response.value[1] >= 0 else None
+        sends.append(["send", key_of(partition), [offset, value] if is_known else value])
+    return sends
+
+
+def _read(records: Sequence[Any]) -> dict[str, list[list[Any]]]:
+    read: dict[str, list[list[Any]]] = {}
+    for partition, offset, _, value in records:
+        read.setdefault(key_of(partition), []).append([offset, value])
+    return read
+
+
+def _outcome(outcomes: Sequence[Any]) -> str:
+    """Of several sends together: ok or fail if all are, and certainly; else nobody knows."""
+    if all(each is not None and each.error is Error.NONE for each in outcomes):
+        return "ok"
+    is_certain = all(each is not None and each.error is not Error.NONE and each.value is False for each in outcomes)
+    return "fail" if is_certain else "info"

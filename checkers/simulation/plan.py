@@ -1,0 +1,179 @@
+"""Everything about a run that is drawn from its seed before it begins.
+
+As in swarm testing (Groce et al., 2012) each run has a few kinds of faults, versions and clients only: what all runs
+have in the same mixture is found by none.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, NamedTuple
+
+from hwmark.checkers.simulation.cluster import ClusterSetup
+from hwmark.checkers.simulation.schedule import NetworkConfig
+from hwmark.refimpl.batches import TopicPartition
+from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
+from hwmark.refimpl.consumer import ConsumerConfig
+from hwmark.refimpl.producer import ProducerConfig
+
+INPUT, OUTPUT = "x", "y"
+FAULTS = ("crash", "power cut", "client", "pause", "partition", "isolate", "one-way", "clock", "reassign", "elect")
+
+
+class Plan(NamedTuple):
+    """A run: `setup` and `network`, what the applications do for `duration` ms, and the faults that befall them.
+
+    Of the clients, `senders`, `transactors`, `transformers` (consumer, producer) and `readers` are at work; the last
+    two consumers do the closing reads, uncommitted and committed.
+    """
+
+    seed: int
+    setup: ClusterSetup
+    network: NetworkConfig
+    duration: int
+    faults: tuple[str, ...]
+    fault_interval: int
+    senders: tuple[str, ...]
+    transactors: tuple[str, ...]
+    transformers: tuple[tuple[str, str], ...]
+    readers: tuple[str, ...]
+
+    @property
+    def partitions(self) -> tuple[TopicPartition, ...]:
+        """The partitions that applications write to and read."""
+        topics = self.setup.config.topics
+        return tuple([(t.name, i) for t in topics if not t.name.startswith("__") for i in range(len(t.assignment))])
+
+    @property
+    def acks(self) -> int:
+        """What all plain producers ask for."""
+        plain = [self.setup.producers[int(name.rsplit("-")[-1]) - 1].acks for name in self.senders]
+        return min(plain, key=lambda acks: acks != -1, default=-1) if all(a == -1 for a in plain) else plain[0]
+
+    @property
+    def closers(self) -> tuple[str, str]:
+        """The consumers that do the closing reads: read_uncommitted, then read_committed."""
+        count = len(self.setup.consumers)
+        return f"consumer-{count - 1}", f"consumer-{count}"
+
+
+def draw_plan(seed: int, **changes: Any) -> Plan:
+    """The plan that belongs to a seed; `changes` replace fields of its ClusterConfig, for versions that broke."""
+    rng = Random(seed)
+    config = _draw_config(rng)._replace(**changes)
+    producers: list[ProducerConfig] = []
+    consumers: list[ConsumerConfig] = []
+    acks = rng.choice((-1, -1, -1, -1, -1, 1, 0))
+
+    def producer(name: str | None) -> str:
+        idempotent = name is not None or (acks == -1 and rng.random() < 0.8)
+        producers.append(
+            ProducerConfig(
+                acks=-1 if name else acks,
+                enable_idempotence=idempotent,
+                transactional_id=name,
+                linger=rng.choice((0, 0, 5)),
+                batch_records=rng.choice((1, 2, 100)),
+                max_in_flight=rng.choice((1, 5)) if idempotent else 1,
+                delivery_timeout=rng.choice((3_000, 8_000)),
+                transaction_timeout=rng.choice((2_000, 6_000)),
+            )
+        )
+        return f"producer-{len(producers)}"
+
+    def consumer(**fields: Any) -> str:
+        consumers.append(ConsumerConfig(fetch_max_wait=200, api_timeout=3_000, **fields))
+        return f"consumer-{len(consumers)}"
+
+    def member(group: str, is_read_committed: bool, assignors: tuple[str, ...], i: int) -> str:
+        return consumer(
+            group_id=group,
+            is_read_committed=is_read_committed,
+            assignors=assignors,
+            session_timeout=1_000,
+            heartbeat_interval=300,
+            max_poll_interval=rng.choice((1_500, 4_000)),
+            max_poll_records=rng.choice((1, 3, 500)),
+            instance=f"{group}-{i}" if is_static else None,
+            auto_commit_interval=auto_commit,
+        )
+
+    senders = tuple(producer(None) for _ in range(rng.choice((1, 1, 2))))
+    has_transactions = rng.random() < 0.6
+    names = ["a"] * 2 if rng.random() < 0.3 else ["a", "b"]
+    transactors = tuple(producer(name) for name in names[: rng.choice((1, 2))]) if has_transactions else ()
+    protocols = [("range",), ("roundrobin",), ("sticky",)] + [("cooperative-sticky",)] * 3 * config.kip_429
+    assignors, is_static, auto_commit = rng.choice(protocols), rng.random() < 0.2, None
+    transformers = tuple(
+        (member("transform", True, assignors, i), producer(f"transform-{i}"))
+        for i in range(rng.choice((1, 2, 2)) if has_transactions and rng.random() < 0.6 else 0)
+    )
+    auto_commit = rng.choice((None, 400))
+    readers = tuple(member("read", rng.random() < 0.5, assignors, i) for i in range(rng.choice((0, 1, 2, 3))))
+    readers += tuple(consumer(is_read_committed=rng.random() < 0.5) for _ in range(rng.choice((0, 1))))
+    consumer()
+    consumer(is_read_committed=True)
+    return Plan(
+        seed,
+        ClusterSetup(config, tuple(producers), tuple(consumers)),
+        _draw_network(rng, may_overtake=config.kip_890),
+        rng.choice((2_000, 4_000, 8_000)),
+        _draw_faults(rng, config),
+        rng.choice((150, 400, 1_000)),
+        senders,
+        transactors,
+        transformers,
+        readers,
+    )
+
+
+def _draw_config(rng: Random) -> ClusterConfig:
+    brokers = tuple(range(1, rng.choice((2, 3, 3, 3, 4)) + 1))
+
+    def topic(name: str, partitions: int, **fields: Any) -> Topic:
+        copies = min(len(brokers), 3)
+        rows = tuple(tuple(brokers[(i + j) % len(brokers)] for j in range(copies)) for i in range(partitions))
+        return Topic(name, rows, **fields)
+
+    topics = [topic(INPUT, rng.choice((1, 2, 3))), topic(OUTPUT, rng.choice((1, 2)))]
+    topics += [topic(name, rng.choice((1, 2)), is_compacted=True) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC)]
+    return ClusterConfig(
+        brokers=brokers,
+        topics=tuple(topics),
+        kip_429=rng.random() < 0.7,
+        kip_497=rng.random() < 0.8,
+        kip_595=rng.random() < 0.7,
+        kip_890=rng.random() < 0.8,
+        kip_966=rng.random() < 0.3,
+        min_insync_replicas=rng.choice((1, 2, 2)),
+        flushes_every_append=rng.random() < 0.5,
+        replica_lag_time_max=rng.choice((400, 1_000)),
+        replica_fetch_wait_max=100,
+        replica_fetch_max_records=rng.choice((1, 2, 2**31)),
+        high_watermark_checkpoint_interval=500,
+        zookeeper_session_timeout=rng.choice((600, 1_500)),
+        request_timeout=500,
+        retry_backoff=50,
+        segment_records=rng.choice((5, 20, 2**31)),
+        transaction_check_interval=500,
+        group_session_timeout_min=100,
+    )
+
+
+def _draw_network(rng: Random, *, may_overtake: bool) -> NetworkConfig:
+    """Messages of a connection overtake each other only where the protocol does not rely on TCP."""
+    unreliable = rng.random() < 0.5
+    overtakes = unreliable and may_overtake
+    return NetworkConfig(
+        latency_min=1,
+        latency_max=rng.choice((2, 10, 60)),
+        drop=rng.choice((0.005, 0.02)) if unreliable else 0.0,
+        duplicate=rng.choice((0.0, 0.01)) if overtakes else 0.0,
+        reorder=rng.choice((0.0, 0.01)) if overtakes else 0.0,
+        holds_partitioned=rng.random() < 0.3,
+    )
+
+
+def _draw_faults(rng: Random, config: ClusterConfig) -> tuple[str, ...]:
+    possible = [fault for fault in FAULTS if fault != "power cut" or config.flushes_every_append]
+    return tuple(rng.sample(possible, rng.choice((0, 1, 2, 3, 5))))

@@ -1,0 +1,364 @@
+"""A run of a cluster that is drawn from a seed: applications, faults, a closing read, and what is checked of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Any
+
+from hwmark.checkers.histories import check
+from hwmark.checkers.linearizability.log_history import check_history
+from hwmark.checkers.simulation.cluster import Crash, Pause, Restart, Resume, StepClock
+from hwmark.checkers.simulation.operations import Applications
+from hwmark.checkers.simulation.plan import INPUT, OUTPUT, Plan, draw_plan
+from hwmark.checkers.simulation.promises import BrokenPromiseError, Promises
+from hwmark.checkers.simulation.recorder import Recorder, key_of
+from hwmark.checkers.simulation.schedule import NetworkConfig, TimedSchedule
+from hwmark.checkers.simulation.stage import ObservedCluster, Script, Stage
+from hwmark.checkers.verdict import Violated
+from hwmark.refimpl import requests as rpc
+from hwmark.refimpl.batches import TopicPartition
+from hwmark.refimpl.broker import Broker
+from hwmark.refimpl.consumer import Assign, Subscribe
+from hwmark.refimpl.log import Log
+from hwmark.refimpl.machine import ZOOKEEPER, Address, address
+from hwmark.refimpl.partition_change import PREFERRED
+
+RECOVERS = "a healed cluster answers everybody and decides every transaction"
+EXACTLY_ONCE = "every input record is transformed exactly once"
+SETTLE_TIME = 60_000
+"""How long a healed cluster may take, in ms."""
+
+# What a history shows by rights if its producers ask for less than acks=all with idempotence.
+LOSSES = (
+    "lost-write",
+    "torn-transaction",
+    "missing-from-final-read",
+    "unseen",
+    "nonmonotonic-poll",
+    "poll-skip",
+    "int-poll-skip",
+)
+REPEATS = ("duplicate", "nonmonotonic-send", "int-nonmonotonic-send", "int-send-skip", "nonmonotonic-poll")
+REPEATS += ("int-nonmonotonic-poll", "poll-skip", "int-poll-skip")
+
+
+@dataclass
+class Failure:
+    """What a run broke: the checker that found it, the promise, why, and where for pictures."""
+
+    checker: str
+    promise: str
+    why: str
+    witness: dict[str, Any]
+
+
+class Run:
+    """One run. `go` lets it happen, up to the first broken promise; `failure` is what was found."""
+
+    def __init__(self, plan: Plan, *, keeps_actions: bool = True) -> None:
+        self.plan, self.rng = plan, Random(f"faults of {plan.seed}")
+        self.cluster = ObservedCluster(plan.setup)
+        self.promises = self.cluster.promises = Promises(self.cluster, plan.setup)
+        self.failure: Failure | None = None
+        network = Random(f"network of {plan.seed}")
+        self.schedule = TimedSchedule(self.cluster, network, plan.network, keeps_actions=keeps_actions)
+        self.stage = Stage(self.schedule)
+        self.recorder = Recorder({"acks": "all" if plan.acks == -1 else str(plan.acks), "seed": plan.seed})
+        self.applications = Applications(self.stage, self.recorder)
+
+    @property
+    def steps(self) -> int:
+        """How many actions there were."""
+        return self.schedule.steps
+
+    def go(self) -> Failure | None:
+        """The whole run, and everything that is checked of it."""
+        try:
+            self._work()
+            self._recover()
+            self._read_all()
+        except BrokenPromiseError as broken:
+            self.failure = Failure("promises", broken.promise, broken.why, broken.witness)
+        return self.failure or self._judge()
+
+    # ------------------------------------------------------------ the applications
+
+    def _work(self) -> None:
+        """Let all applications and the nemesis act until the end."""
+        self.schedule.run_until(self._has_leaders, time=SETTLE_TIME)
+        self.end = self.stage.now + self.plan.duration
+        for producer in self.plan.senders:
+            self.stage.start(self._repeat(producer, partial(self._send, producer)))
+        for producer in self.plan.transactors:
+            self.stage.start(self._repeat(producer, partial(self._transact, producer)))
+        for consumer, producer in self.plan.transformers:
+            self.stage.start(self._consume(consumer, (INPUT,), partial(self._transform, consumer, producer)))
+        for consumer in self.plan.readers:
+            self.stage.start(self._consume(consumer, (INPUT, OUTPUT), partial(self._poll, consumer)))
+        if self.plan.faults:
+            self.stage.start(self._befall())
+        self.schedule.run_until(time=self.end)
+
+    def _has_leaders(self) -> bool:
+        wanted = sum(len(topic.assignment) for topic in self.plan.setup.config.topics)
+        return sum(replica.is_leader for broker in self._brokers() for replica in broker.replicas.values()) >= wanted
+
+    def _brokers(self) -> list[Broker]:
+        return [machine for machine in self.cluster.machines.values() if isinstance(machine, Broker)]
+
+    def _partitions(self, *topics: str) -> list[TopicPartition]:
+        return [partition for partition in self.plan.partitions if partition[0] in topics]
+
+    def _repeat(self, client: Address, operation: Callable[[], Script]) -> Script:
+        """Again and again until the end, with another client when this one is of no use any more."""
+        while self.stage.now < self.end:
+            self._replace(client)
+            yield from operation()
+            yield self.rng.choice((1, 5, 20, 100))
+
+    def _replace(self, client: Address) -> None:
+        """Start a client that died, or that had a fatal error."""
+        machine: Any = self.cluster.machines.get(client)
+        if machine is not None and getattr(machine, "fatal", None) and client not in self.cluster.paused:
+            self.stage.crash_client(client)
+        if client not in self.cluster.machines:
+            self.schedule.apply(Restart(client, self.stage.now))
+
+    def _consume(self, consumer: Address, topics: tuple[str, ...], operation: Callable[[], Script]) -> Script:
+        """Subscribe, or assign, and poll; from the beginning after the process was replaced."""
+        while self.stage.now < self.end:
+            self._replace(consumer)
+            incarnation = self.cluster.incarnations.get(consumer)
+            partitions = self._partitions(*topics)
+            is_member = self.plan.setup.consumers[int(consumer.rsplit("-")[-1]) - 1].group_id is not None
+            how = ("subscribe", Subscribe(topics)) if is_member else ("assign", Assign(tuple(partitions)))
+            yield from self.applications.subscribe(consumer, *how, partitions)
+            while self.stage.now < self.end and self._is_usable(consumer, incarnation):
+                yield from operation()
+                yield self.rng.choice((1, 5, 20, 100))
+
+    def _is_usable(self, consumer: Address, incarnation: int | None) -> bool:
+        machine: Any = self.cluster.machines.get(consumer)
+        return machine is not None and machine.fatal is None and self.cluster.incarnations.get(consumer) == incarnation
+
+    def _some(self) -> list[TopicPartition]:
+        """Partitions to send to; what is transformed comes from the input alone, and nobody else writes results."""
+        partitions = self._partitions(INPUT) if self.plan.transformers else self.plan.partitions
+        return self.rng.choices(partitions, k=self.rng.choice((1, 1, 2, 4)))
+
+    def _send(self, producer: Address) -> Script:
+        return self.applications.send(producer, self._some())
+
+    def _transact(self, producer: Address) -> Script:
+        return self.applications.transaction(producer, self._some(), commits=self.rng.random() < 0.7)
+
+    def _transform(self, consumer: Address, producer: Address) -> Script:
+        output, commits = self._partitions(OUTPUT), self.rng.random() < 0.8
+        return self.applications.transform(consumer, producer, output, timeout=200, commits=commits)
+
+    def _poll(self, consumer: Address) -> Script:
+        return self.applications.poll(consumer, self.rng.choice((20, 200)))
+
+    # ------------------------------------------------------------ the nemesis
+
+    def _befall(self) -> Script:
+        while True:
+            yield self.rng.randint(1, self.plan.fault_interval)
+            if self.stage.now >= self.end:
+                return
+            fault = self.rng.choice(self.plan.faults)
+            self.recorder.fault(self.stage.now, fault, None)
+            yield from NEMESES[fault](self)
+
+    def _while(self) -> int:
+        return self.rng.choice((20, 300, 900, 2_500))
+
+    def _up(self) -> list[Address]:
+        return [broker.name for broker in self._brokers() if broker.name not in self.cluster.paused]
+
+    def _workers(self) -> list[Address]:
+        plan = self.plan
+        names = [
+            *plan.senders,
+            *plan.transactors,
+            *[name for pair in plan.transformers for name in pair],
+            *plan.readers,
+        ]
+        return [name for name in names if name in self.cluster.machines and name not in self.cluster.paused]
+
+    def _crash(self, *, keeps_unflushed: bool = True) -> Script:
+        name = self.rng.choice(self._up() or [""])
+        if name:
+            self.schedule.apply(Crash(name, keeps_unflushed, self.stage.now))
+            yield self._while()
+            if name not in self.cluster.machines:
+                self.schedule.apply(Restart(name, self.stage.now))
+
+    def _power_cut(self) -> Script:
+        return self._crash(keeps_unflushed=False)
+
+    def _client(self) -> Script:
+        """A client's process dies; its application starts another one."""
+        if workers := self._workers():
+            self.stage.crash_client(self.rng.choice(workers))
+        yield 1
+
+    def _pause(self) -> Script:
+        name = self.rng.choice([*self._up(), *self._workers()] or [""])
+        if name:
+            self.schedule.apply(Pause(name, self.stage.now))
+            yield self._while()
+            if name in self.cluster.paused:
+                self.schedule.apply(Resume(name, self.stage.now))
+
+    def _partition(self) -> Script:
+        names = [name for name in self.cluster.clock_offsets if name != ZOOKEEPER]
+        self.rng.shuffle(names)
+        half = self.rng.randint(1, len(names) - 1)
+        self.schedule.partition(names[:half], [*names[half:], ZOOKEEPER])
+        yield self._while()
+        self.schedule.heal()
+
+    def _isolate(self) -> Script:
+        self.schedule.isolate(self.rng.choice([*map(address, self.plan.setup.config.brokers)]))
+        yield self._while()
+        self.schedule.heal()
+
+    def _one_way(self) -> Script:
+        self.schedule.block(*self.rng.sample([*self.cluster.clock_offsets], 2))
+        yield self._while()
+        self.schedule.heal()
+
+    def _clock(self) -> Script:
+        by = self.rng.choice((-2_000, -300, 300, 2_000))
+        self.schedule.apply(StepClock(self.rng.choice([*self.cluster.machines]), by, self.stage.now))
+        yield 1
+
+    def _reassign(self) -> Script:
+        brokers = self.plan.setup.config.brokers
+        replicas = tuple(self.rng.sample(brokers, self.rng.randint(1, min(3, len(brokers)))))
+        target = None if self.rng.random() < 0.2 else replicas
+        return self._ask_controller(rpc.AlterPartitionReassignmentsRequest(self._any_partition(), target))
+
+    def _elect(self) -> Script:
+        return self._ask_controller(rpc.ElectLeadersRequest(self._any_partition(), PREFERRED))
+
+    def _ask_controller(self, request: Any) -> Script:
+        controllers = [broker.name for broker in self._brokers() if broker.controller.is_active]
+        if controllers:
+            self.schedule.invoke(self.rng.choice(controllers), request)
+        yield 1
+
+    def _any_partition(self) -> TopicPartition:
+        topics = self.plan.setup.config.topics
+        return self.rng.choice([(topic.name, i) for topic in topics for i in range(len(topic.assignment))])
+
+    # ------------------------------------------------------------ the end
+
+    def _recover(self) -> None:
+        """All faults end; everybody gets an answer, and nothing stays undecided."""
+        cluster, schedule = self.cluster, self.schedule
+        schedule.network = NetworkConfig()
+        schedule.heal()
+        for name in sorted(cluster.paused):
+            schedule.apply(Resume(name, self.stage.now))
+        for name in self.plan.setup.servers:
+            if name not in cluster.machines:
+                schedule.apply(Restart(name, self.stage.now))
+        self._wait_for(lambda: not self.stage.running and self._undecided() is None)
+
+    def _wait_for(self, is_done: Callable[[], bool]) -> None:
+        end = self.stage.now + SETTLE_TIME
+        while not is_done():
+            if self.stage.now >= end:
+                why = self._undecided() or f"{self.stage.running} applications have had no answer"
+                raise BrokenPromiseError(RECOVERS, f"{why}, {SETTLE_TIME} ms after all faults ended")
+            self.schedule.run_until(time=self.stage.now + 200)
+
+    def _undecided(self) -> str | None:
+        """A partition without a leader, or whose log has an end that is not replicated, or not decided."""
+        logs: dict[TopicPartition, Log] = {}
+        for broker in self._brokers():
+            logs.update({partition: replica.log for partition, replica in broker.replicas.items() if replica.is_leader})
+        for topic in self.plan.setup.config.topics:
+            for partition in range(len(topic.assignment)):
+                log = logs.get((topic.name, partition))
+                if log is None:
+                    return f"{topic.name}-{partition} has no leader"
+                if log.last_stable_offset < log.log_end_offset:
+                    return f"{topic.name}-{partition} is stable up to {log.last_stable_offset} of {log.log_end_offset}"
+        return None
+
+    def _read_all(self) -> None:
+        for consumer, isolation in zip(self.plan.closers, ("read_uncommitted", "read_committed"), strict=True):
+            self.stage.start(self._close(consumer, isolation))
+        self._wait_for(lambda: not self.stage.running)
+
+    def _close(self, consumer: Address, isolation: str) -> Script:
+        """Read every partition from its beginning to its end."""
+        partitions = self.plan.partitions
+        yield from self.applications.subscribe(consumer, "assign", Assign(partitions), partitions)
+        while not self._has_read_all(consumer):
+            yield from self.applications.poll(consumer, 100, final=isolation)
+
+    def _has_read_all(self, consumer: Address) -> bool:
+        ends = {p: r.log.log_end_offset for b in self._brokers() for p, r in b.replicas.items() if r.is_leader}
+        positions = self.cluster.machines[consumer].positions  # type: ignore[attr-defined]
+        return all(positions[partition].offset >= ends.get(partition, 1 << 62) for partition in self.plan.partitions)
+
+    def _judge(self) -> Failure | None:
+        """What the recorded history shows."""
+        self.failure = self._judge_history() or self._judge_transformation()
+        return self.failure
+
+    def _judge_history(self) -> Failure | None:
+        history = self.recorder.history()
+        senders = [self.plan.setup.producers[int(name.rsplit("-")[-1]) - 1] for name in self.plan.senders]
+        allow = REPEATS if not all(sender.enable_idempotence for sender in senders) else ()
+        allow += LOSSES if self.plan.acks != -1 or self.promises.may_lose else ()
+        report = check(history, allow=allow, via="subscribe")
+        for name in report.bad_error_types:
+            anomaly = report.anomalies[name][0]
+            return Failure("history", name, str(anomaly), {})
+        if not allow:
+            for key, judgement in check_history(history).items():
+                if isinstance(judgement.verdict, Violated):
+                    return Failure(
+                        "linearizability", f"the log of {key} is linearizable", str(judgement), {"partition": key}
+                    )
+        return None
+
+    def _judge_transformation(self) -> Failure | None:
+        """No input has two results."""
+        results: dict[tuple[TopicPartition, int], int] = {}
+        origins = self.applications.origins
+        for value in self.applications.closing.get("read_committed", ()):
+            if value in origins and results.setdefault(origins[value], value) != value:
+                partition, offset = origins[value]
+                why = f"{results[origins[value]]} and {value} are both results of {key_of(partition)}, offset {offset}"
+                return Failure("history", EXACTLY_ONCE, why, {"partition": key_of(partition), "offset": offset})
+        return None
+
+
+NEMESES: dict[str, Callable[[Run], Script]] = {
+    "crash": Run._crash,
+    "power cut": Run._power_cut,
+    "client": Run._client,
+    "pause": Run._pause,
+    "partition": Run._partition,
+    "isolate": Run._isolate,
+    "one-way": Run._one_way,
+    "clock": Run._clock,
+    "reassign": Run._reassign,
+    "elect": Run._elect,
+}
+
+
+def run_seed(seed: int, **changes: Any) -> Run:
+    """The run of a seed, gone through."""
+    run = Run(draw_plan(seed, **changes))
+    run.go()
+    return run
