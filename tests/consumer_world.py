@@ -40,7 +40,7 @@ class World:
 
     def __init__(self, *configs: ConsumerConfig, partitions: int = 2, cluster: ClusterConfig | None = None) -> None:
         self.cluster = cluster or ClusterConfig(brokers=(BROKER,))
-        self.now, self.number = 0, 0
+        self.now = self.number = self.added = 0
         self.consumers: dict[str, Consumer] = {}
         self.replicas = {(TOPIC, i): Replica(BROKER, (TOPIC, i), self.cluster) for i in range(partitions)}
         for replica in self.replicas.values():
@@ -58,7 +58,8 @@ class World:
             self.add(config)
 
     def add(self, config: ConsumerConfig) -> str:
-        name = f"c{len(self.consumers) + 1}"
+        self.added += 1
+        name = f"c{self.added}"
         self.consumers[name] = Consumer(name, self.cluster, config)
         self.step(name, Tick())
         return name
@@ -118,7 +119,7 @@ class World:
             message = self.network.popleft()
             if message.destination in self.consumers:
                 self.step(message.destination, message)
-            else:
+            elif message.destination.startswith("broker"):
                 self.asked.append(message.body)
                 self.serve(message)
         raise AssertionError(f"messages for ever: {self.network}")

@@ -1,0 +1,469 @@
+"""The consumer as a member of a group: rebalances, commits, fencing, and who may return which records."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hwmark.refimpl import requests as rpc
+from hwmark.refimpl.batches import TopicPartition
+from hwmark.refimpl.config import ClusterConfig
+from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, ConsumerConfig, Poll, Seek, Subscribe
+from hwmark.refimpl.errors import Error
+from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.machine import Message
+from hwmark.refimpl.membership import STABLE, UNJOINED
+
+WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
+World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]
+PARTITION, OTHER = (TOPIC, 0), (TOPIC, 1)
+GROUP, COOPERATIVE = "group", ("cooperative-sticky",)
+
+
+def members(count: int, partitions: int = 2, cluster: ClusterConfig | None = None, **config: Any) -> World:
+    """Some consumers that have subscribed; nobody has polled yet."""
+    world = World(*[ConsumerConfig(GROUP, **config)] * count, partitions=partitions, cluster=cluster)
+    for name in world.consumers:
+        assert world.ask(name, Subscribe((TOPIC,))).error is Error.NONE
+    return world
+
+
+def owned(world: World, name: str) -> list[int]:
+    return sorted(i for _, i in world.consumers[name].positions)
+
+
+def committed(world: World) -> dict[TopicPartition, int]:
+    return {of: commit.position.offset for of, commit in world.groups.groups[GROUP].offsets.items()}
+
+
+def join(world: World, **config: Any) -> str:
+    name = world.add(ConsumerConfig(GROUP, **config))
+    world.ask(name, Subscribe((TOPIC,)))
+    return name
+
+
+# ---------------------------------------------------------------- rebalances
+
+
+def test_two_members_share_the_partitions():
+    world = members(2)
+    assert sorted(world.poll_all()) == [("c1", "assigned", (0,)), ("c2", "assigned", (1,))]
+    assert {consumer.group_metadata.generation for consumer in world.consumers.values()} == {1}
+
+
+@pytest.mark.parametrize("config", [{}, {"assignors": ("sticky",)}, {"assignors": ("roundrobin", "range")}])
+def test_the_eager_protocol_gives_up_all_before_it_joins(config: dict[str, Any]):
+    world = members(1, **config)
+    assert world.poll_all() == [("c1", "assigned", (0, 1))]
+    join(world, **config)
+    news = world.poll_all(40)
+    assert news[0] == ("c1", "revoked", (0, 1))
+    assert sorted(news[1:]) == [("c1", "assigned", (0,)), ("c2", "assigned", (1,))]
+
+
+def test_the_cooperative_protocol_gives_up_what_moves_and_joins_again():
+    world = members(1, assignors=COOPERATIVE)
+    world.poll_all()
+    world.write("kept")
+    assert world.values("c1") == ["kept"]
+    join(world, assignors=COOPERATIVE)
+    news = [each for each in world.poll_all(80) if each[2]]
+    assert news == [("c1", "revoked", (1,)), ("c2", "assigned", (1,))]
+    assert world.consumers["c1"].positions[PARTITION].offset == 1
+    assert world.consumers["c1"].group_metadata.generation == 3
+
+
+def test_before_kip_429_all_is_given_up():
+    cluster = ClusterConfig(brokers=(BROKER,), kip_429=False)
+    world = members(1, assignors=COOPERATIVE, cluster=cluster)
+    world.poll_all()
+    join(world, assignors=COOPERATIVE)
+    assert world.poll_all(40)[0] == ("c1", "revoked", (0, 1))
+
+
+def test_a_member_reads_on_while_a_cooperative_rebalance_goes_on():
+    world = members(1, assignors=COOPERATIVE)
+    world.poll_all()
+    world.silent.add(rpc.JoinGroupRequest)
+    world.consumers["c1"].coordinator.wants_rejoin = True
+    world.write("meanwhile")
+    assert world.values("c1") == ["meanwhile"]
+
+
+def test_sticky_remembers_what_it_gave_although_it_was_given_up():
+    world = members(2, partitions=4, assignors=("sticky",))
+    world.poll_all()
+    before = [owned(world, name) for name in world.consumers]
+    join(world, assignors=("sticky",))
+    world.poll_all(40)
+    assert [set(owned(world, name)) <= set(one) for name, one in zip(("c1", "c2"), before, strict=True)] == [True] * 2
+    assert sorted(map(len, [owned(world, name) for name in world.consumers])) == [1, 1, 2]
+
+
+def test_only_a_poll_takes_part_in_a_rebalance():
+    world = members(1)
+    world.poll_all()
+    join(world)
+    world.call("c2", Poll(60_000))
+    world.wait(10_000)
+    assert owned(world, "c1") == [0, 1]
+    world.ask("c1", Poll(0))
+    assert owned(world, "c1") == []
+
+
+def test_another_subscription_joins_again():
+    world = members(1)
+    world.poll_all()
+    world.replicas["else", 0] = world.replicas.pop(OTHER)
+    world.consumers["c1"].client.refresh(world.now)
+    world.ask("c1", Subscribe(("else",)))
+    world.consumers["c1"].client.partitions.clear()
+    assert world.poll_all() == [("c1", "revoked", (0, 1)), ("c1", "assigned", (0,))]
+    assert [*world.consumers["c1"].positions] == [("else", 0)]
+
+
+def test_the_leader_shares_partitions_that_are_new():
+    world = members(1, partitions=1)
+    world.poll_all()
+    assert owned(world, "c1") == [0]
+    world.replicas[OTHER] = world.replicas[PARTITION]
+    world.consumers["c1"].client.refresh(world.now)
+    world.poll_all(30)
+    assert owned(world, "c1") == [0, 1]
+
+
+def test_who_does_not_poll_for_too_long_leaves():
+    world = members(2, max_poll_interval=6_000)
+    world.poll_all()
+    for _ in range(4):
+        world.poll("c1", 3_000)
+    assert "LeaveGroup" in world.kinds()
+    assert owned(world, "c1") == [0, 1]
+    assert world.consumers["c2"].coordinator.state == UNJOINED
+    world.write("not for c2", partition=1)
+    outcome = world.ask("c2", Poll(0))
+    assert (outcome.value.records, outcome.value.rebalances) == ((), (("lost", (OTHER,)),))
+
+
+def test_heartbeats_keep_a_member_that_polls_seldom():
+    world = members(2, session_timeout=6_000, heartbeat_interval=2_000)
+    world.poll_all()
+    world.kinds()
+    world.wait(30_000)
+    assert len(world.groups.groups[GROUP].members) == 2
+    assert world.kinds() == ["Heartbeat"] * 30
+
+
+def test_a_member_whose_coordinator_moved_finds_it_again():
+    world = members(1)
+    world.poll_all()
+    world.scripted[rpc.HeartbeatRequest] = [rpc.Response(Error.NOT_COORDINATOR)]
+    world.kinds()
+    world.wait(3_500)
+    assert world.kinds() == ["Heartbeat", "FindCoordinator", "Heartbeat"]
+    assert world.consumers["c1"].coordinator.state == STABLE
+
+
+@pytest.mark.parametrize("kind", [rpc.JoinGroupRequest, rpc.SyncGroupRequest, rpc.OffsetFetchRequest])
+@pytest.mark.parametrize("error", [Error.NOT_COORDINATOR, Error.COORDINATOR_LOAD_IN_PROGRESS, None])
+def test_joining_goes_on_after_errors_and_lost_answers(kind: type, error: Error | None):
+    world = members(2)
+    if error is None:
+        world.silent.add(kind)
+        world.poll_all(20)
+        world.silent.clear()
+        world.wait(world.cluster.request_timeout)
+    else:
+        world.scripted[kind] = [rpc.Response(error)] * 3
+    world.poll_all(60)
+    assert not world.scripted.get(kind)
+    world.write("a")
+    values = [value for _ in range(20) for name in world.consumers for value in world.values(name, 100)]
+    assert values == ["a"]
+    assert [*map(len, (owned(world, name) for name in world.consumers))] == [1, 1]
+
+
+# ---------------------------------------------------------------- losing the membership
+
+
+@pytest.mark.parametrize("error", [Error.UNKNOWN_MEMBER_ID, Error.ILLEGAL_GENERATION])
+def test_a_member_that_the_group_does_not_know_loses_all_and_joins_again(error: Error):
+    world = members(1)
+    world.poll_all()
+    who = world.consumers["c1"].coordinator.who
+    world.scripted[rpc.HeartbeatRequest] = [rpc.Response(error)]
+    world.wait(3_000)
+    now = world.consumers["c1"].coordinator.who
+    assert (now.generation, now.member_id) == (-1, who.member_id if error is Error.ILLEGAL_GENERATION else "")
+    assert world.consumers["c1"].group_metadata == who
+    assert world.poll_all(120 if error is Error.UNKNOWN_MEMBER_ID else 6)[0] == ("c1", "lost", (0, 1))
+    if error is Error.ILLEGAL_GENERATION:
+        assert owned(world, "c1") == [0, 1]
+
+
+def test_an_answer_to_a_former_generation_says_nothing():
+    world = members(1)
+    world.poll_all()
+    world.silent.add(rpc.HeartbeatRequest)
+    world.wait(3_100)
+    (correlation,) = world.consumers["c1"].client.outbox.asked
+    world.silent.clear()
+    join(world)
+    world.consumers["c1"].coordinator.wants_rejoin = True
+    world.poll_all(40)
+    world.step("c1", Message(f"broker-{BROKER}", "c1", correlation, rpc.Response(Error.UNKNOWN_MEMBER_ID)))
+    assert world.consumers["c1"].coordinator.state == STABLE
+
+
+def test_a_fenced_instance_is_of_no_use_any_more():
+    world = members(1, instance="i")
+    world.poll_all()
+    twin = join(world, instance="i")
+    world.poll_all(3)
+    world.wait(3_100)
+    assert world.consumers["c1"].fatal is Error.FENCED_INSTANCE_ID
+    assert [world.ask("c1", call).error for call in (Poll(0), CommitSync(), CommitAsync())] == [
+        Error.FENCED_INSTANCE_ID
+    ] * 3
+    assert world.ask("c1", Close()).value.rebalances == (("lost", (PARTITION, OTHER)),)
+    del world.consumers["c1"]
+    world.poll_all()
+    assert owned(world, twin) == [0, 1]
+
+
+def test_a_static_member_that_comes_back_finds_its_partitions_without_a_rebalance():
+    world = members(1, instance="i")
+    join(world, instance="j")
+    world.poll_all(40)
+    world.wait(600)
+    world.kinds()
+    assert world.ask("c2", Close()).value.rebalances == (("revoked", (OTHER,)),)
+    assert world.kinds() == []
+    del world.consumers["c2"]
+    again = join(world, instance="j")
+    assert world.poll_all(40) == [(again, "assigned", (1,))]
+    assert world.consumers["c1"].group_metadata.generation == world.consumers[again].group_metadata.generation
+
+
+def test_a_static_leader_that_comes_back_lets_all_keep_what_they_have():
+    world = members(1, instance="i")
+    join(world, instance="j")
+    world.poll_all(40)
+    world.ask("c1", Close())
+    del world.consumers["c1"]
+    again = join(world, instance="i")
+    assert world.poll_all(40) == [(again, "assigned", (0,))]
+
+
+def test_closing_leaves_the_group():
+    world = members(2)
+    world.poll_all()
+    assert world.ask("c1", Close()).value.rebalances == (("revoked", (PARTITION,)),)
+    assert world.kinds()[-1] == "LeaveGroup"
+    del world.consumers["c1"]
+    world.poll_all(40)
+    assert owned(world, "c2") == [0, 1]
+
+
+# ---------------------------------------------------------------- stale records
+
+
+@pytest.mark.parametrize("assignors", [("range",), COOPERATIVE])
+def test_what_was_buffered_before_a_partition_was_lost_is_never_returned(assignors: tuple[str, ...]):
+    world = members(1, assignors=assignors, max_poll_records=1)
+    world.poll_all()
+    world.write("a", "b", "c", partition=1)
+    assert world.values("c1") == ["a"]
+    world.ask("c1", CommitSync())
+    join(world, assignors=assignors, max_poll_records=1)
+    world.call("c2", Poll(100_000))
+    world.wait(4_000)  # c1 has been told, and b and c are in its buffer
+    read: dict[str, list[str]] = {"c1": [], "c2": []}
+    for _ in range(80):
+        for name in read:
+            result = world.poll(name, 100).value
+            assert all(partition in world.consumers[name].positions for partition, *_ in result.records)
+            read[name] += [value for *_, value in result.records]
+    assert (owned(world, "c1"), owned(world, "c2")) == ([0], [1])
+    assert read == {"c1": ["b"] if assignors == COOPERATIVE else [], "c2": ["b", "c"]}
+
+
+def test_the_answer_to_a_fetch_of_a_former_assignment_is_dropped():
+    world = members(1)
+    world.poll_all()
+    world.wait(600)
+    world.silent.add(rpc.FetchRequest)
+    world.ask("c1", Poll(0))
+    fetches = world.consumers["c1"].client.outbox.asked.copy()
+    assert len(fetches) == 2
+    world.write("a")
+    stale = {id: world.data(asked.body) for id, asked in fetches.items()}
+    world.scripted[rpc.HeartbeatRequest] = [rpc.Response(Error.ILLEGAL_GENERATION)]
+    world.wait(3_000)
+    assert [world.ask("c1", Poll(0)).value.rebalances[0][0] for _ in "12"] == ["lost", "assigned"]
+    assert owned(world, "c1") == [0, 1]
+    for id, response in stale.items():
+        world.step("c1", Message(f"broker-{BROKER}", "c1", id, response))
+    assert [position.fetched for position in world.consumers["c1"].positions.values()] == [[], []]
+
+
+# ---------------------------------------------------------------- commits
+
+
+def test_the_next_member_begins_at_what_was_committed():
+    world = members(1)
+    world.poll_all()
+    world.write("a", "b")
+    world.write("c", partition=1)
+    assert sorted(world.values("c1") + world.values("c1")) == ["a", "b", "c"]
+    assert world.ask("c1", CommitSync(((PARTITION, OffsetAndMetadata(1)),))).error is Error.NONE
+    assert committed(world) == {PARTITION: 1}
+    assert world.ask("c1", CommitAsync()).error is Error.NONE
+    assert committed(world) == {PARTITION: 2, OTHER: 1}
+    world.ask("c1", CommitSync(((PARTITION, OffsetAndMetadata(1, 0)),)))
+    world.ask("c1", Close())
+    del world.consumers["c1"]
+    again = join(world)
+    assert [value for _ in range(8) for value in world.values(again, 500)] == ["b"]
+
+
+def test_commits_are_automatic_by_the_interval_before_a_rebalance_and_at_the_end():
+    world = members(1, auto_commit_interval=5_000)
+    world.poll_all()
+    world.write("a", "b")
+    assert world.values("c1") == ["a", "b"]
+    world.wait(20_000)
+    assert committed(world) == {}  # not without a Poll
+    world.ask("c1", Poll(0))
+    assert committed(world) == {PARTITION: 2, OTHER: 0}
+    world.write("c")
+    world.values("c1")
+    join(world)
+    world.poll_all(40)
+    assert committed(world)[PARTITION] == 3
+    world.write("d")
+    world.values("c1")
+    assert world.kinds().count("OffsetCommit") < 10
+    world.ask("c1", Close())
+    assert committed(world)[PARTITION] == 4
+    assert world.kinds() == ["OffsetCommit", "LeaveGroup"]
+
+
+def test_nothing_is_read_between_the_last_commit_and_the_revocation():
+    world = members(1, auto_commit_interval=1_000_000, max_poll_records=1)
+    world.poll_all()
+    world.write("a", "b")
+    assert world.values("c1") == ["a"]
+    world.silent.add(rpc.OffsetCommitRequest)
+    world.consumers["c1"].coordinator.wants_rejoin = True
+    assert world.values("c1", 1_000) == []
+    assert owned(world, "c1") == [0, 1]
+    world.silent.clear()
+    outcome = world.poll("c1", 60_000)
+    assert outcome.value.rebalances[0] == ("revoked", (PARTITION, OTHER))
+    assert committed(world)[PARTITION] == 1
+
+
+def test_a_sync_commit_is_tried_again_and_an_async_one_is_not():
+    world = members(1)
+    world.poll_all()
+    retriable = [rpc.Response(Error.COORDINATOR_LOAD_IN_PROGRESS), rpc.Response(Error.NOT_COORDINATOR)]
+    world.scripted[rpc.OffsetCommitRequest] = [*retriable]
+    number = world.call("c1", CommitSync())
+    poll = world.call("c1", Poll(0))
+    assert ("c1", number) not in world.outcomes and ("c1", poll) not in world.outcomes
+    world.wait(1_000)
+    assert world.outcomes["c1", number].error is world.outcomes["c1", poll].error is Error.NONE
+    world.scripted[rpc.OffsetCommitRequest] = [*retriable]
+    assert world.ask("c1", CommitAsync()).error is Error.COORDINATOR_LOAD_IN_PROGRESS
+    world.silent.add(rpc.OffsetCommitRequest)
+    world.scripted.clear()
+    number = world.call("c1", CommitSync())
+    world.wait(120_000)
+    assert world.outcomes["c1", number].error is Error.REQUEST_TIMED_OUT
+
+
+def test_a_commit_during_a_rebalance_fails():
+    world = members(1)
+    world.poll_all()
+    world.silent.add(rpc.JoinGroupRequest)
+    world.consumers["c1"].coordinator.wants_rejoin = True
+    world.ask("c1", Poll(0))
+    world.kinds()
+    assert world.ask("c1", CommitSync(((PARTITION, OffsetAndMetadata(1)),))).error is Error.REBALANCE_IN_PROGRESS
+    assert world.kinds() == []
+
+
+@pytest.mark.parametrize("error", [Error.ILLEGAL_GENERATION, Error.UNKNOWN_MEMBER_ID, Error.FENCED_INSTANCE_ID])
+def test_a_commit_that_is_fenced_ends_the_membership(error: Error):
+    world = members(1)
+    world.poll_all()
+    world.scripted[rpc.OffsetCommitRequest] = [rpc.Response(error)]
+    assert world.ask("c1", CommitSync()).error is error
+    assert world.consumers["c1"].coordinator.state == UNJOINED
+    assert world.consumers["c1"].fatal is (error if error is Error.FENCED_INSTANCE_ID else None)
+    assert world.ask("c1", CommitSync()).error is (world.consumers["c1"].fatal or Error.UNKNOWN_MEMBER_ID)
+
+
+def test_a_commit_that_learns_of_a_rebalance_joins_again():
+    world = members(1)
+    world.poll_all()
+    world.scripted[rpc.OffsetCommitRequest] = [rpc.Response(Error.REBALANCE_IN_PROGRESS)]
+    assert world.ask("c1", CommitSync()).error is Error.REBALANCE_IN_PROGRESS
+    assert world.poll_all()[0] == ("c1", "revoked", (0, 1))
+
+
+def test_without_a_subscription_a_commit_is_of_no_generation():
+    world = World(ConsumerConfig(GROUP, instance="i"))
+    world.ask("c1", Assign((PARTITION,)))
+    world.write("a", "b")
+    assert world.values("c1") == ["a", "b"]
+    assert world.ask("c1", CommitSync()).error is Error.NONE
+    world.ask("c1", Assign(()))
+    world.ask("c1", Assign((PARTITION,)))
+    world.write("c")
+    assert world.values("c1") == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("is_read_committed", "kip_447", "first"), [(True, True, "b"), (False, True, "a"), (True, False, "a")]
+)
+def test_undecided_offsets_are_awaited_by_who_reads_committed(is_read_committed: bool, kip_447: bool, first: str):
+    cluster = ClusterConfig(brokers=(BROKER,), kip_447=kip_447)
+    world = members(1, cluster=cluster, is_read_committed=is_read_committed)
+    world.write("a", "b")
+    commits = ((PARTITION, OffsetAndMetadata(1)),)
+    world.do(world.groups.txn_offset_commit(("c0", 1), 0, rpc.ConsumerGroupMetadata(GROUP), commits, 7, 0))
+    world.network.clear()
+    world.poll_all(8)
+    world.groups.complete_transaction(0, 7, "COMMIT")
+    assert world.kinds().count("OffsetFetch") == (4 if first == "b" else 1)
+    world.values("c1", 500)
+    results = [outcome.value for outcome in world.outcomes.values() if outcome.value]
+    assert [value for result in results for *_, value in result.records][0] == first
+
+
+def test_a_committed_epoch_detects_a_truncation():
+    world = members(1)
+    world.write("a", "b")
+    world.elect(1, 1)
+    world.write("c", "d")
+    commits = ((PARTITION, OffsetAndMetadata(2, 0)),)
+    world.do(world.groups.offset_commit(("c0", 1), 0, rpc.ConsumerGroupMetadata(GROUP), commits))
+    world.network.clear()
+    values = [value for _ in range(10) for value in world.values("c1", 100)]
+    assert values == ["c", "d"]
+    assert "OffsetsForLeaderEpoch" in world.kinds()
+
+
+def test_without_a_committed_offset_and_a_policy_the_application_seeks():
+    world = members(1, auto_offset_reset="none")
+    world.write("a")
+    assert world.poll_all(5) == [("c1", "assigned", (0, 1))]
+    world.wait(100)
+    assert world.poll("c1").error is Error.OFFSET_OUT_OF_RANGE
+    for partition in (PARTITION, OTHER):
+        world.ask("c1", Seek(partition, 0))
+    assert world.values("c1") == ["a"]
