@@ -442,7 +442,7 @@ def test_undecided_offsets_are_awaited_by_who_reads_committed(is_read_committed:
     assert world.kinds().count("OffsetFetch") == (4 if first == "b" else 1)
     world.values("c1", 500)
     results = [outcome.value for outcome in world.outcomes.values() if outcome.value]
-    assert [value for result in results for *_, value in result.records][0] == first
+    assert next(value for result in results for *_, value in result.records) == first
 
 
 def test_a_committed_epoch_detects_a_truncation():
