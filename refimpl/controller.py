@@ -6,7 +6,7 @@ Kafka's event thread does: it decides by `partition_change`, writes to ZooKeeper
 is its own (KAFKA-6082), and then tells the brokers. What is asked of a broker is asked in order, and again until it is
 acknowledged or the broker's registration gone. A broker that registers anew has failed and come back (KIP-380).
 
-Differs from Kafka: assignment and state of a partition are one node. A restarted broker replaces its old registration;
+Differs from Kafka: assignment and state of a partition are one node. A restarted broker deletes its old registration;
 Kafka has it wait until the old session ends. /brokers/epochs keeps the registrations that a controller has dealt with,
 so that the next one knows who restarted meanwhile; Kafka's goes on with a leader that did. A reassignment bumps the
 leader epoch when it ends, as in KRaft, not when it starts.
@@ -22,24 +22,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from hwmark.refimpl import partition_change as changing
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl import zookeeper as zk
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Outbox, address, earliest
-from hwmark.refimpl.partition_change import (
-    NO_LEADER,
-    ONLINE,
-    PREFERRED,
-    UNCLEAN,
-    BrokerIds,
-    PartitionChangeBuilder,
-    PartitionRegistration,
-    revert_reassignment,
-    start_reassignment,
-    without,
-)
+from hwmark.refimpl.partition_change import NO_LEADER, ONLINE, PREFERRED, UNCLEAN, BrokerIds
+from hwmark.refimpl.partition_change import PartitionRegistration as Partition
 from hwmark.refimpl.zookeeper import CHECK, CREATE, CREATE_EPHEMERAL, DELETE, SET, Multi, Node, Op, Read
 
 PRODUCER_IDS_BLOCK = 1000
@@ -47,7 +38,7 @@ REQUESTS = rpc.AlterPartitionRequest, rpc.AlterPartitionReassignmentsRequest, rp
 READERS = {zk.CONTROLLER: "elected", zk.IDS: "brokers", zk.ISR_CHANGES: "isr_changes", zk.BROKERS: "states"}
 
 Nodes = tuple[tuple[str, Node], ...]
-Partitions = dict[TopicPartition, PartitionRegistration]
+Partitions = dict[TopicPartition, Partition]
 
 
 class Brokers(NamedTuple):
@@ -55,13 +46,6 @@ class Brokers(NamedTuple):
 
     epochs: dict[int, int]
     lost_tail: BrokerIds = ()
-
-
-class ZooKeeperIsr(NamedTuple):
-    """What became of an ISR that a leader wrote to ZooKeeper."""
-
-    request: rpc.AlterPartitionRequest
-    response: rpc.AlterPartitionResponse
 
 
 @dataclass(slots=True)
@@ -80,7 +64,7 @@ class Controller:
     is_active: bool = False
     producer_ids: tuple[int, int] = (0, 0)
     wants_producer_ids: bool = False
-    isr_outcomes: list[ZooKeeperIsr] = field(default_factory=list)
+    isr_outcomes: list[tuple[rpc.AlterPartitionRequest, rpc.AlterPartitionResponse]] = field(default_factory=list)
     partitions: Partitions = field(default_factory=dict)
     live: dict[int, int] = field(default_factory=dict)
     registered: dict[int, int] = field(default_factory=dict)
@@ -143,16 +127,17 @@ class Controller:
         self._register()
         self._on_watched(zk.OK, zk.CONTROLLER)
 
-    def _register(self, *before: Op) -> None:
+    def _register(self, *_: Any) -> None:
         path = f"{zk.IDS}/{self.broker_id}"
-        create = Op(CREATE_EPHEMERAL, path, self.broker_lost_tail)
-        self.zookeeper.submit(Multi((*before, create)), "registered", path)
+        self.zookeeper.submit(Multi((Op(CREATE_EPHEMERAL, path, self.broker_lost_tail),)), "registered", path)
 
     def _on_registered(self, path: str, error: str, value: int) -> None:
         if error == zk.OK:
             self.broker_epoch = value
-        else:  # there is a former incarnation's, or there was one
-            self._register(*[Op(DELETE, path)] * (error == zk.NODE_EXISTS))
+        else:
+            self.zookeeper.submit(Multi((Op(DELETE, path),)), "deregistered")
+
+    _on_deregistered = _register
 
     def _on_expired(self, error: str, value: None) -> None:
         self.broker_epoch = -1
@@ -185,7 +170,7 @@ class Controller:
         response = rpc.AlterPartitionResponse(Error.INVALID_UPDATE_VERSION)
         if error == zk.OK:
             response = rpc.AlterPartitionResponse(Error.NONE, request.partition_epoch + 1, request.isr)
-        self.isr_outcomes.append(ZooKeeperIsr(request, response))
+        self.isr_outcomes.append((request, response))
 
     # The race for the controller, and what it reads.
 
@@ -251,22 +236,19 @@ class Controller:
 
     def _on_isr_changes(self, error: str, nodes: Nodes) -> None:
         if nodes and self.controller_epoch >= 0:
-            self.zookeeper.submit(Read(zk.BROKERS), "states")
-            self.zookeeper.submit(Multi(tuple([Op(DELETE, path) for path, _ in nodes])), "deleted")
+            self.zookeeper.submit(Multi(tuple([Op(DELETE, path) for path, _ in nodes])), "isr_changed")
 
-    def _on_deleted(self, error: str, value: Any) -> None:
-        """ISR change notifications are gone."""
+    def _on_isr_changed(self, *_: Any) -> None:
+        self.zookeeper.submit(Read(zk.BROKERS), "states")
 
     # The active controller's events.
 
     def _begin(self, event: Brokers | Message) -> None:
         """Decide and write, or end the event at once."""
         try:
-            changes = self._decide(event)
+            changes = self._decide_brokers(event) if isinstance(event, Brokers) else self._decide(event.body)
         except KafkaError as refusal:
-            self.events.pop(0)
-            assert isinstance(event, Message)
-            self._reply(event, refusal.error)
+            self._end({}, refusal.error)
             return
         ops = [Op(SET, zk.state_path(tp), changes[tp], self.partitions[tp].partition_epoch) for tp in changes]
         if isinstance(event, Brokers):
@@ -283,28 +265,25 @@ class Controller:
         elif value == zk.CONTROLLER_EPOCH:
             self._resign()
         else:  # a leader has written an ISR: decide again
-            self.zookeeper.submit(Read(zk.BROKERS), "states")
+            self._on_isr_changed()
 
-    def _end(self, changes: Partitions) -> None:
+    def _end(self, changes: Partitions, error: Error = Error.NONE) -> None:
         """Tell of the changes that were written, first of all the brokers."""
-        event = self.events.pop(0)
-        before = {tp: self.partitions[tp] for tp in changes}
+        event, before = self.events.pop(0), {tp: self.partitions[tp] for tp in changes}
         self.partitions.update(changes)
-        request = event.body if isinstance(event, Message) else None
         if before or isinstance(event, Brokers):
-            self._announce(before, isinstance(request, rpc.AlterPartitionRequest))
+            self._announce(before, isinstance(event, Message) and isinstance(event.body, rpc.AlterPartitionRequest))
         if isinstance(event, Message):
-            self._reply(event, Error.NONE)
+            self._reply(event, error)
 
     def _reply(self, message: Message, error: Error) -> None:
         response: Any = rpc.Response(error)
         if isinstance(message.body, rpc.AlterPartitionRequest):
-            response = rpc.AlterPartitionResponse(error)
-            if error is Error.NONE:
-                now = self.partitions[message.body.topic_partition]
-                response = rpc.AlterPartitionResponse(error, now.partition_epoch, now.isr)
-                if now.leader != message.body.broker_id:
-                    response = rpc.AlterPartitionResponse(Error.NEW_LEADER_ELECTED)
+            at = self.partitions.get(message.body.topic_partition)
+            if at and error is Error.NONE and at.leader != message.body.broker_id:
+                error = Error.NEW_LEADER_ELECTED
+            isr = (at.partition_epoch, at.isr) if at and error is Error.NONE else ()
+            response = rpc.AlterPartitionResponse(error, *isr)
         self.replies.append(Message(self.outbox.source, message.source, message.correlation, response))
 
     def _announce(self, before: Partitions, is_isr_only: bool) -> None:
@@ -338,20 +317,17 @@ class Controller:
 
     # What the controller decides.
 
-    def _decide(self, event: Brokers | Message) -> Partitions:
-        """The changes that an event asks for; it may come again after others wrote."""
-        if isinstance(event, Brokers):
-            return self._decide_brokers(event)
-        request = event.body
+    def _decide(self, request: Any) -> Partitions:
+        """The changes that a request asks for; it may be decided again after others wrote."""
         old = self.partitions.get(request.topic_partition)
         if old is None:
             raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
         if isinstance(request, rpc.AlterPartitionRequest):
             new = self._decide_isr(old, request)
         elif isinstance(request, rpc.ElectLeadersRequest):
-            new = self._decide_leader(old, request)
+            new = self._decide_leader(old, request.election)
         else:
-            new = self._decide_replicas(old, request)
+            new = self._decide_replicas(old, request.replicas)
         return {request.topic_partition: new} if new != old else {}
 
     def _decide_brokers(self, event: Brokers) -> Partitions:
@@ -363,11 +339,11 @@ class Controller:
             self.outbox.asked = {n: asked for n, asked in self.outbox.asked.items() if asked.context != id}
         for tp, old in self.partitions.items():
             isr = tuple([id for id in (old.isr if old.leader_epoch >= 0 else old.replicas) if id in self.live])
-            new = self._change(old, old._replace(isr=isr), lost_tail=event.lost_tail)
+            new = self._change(old, old._replace(isr=isr), lost=event.lost_tail)
             changes |= {tp: new} if new != old else {}
         return changes
 
-    def _decide_isr(self, old: PartitionRegistration, request: rpc.AlterPartitionRequest) -> PartitionRegistration:
+    def _decide_isr(self, old: Partition, request: rpc.AlterPartitionRequest) -> Partition:
         is_newer = request.leader_epoch > old.leader_epoch or request.partition_epoch > old.partition_epoch
         is_valid = len(set(request.isr)) == len(request.isr) and {old.leader} <= set(request.isr) <= set(old.replicas)
         answers = (
@@ -379,57 +355,43 @@ class Controller:
             (not is_valid, Error.INVALID_REQUEST),
             (not set(request.isr) <= set(self.live), Error.INELIGIBLE_REPLICA),
         )
-        for is_answer, error in answers:
-            if is_answer and error is not Error.NONE:
-                raise KafkaError(error)
-            if is_answer:
-                return old
-        return self._change(old, old._replace(isr=request.isr), bump_on_isr_shrink=False)
+        answer = next((error for applies, error in answers if applies), None)
+        if answer not in (None, Error.NONE):
+            raise KafkaError(answer)
+        return old if answer else self._change(old, old._replace(isr=request.isr), bumps=False)
 
-    def _decide_leader(self, old: PartitionRegistration, request: rpc.ElectLeadersRequest) -> PartitionRegistration:
-        is_preferred = request.election == PREFERRED
+    def _decide_leader(self, old: Partition, election: str) -> Partition:
+        is_preferred = election == PREFERRED
         if old.leader == old.replicas[0] if is_preferred else old.leader != NO_LEADER:
             raise KafkaError(Error.ELECTION_NOT_NEEDED)
-        new = self._change(old, old, request.election)
+        new = self._change(old, old, election)
         if new.leader == old.leader:
-            unavailable = Error.PREFERRED_LEADER_NOT_AVAILABLE, Error.ELIGIBLE_LEADERS_NOT_AVAILABLE
-            raise KafkaError(unavailable[not is_preferred])
+            unavailable = Error.ELIGIBLE_LEADERS_NOT_AVAILABLE, Error.PREFERRED_LEADER_NOT_AVAILABLE
+            raise KafkaError(unavailable[is_preferred])
         return new
 
-    def _decide_replicas(
-        self, old: PartitionRegistration, request: rpc.AlterPartitionReassignmentsRequest
-    ) -> PartitionRegistration:
-        replicas = request.replicas
-        if replicas is None:
-            if not old.adding and not old.removing:
-                raise KafkaError(Error.NO_REASSIGNMENT_IN_PROGRESS)
-            target, is_unclean = revert_reassignment(old)
-            if is_unclean and not self.config.unclean_leader_election:
-                raise KafkaError(Error.INVALID_REPLICA_ASSIGNMENT, "only new replicas are in the ISR")
-            return self._change(old, target, UNCLEAN if is_unclean else ONLINE)
-        is_valid = 0 < len(replicas) == len(set(replicas)) and set(without(replicas, old.replicas)) <= set(self.live)
-        if not is_valid:
-            raise KafkaError(Error.INVALID_REPLICA_ASSIGNMENT, "empty, not distinct, or adding who is not live")
-        return self._change(old, start_reassignment(old, replicas))
+    def _decide_replicas(self, old: Partition, replicas: BrokerIds | None) -> Partition:
+        if replicas is not None:
+            if not 0 < len(replicas) == len(set(replicas)) or not set(changing.without(replicas, old.replicas)) <= set(
+                self.live
+            ):
+                raise KafkaError(Error.INVALID_REPLICA_ASSIGNMENT, "none, one twice, or one added that is not live")
+            return self._change(old, changing.start_reassignment(old, replicas))
+        if not old.adding and not old.removing:
+            raise KafkaError(Error.NO_REASSIGNMENT_IN_PROGRESS)
+        target, is_unclean = changing.revert_reassignment(old)
+        if is_unclean and not self.config.unclean_leader_election:
+            raise KafkaError(Error.INVALID_REPLICA_ASSIGNMENT, "all in the ISR are being added")
+        return self._change(old, target, UNCLEAN if is_unclean else ONLINE)
 
     def _change(
-        self,
-        old: PartitionRegistration,
-        target: PartitionRegistration,
-        election: str = ONLINE,
-        lost_tail: BrokerIds = (),
-        bump_on_isr_shrink: bool = True,
-    ) -> PartitionRegistration:
-        """The partition when the target has been got to; the same if nothing changes."""
-        builder = PartitionChangeBuilder(
-            old,
-            self.live.__contains__,
-            min(self.config.min_insync_replicas, len(target.replicas)),
-            UNCLEAN if election == ONLINE and self.config.unclean_leader_election else election,
-            lost_tail,
-            self.config.kip_966,
-            leader_recovery=False,
-            bump_on_isr_shrink=bump_on_isr_shrink,
-        )
+        self, old: Partition, target: Partition, election: str = ONLINE, lost: BrokerIds = (), bumps: bool = True
+    ) -> Partition:
+        """The partition on its target, itself if nothing changes; `bumps`: the epoch rises with a smaller ISR."""
+        if election == ONLINE and self.config.unclean_leader_election:
+            election = UNCLEAN
+        min_isr, may_lead = min(self.config.min_insync_replicas, len(target.replicas)), self.live.__contains__
+        rules = changing.PartitionChangeBuilder(old, may_lead, min_isr, election, lost, self.config.kip_966)
+        builder = rules._replace(leader_recovery=False, bump_on_isr_shrink=bumps)
         change = builder.build(target)
         return old.merge(change) if change else old
