@@ -22,7 +22,7 @@ from hwmark.refimpl.controller import REQUESTS
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import ZOOKEEPER, Asked, Effects, Event, Message, earliest
-from hwmark.refimpl.partition_change import PartitionRegistration
+from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.replica import Replica
 from hwmark.refimpl.replica_manager import Disk, ReplicaManager
 
@@ -199,7 +199,7 @@ class Broker(ReplicaManager):
         wanted, live = message.body.topics, self.live_brokers
         partitions = [
             rpc.PartitionMetadata(
-                here, one.leader if one.leader in live else -1, one.leader_epoch, one.replicas, one.isr
+                here, one.leader if one.leader in live else NO_LEADER, one.leader_epoch, one.replicas, one.isr
             )
             for here, one in self.partitions.items()
             if wanted is None or here[0] in wanted
@@ -208,7 +208,8 @@ class Broker(ReplicaManager):
 
     def handle_find_coordinator(self, message: Message, now: int) -> Any:
         """Who coordinates a group or a transactional id."""
-        return rpc.Response(Error.NONE, self.coordinator(*message.body))
+        coordinator = self.coordinator(*message.body)
+        return rpc.Response(Error.COORDINATOR_NOT_AVAILABLE if coordinator == NO_LEADER else Error.NONE, coordinator)
 
 
 # Each returns the answer, None if it comes later or never; with the response that a refusal is put into.

@@ -24,7 +24,7 @@ from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.log_cleaner import compact
 from hwmark.refimpl.machine import Address, Effects, Message, Outbox, address
-from hwmark.refimpl.partition_change import BrokerIds, PartitionRegistration
+from hwmark.refimpl.partition_change import NO_LEADER, BrokerIds, PartitionRegistration
 from hwmark.refimpl.producer_state import CLIENT, COORDINATOR, NO_GUARD
 from hwmark.refimpl.purgatory import DelayedProduce
 from hwmark.refimpl.replica import Replica
@@ -142,10 +142,9 @@ class ReplicaManager:
         """Ask the coordinator whether the partition is in the transaction (KIP-890)."""
         producer = Producer(delayed.transactional_id or "", delayed.batch.producer_id, delayed.batch.producer_epoch)
         question = rpc.AddPartitionsToTxnRequest(producer, (delayed.topic_partition,), verify_only=True)
-        try:
-            coordinator = self.coordinator(producer.transactional_id, True)
-        except KafkaError as refusal:
-            return self.on_verified(question, rpc.Response(refusal.error), delayed, guard, now)
+        coordinator = self.coordinator(producer.transactional_id, True)
+        if coordinator == NO_LEADER:
+            return self.on_verified(question, rpc.Response(Error.COORDINATOR_NOT_AVAILABLE), delayed, guard, now)
         self.ask(coordinator, question, now, "on_verified", delayed, guard)
 
     def on_verified(self, _: Any, response: rpc.Response | None, delayed: DelayedProduce, guard: int, now: int) -> None:
@@ -158,11 +157,9 @@ class ReplicaManager:
         self.on_appended(delayed, Error.NOT_ENOUGH_REPLICAS if is_unknown else error, now)
 
     def coordinator(self, key: str, is_transaction: bool) -> int:
-        """The broker that coordinates a group or a transactional id; KafkaError if none does."""
+        """The broker that coordinates a group or a transactional id, NO_LEADER if none does."""
         partition = self.partitions.get(self.coordinators.coordinator_partition(key, is_transaction))
-        if partition is None or partition.leader not in self.live_brokers:
-            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
-        return partition.leader
+        return partition.leader if partition and partition.leader in self.live_brokers else NO_LEADER
 
     def on_appended(self, delayed: DelayedProduce, error: Error, now: int) -> None:
         """The batch is written, and replicated if that was asked for, or it is not: who waits for it is told."""

@@ -1,0 +1,139 @@
+"""Three brokers and ZooKeeper, through a failover and a transaction, in a network without delay."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import pytest
+from hwmark.refimpl import requests as rpc
+from hwmark.refimpl.batches import COMMIT, Batch, Record
+from hwmark.refimpl.broker import Broker, Disk
+from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
+from hwmark.refimpl.errors import Error
+from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick
+from hwmark.refimpl.transaction_metadata import Producer
+from hwmark.refimpl.zookeeper import ZooKeeper
+
+HERE, THERE, TRANSACTIONS = ("x", 0), ("x", 1), (TRANSACTIONS_TOPIC, 0)
+ALL = (1, 2, 3)
+TOPICS = (
+    Topic("x", (ALL, (2, 3, 1))),
+    Topic(OFFSETS_TOPIC, (ALL,), is_compacted=True),
+    Topic(TRANSACTIONS_TOPIC, ((2, 3, 1),), is_compacted=True),
+)
+
+
+def batch(*values: str, **producer: Any) -> Batch:
+    return Batch(0, len(values) - 1, -1, tuple(Record(i, value, value) for i, value in enumerate(values)), **producer)
+
+
+def values(broker: Broker, here: tuple[str, int] = HERE) -> list[Any]:
+    return [record.value for batch in broker.replicas[here].log.batches for record in batch.records]
+
+
+class Cluster:
+    """A network without delay: messages are delivered in order as long as there are any, then time goes on."""
+
+    def __init__(self, **config: Any) -> None:
+        self.config = ClusterConfig(topics=TOPICS, min_insync_replicas=2, **config)
+        self.machines: dict[str, Any] = {ZOOKEEPER: ZooKeeper(self.config)}
+        self.network: deque[Message] = deque()
+        self.answers: dict[int, Any] = {}
+        self.now = self.asked = 0
+        for id in ALL:
+            self.start(id)
+        self.settle()
+
+    def start(self, id: int, disk: Disk | None = None) -> None:
+        broker = self.machines[f"broker-{id}"] = Broker(id, self.config, disk or Disk())
+        self.network += broker.step(Tick(), self.now)
+
+    def crash(self, id: int) -> Disk:
+        disk: Disk = self.machines.pop(f"broker-{id}").disk
+        self.network = deque(message for message in self.network if message.destination != f"broker-{id}")
+        for here, log in disk.logs.items():
+            log.recover(disk.high_watermarks.get(here, 0), False, self.now)
+        return disk
+
+    def settle(self) -> None:
+        """Deliver all; a cluster that has nothing to do falls silent."""
+        for _ in range(2_000):
+            if not self.network:
+                return
+            message = self.network.popleft()
+            if message.destination == "admin":
+                self.answers[message.correlation] = message.body
+            elif message.destination in self.machines:
+                self.network += self.machines[message.destination].step(message, self.now)
+        raise AssertionError("the network does not fall silent")
+
+    def run(self, until: int) -> None:
+        while True:
+            due = min((m.deadline() for m in self.machines.values() if m.deadline() is not None), default=until)
+            if due > until:
+                self.now = until
+                return
+            assert due > self.now or not self.network
+            self.now = max(due, self.now)
+            for machine in list(self.machines.values()):
+                deadline = machine.deadline()
+                if deadline is not None and deadline <= self.now:
+                    self.network += machine.step(Tick(), self.now)
+                    assert machine.deadline() is None or machine.deadline() > self.now
+            self.settle()
+
+    def ask(self, id: int, body: Any) -> Any:
+        self.asked += 1
+        self.network.append(Message("admin", f"broker-{id}", self.asked, body))
+        self.settle()
+        return self.answers.get(self.asked)
+
+    def leader(self, here: tuple[str, int]) -> int:
+        leaders = [one.broker_id for one in self.brokers() if here in one.replicas and one.replicas[here].is_leader]
+        assert len(leaders) == 1
+        return leaders[0]
+
+    def brokers(self) -> list[Broker]:
+        return [machine for machine in self.machines.values() if isinstance(machine, Broker)]
+
+
+@pytest.mark.parametrize("config", [{}, {"kip_497": False}, {"kip_595": False}, {"kip_966": True}])
+def test_what_is_acknowledged_survives_the_leaders_crash(config: dict[str, bool]) -> None:
+    cluster = Cluster(**config)
+    cluster.run(1_000)
+    assert cluster.leader(HERE) == 1 and cluster.leader(THERE) == 2
+    assert cluster.ask(1, rpc.ProduceRequest(HERE, batch("a"))).error is Error.NONE
+    disk = cluster.crash(1)
+    cluster.run(60_000)
+    leader = cluster.leader(HERE)
+    assert cluster.machines[f"broker-{leader}"].replicas[HERE].isr == (2, 3)
+    assert cluster.ask(leader, rpc.ProduceRequest(HERE, batch("b"))).error is Error.NONE
+    cluster.start(1, disk)
+    cluster.run(120_000)
+    assert set(cluster.machines[f"broker-{leader}"].replicas[HERE].isr) == {1, 2, 3}
+    assert [values(broker) for broker in cluster.brokers()] == [["a", "b"]] * 3
+    assert {broker.replicas[HERE].log.high_watermark for broker in cluster.brokers()} == {2}
+
+
+def test_a_transaction_is_decided_on_every_broker() -> None:
+    cluster = Cluster()
+    cluster.run(1_000)
+    coordinator = cluster.ask(1, rpc.FindCoordinatorRequest("t", True)).value
+    assert coordinator == cluster.leader(TRANSACTIONS) == 2
+    while (found := cluster.ask(2, rpc.InitProducerIdRequest("t"))).error is Error.COORDINATOR_LOAD_IN_PROGRESS:
+        cluster.run(cluster.now + 100)
+    producer = Producer("t", *found.value)
+    data = batch("a", producer_id=producer.producer_id, producer_epoch=0, base_sequence=0, is_transactional=True)
+    refused = cluster.ask(1, rpc.ProduceRequest(HERE, data, transactional_id="t"))
+    assert refused.error is Error.TRANSACTION_ABORTABLE
+    assert cluster.ask(2, rpc.AddPartitionsToTxnRequest(producer, (HERE, THERE))).error is Error.NONE
+    for leader, here in ((1, HERE), (2, THERE)):
+        assert cluster.ask(leader, rpc.ProduceRequest(here, data, transactional_id="t")).error is Error.NONE
+    assert cluster.machines["broker-1"].replicas[HERE].log.last_stable_offset == 0
+    assert cluster.ask(2, rpc.EndTxnRequest(producer, COMMIT, 1)).error is Error.NONE
+    cluster.run(5_000)
+    for broker in cluster.brokers():
+        assert values(broker) == values(broker, THERE) == ["a", values(broker)[1]]
+        assert broker.replicas[HERE].log.batches[1].control == COMMIT
+        assert broker.replicas[HERE].log.last_stable_offset == broker.replicas[THERE].log.last_stable_offset == 2
