@@ -180,10 +180,8 @@ class Controller:
 
     def _on_race(self, error: str, nodes: Nodes) -> None:
         epoch, version = nodes[0][1][:2]
-        increment = Op(SET, zk.CONTROLLER_EPOCH, epoch + 1, version)
-        self.zookeeper.submit(
-            Multi((Op(CREATE_EPHEMERAL, zk.CONTROLLER, self.broker_id), increment)), "raced", epoch + 1
-        )
+        create = Op(CREATE_EPHEMERAL, zk.CONTROLLER, self.broker_id)
+        self.zookeeper.submit(Multi((create, Op(SET, zk.CONTROLLER_EPOCH, epoch + 1, version))), "raced", epoch + 1)
 
     def _on_raced(self, epoch: int, error: str, value: Any) -> None:
         if error == zk.OK:  # or else the watch tells when to race again
@@ -205,22 +203,15 @@ class Controller:
         """Read all partitions; what leaders changed is told to all."""
         if self.controller_epoch < 0:
             return
-        values = {path: node.value for path, node in nodes}
-        before, self.partitions = (
-            self.partitions,
-            {
-                (topic.name, index): values[zk.state_path((topic.name, index))]
-                for topic in self.config.topics
-                for index in range(len(topic.assignment))
-            },
-        )
+        before, paths = self.partitions, [(path.split("/"), node.value) for path, node in nodes]
+        self.partitions = {(path[3], int(path[5])): value for path, value in paths if path[2] == "topics"}
         if self.is_active:
             changed = {tp: old for tp, old in before.items() if old != self.partitions[tp]}
             if changed:
                 self._announce(changed, is_isr_only=True)
             self.events.append(Brokers(self.registered))
         else:
-            self.registered = dict(values[zk.BROKER_EPOCHS])
+            self.registered = dict(next(node.value for path, node in nodes if path == zk.BROKER_EPOCHS))
 
     def _on_brokers(self, error: str, nodes: Nodes) -> None:
         """Read who is registered: who is gone, or there anew, has failed first of all."""
@@ -288,23 +279,17 @@ class Controller:
 
     def _announce(self, before: Partitions, is_isr_only: bool) -> None:
         """Tell the brokers what changed, and all to those who came; a leader knows already what ISR it asked for."""
-        live = tuple(self.live)
+        at, live = self.partitions, tuple(self.live)
+        same = [tp for tp, was in before.items() if was.leader_epoch == at[tp].leader_epoch] if is_isr_only else []
         for id, epoch in self.live.items():
             is_new, head = id not in self.channels, (self.broker_id, self.controller_epoch, epoch)
-            named = [(tp, self.partitions[tp]) for tp in (self.partitions if is_new else before)]
-            states = tuple([(tp, now) for tp, now in named if now.leader_epoch >= 0])
-            led, gone = [], []
-            for tp, now in states:
-                was = now if is_new else before[tp]
-                is_same = is_isr_only and (was.leader_epoch, was.replicas) == (now.leader_epoch, now.replicas)
-                if id in now.replicas:
-                    led += [(tp, now)] if is_new or not is_same else []
-                else:
-                    gone += [tp] if is_new or id in was.replicas else []
+            states = tuple([(tp, at[tp]) for tp in (at if is_new else before) if at[tp].leader_epoch >= 0])
+            led = tuple([(tp, now) for tp, now in states if id in now.replicas and (is_new or tp not in same)])
+            gone = tuple([tp for tp, now in states if id not in now.replicas and (is_new or id in before[tp].replicas)])
             queue = self.channels.setdefault(id, [])
-            queue += [rpc.LeaderAndIsrRequest(*head, tuple(led))] if led else []
+            queue += [rpc.LeaderAndIsrRequest(*head, led)] if led else []
             queue.append(rpc.UpdateMetadataRequest(*head, states, live))
-            queue += [rpc.StopReplicaRequest(*head, tuple(gone))] if gone else []
+            queue += [rpc.StopReplicaRequest(*head, gone)] if gone else []
 
     def _on_acknowledged(self, response: Message, now: int) -> None:
         """Go on with the queue of the broker, or ask it once more later, until its registration is another."""
@@ -362,7 +347,7 @@ class Controller:
 
     def _decide_leader(self, old: Partition, election: str) -> Partition:
         is_preferred = election == PREFERRED
-        if old.leader == old.replicas[0] if is_preferred else old.leader != NO_LEADER:
+        if (old.leader == old.replicas[0]) if is_preferred else (old.leader != NO_LEADER):
             raise KafkaError(Error.ELECTION_NOT_NEEDED)
         new = self._change(old, old, election)
         if new.leader == old.leader:
@@ -372,9 +357,8 @@ class Controller:
 
     def _decide_replicas(self, old: Partition, replicas: BrokerIds | None) -> Partition:
         if replicas is not None:
-            if not 0 < len(replicas) == len(set(replicas)) or not set(changing.without(replicas, old.replicas)) <= set(
-                self.live
-            ):
+            added = changing.without(replicas, old.replicas)
+            if not replicas or len(set(replicas)) < len(replicas) or not set(added) <= set(self.live):
                 raise KafkaError(Error.INVALID_REPLICA_ASSIGNMENT, "none, one twice, or one added that is not live")
             return self._change(old, changing.start_reassignment(old, replicas))
         if not old.adding and not old.removing:

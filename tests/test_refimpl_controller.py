@@ -438,6 +438,17 @@ def test_before_the_controller_was_asked_leaders_wrote_isrs_to_zookeeper() -> No
     assert [one.partitions[0][1].isr for one in world.told[2] if one.partitions] == [(1, 2), (1,)]
 
 
+def test_a_reassignment_ends_too_if_the_leader_wrote_the_isr_to_zookeeper() -> None:
+    world = World(1, 2, kip_497=False)
+    assert world.move(3, 1) is Error.NONE
+    request = rpc.AlterPartitionRequest(X, 1, 0, world.state.partition_epoch, (1, 2, 3))
+    world.messages += world.brokers[1].alter_isr(request, world.now)
+    world.settle()
+    assert world.state == PartitionRegistration((3, 1), (1, 3), 1, 1, 3)
+    world.check_told()
+    assert world.last(2, rpc.StopReplicaRequest).topic_partitions == (X,)
+
+
 def test_a_controller_decides_again_if_a_leader_was_faster() -> None:
     world = World(2, 3, kip_497=False)
     controller, leader = world.active, world.brokers[2]
