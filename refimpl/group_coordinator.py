@@ -8,41 +8,24 @@ and `Append` to its own replicated log. The owner appends with acks=all and call
 Not modelled: the initial rebalance delay (KIP-134), deleting groups, time spent loading. Unlike Kafka's, a static
 member's return is not undone if the log refuses it, and who is removed while its SyncGroup is parked gets an answer.
 
+A request that is refused at once raises KafkaError.
+
 Source: GroupCoordinator, GroupMetadataManager; KIP-62 (timeouts), KIP-98, KIP-345, KIP-394, KIP-447, KIP-814.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from functools import cache, wraps
-from typing import Any, NamedTuple, ParamSpec, cast
+from typing import Any, NamedTuple, cast
 
+from hwmark.refimpl import group_metadata as states
 from hwmark.refimpl.batches import COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Batch, TopicPartition
+from hwmark.refimpl.coordinator import APPEND_ERRORS
+from hwmark.refimpl.coordinator import partition_for as partition_for
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.group_metadata import (
-    COMPLETING_REBALANCE,
-    DEAD,
-    PREPARING_REBALANCE,
-    STABLE,
-    UNKNOWN_MEMBER,
-    CommitRecord,
-    GroupMetadata,
-    GroupValue,
-    JoinGroupResponse,
-    Member,
-    OffsetAndMetadata,
-    Protocols,
-    Respond,
-)
+from hwmark.refimpl.group_metadata import GroupMetadata, JoinGroupResponse, Member, OffsetAndMetadata, Respond
 
-# What a failed append means to a client.
-APPEND_ERRORS = {
-    Error.UNKNOWN_TOPIC_OR_PARTITION: Error.COORDINATOR_NOT_AVAILABLE,
-    Error.NOT_ENOUGH_REPLICAS: Error.COORDINATOR_NOT_AVAILABLE,
-    Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND: Error.COORDINATOR_NOT_AVAILABLE,
-    Error.NOT_LEADER_OR_FOLLOWER: Error.NOT_COORDINATOR,
-}
 Commits = tuple[tuple[TopicPartition, OffsetAndMetadata], ...]
 Partitions = tuple[TopicPartition, ...]
 Assignments = tuple[tuple[str, Hashable], ...]  # by member id
@@ -66,7 +49,7 @@ class ConsumerGroupMetadata(NamedTuple):
 
     group_id: str
     generation: int = -1
-    member_id: str = UNKNOWN_MEMBER
+    member_id: str = states.UNKNOWN_MEMBER
     instance: str | None = None
 
 
@@ -98,30 +81,8 @@ class Pending(NamedTuple):
 
 DEFAULTS = GroupConfig()
 Who = ConsumerGroupMetadata
+Protocols = states.Protocols
 Effects = list[Respond | Append]
-P = ParamSpec("P")
-
-
-def refusing(request: Callable[P, Effects]) -> Callable[P, Effects]:
-    """The request; the error that refuses it is its answer. Its first argument says whom to answer."""
-
-    @wraps(request)
-    def answer(*args: P.args, **kwargs: P.kwargs) -> Effects:
-        try:
-            return request(*args, **kwargs)
-        except KafkaError as refusal:
-            return [Respond(args[1], refusal.error)]
-
-    return answer
-
-
-@cache
-def partition_for(group_id: str, partitions: int) -> int:
-    """The partition that keeps a group: its Java hash code, absolute, modulo their number."""
-    utf_16, code = group_id.encode("utf-16-be"), 0
-    for high, low in zip(utf_16[::2], utf_16[1::2], strict=True):
-        code = (31 * code + 256 * high + low) % 2**32
-    return min(code, 2**32 - code) % 2**31 % partitions
 
 
 @dataclass(slots=True)
@@ -137,26 +98,18 @@ class GroupCoordinator:
 
     # ------------------------------------------------------------ members
 
-    @refusing
     def join_group(
-        self,
-        to: Hashable,
-        now: int,
-        who: Who,
-        protocols: Protocols,
-        session_timeout: int = 45_000,
-        rebalance_timeout: int = 300_000,
-        protocol_type: str = "consumer",
+        self, to: Hashable, now: int, who: Who, protocols: Protocols, session_timeout: int, rebalance_timeout: int
     ) -> Effects:
         """JoinGroup: parked until all members have joined or the rebalance timeout is over (JoinGroupResponse)."""
         if not self.config.session_timeout_min <= session_timeout <= self.config.session_timeout_max:
             raise KafkaError(Error.INVALID_SESSION_TIMEOUT, str(session_timeout))
-        group = self.group(who, now, unknown=None if who.member_id == UNKNOWN_MEMBER else Error.UNKNOWN_MEMBER_ID)
-        if not group.supports_protocols(protocol_type, [name for name, _ in protocols]):
+        group = self.group(who, now, unknown=Error.UNKNOWN_MEMBER_ID if who.member_id else None)
+        if not group.supports_protocols(states.CONSUMER, [name for name, _ in protocols]):
             raise KafkaError(Error.INCONSISTENT_GROUP_PROTOCOL)
         instance = who.instance if self.config.kip_345 else None
-        joining = Member(who.member_id, instance, session_timeout, rebalance_timeout, protocol_type, protocols, to)
-        if who.member_id == UNKNOWN_MEMBER:
+        joining = Member(who.member_id, instance, session_timeout, rebalance_timeout, states.CONSUMER, protocols, to)
+        if not who.member_id:
             return self.join_first(to, group, joining, now)
         if who.member_id in group.pending_members:
             return self.add_member(group, joining, now)
@@ -171,7 +124,7 @@ class GroupCoordinator:
             return self.restart_static_member(group, joining, now)
         if joining.instance is not None or not self.config.kip_394:
             return self.add_member(group, joining, now)
-        group.add_pending_member(joining.member_id, now + joining.session_timeout)
+        group.pending_members[joining.member_id] = now + joining.session_timeout
         return [Respond(to, Error.MEMBER_ID_REQUIRED, JoinGroupResponse(joining.member_id))]
 
     def add_member(self, group: GroupMetadata, joining: Member, now: int) -> Effects:
@@ -182,8 +135,8 @@ class GroupCoordinator:
 
     def join_again(self, to: Hashable, group: GroupMetadata, member: Member, joining: Member, now: int) -> Effects:
         """A member missed its answer, or asks for a rebalance: as the leader, or with other metadata."""
-        is_follower = group.state == STABLE and group.leader != member.member_id
-        if (is_follower or group.state == COMPLETING_REBALANCE) and member.protocols == joining.protocols:
+        is_follower = group.state == states.STABLE and group.leader != member.member_id
+        if (is_follower or group.state == states.COMPLETING_REBALANCE) and member.protocols == joining.protocols:
             return [Respond(to, Error.NONE, group.join_response(member.member_id))]
         member.update(joining)
         return self.rebalance(group, now)
@@ -195,7 +148,7 @@ class GroupCoordinator:
         member = group.members[joining.member_id]
         member.update(joining)
         member.heartbeat(now)
-        if group.state == STABLE and group.select_protocol() == group.protocol:
+        if group.state == states.STABLE and group.select_protocol() == group.protocol:
             assignments = {other.member_id: other.assignment for other in group.members.values()}
             return effects + self.store_group(group, assignments, "on_static_member_stored", member.member_id)
         return effects + self.rebalance(group, now)
@@ -205,34 +158,32 @@ class GroupCoordinator:
     ) -> Effects:
         """The instance goes on with its assignment, and leads if it led (KIP-814); else a rebalance will answer it."""
         member = group.members.get(member_id)
-        is_waiting = group.state == STABLE and group.generation == generation
+        is_waiting = group.state == states.STABLE and group.generation == generation
         if not is_waiting or member is None or member.awaiting_join is None:
             return []
         to, member.awaiting_join = member.awaiting_join, None
         response = group.join_response(member_id)
         return [Respond(to, error, response._replace(skip_assignment=group.leader == member_id))]
 
-    @refusing
     def leave_group(self, to: Hashable, now: int, who: Who) -> Effects:
         """LeaveGroup; an administrator names the instance alone."""
         group = self.group(who, now)
-        member_id = who.member_id or group.static_members.get(who.instance, UNKNOWN_MEMBER)
+        member_id = who.member_id or group.static_members.get(who.instance, states.UNKNOWN_MEMBER)
         if member_id not in group.pending_members:
             group.validate_member(member_id, who.instance)
         return [*self.remove_member(group, member_id, now), Respond(to)]
 
     def remove_member(self, group: GroupMetadata, member_id: str, now: int) -> Effects:
         """A member, or a pending one, is gone: the others share its partitions."""
-        is_ignored = member_id in group.pending_members and group.state != PREPARING_REBALANCE
+        is_ignored = member_id in group.pending_members and group.state != states.PREPARING_REBALANCE
         effects: Effects = [*group.remove(member_id)]
         return effects if is_ignored else effects + self.rebalance(group, now)
 
-    @refusing
     def heartbeat(self, to: Hashable, now: int, who: Who) -> Effects:
         """Heartbeat: the member is alive, and learns that it has to join again."""
         group = self.group(who, now)
         group.validate_member(who.member_id, who.instance, who.generation).heartbeat(now)
-        return [Respond(to, Error.REBALANCE_IN_PROGRESS if group.state == PREPARING_REBALANCE else Error.NONE)]
+        return [Respond(to, Error.REBALANCE_IN_PROGRESS if group.state == states.PREPARING_REBALANCE else Error.NONE)]
 
     # ------------------------------------------------------------ rebalances
 
@@ -242,11 +193,11 @@ class GroupCoordinator:
         Who waits for an assignment has to join again.
         """
         effects: Effects = []
-        if group.state == COMPLETING_REBALANCE:
+        if group.state == states.COMPLETING_REBALANCE:
             effects += group.propagate_assignment({}, Error.REBALANCE_IN_PROGRESS, now)
-        if group.can_rebalance():
+        if group.state in states.VALID_PREVIOUS_STATES[states.PREPARING_REBALANCE]:
             group.rebalance_deadline = now + group.rebalance_timeout()
-            group.transition_to(PREPARING_REBALANCE, now)
+            group.transition_to(states.PREPARING_REBALANCE, now)
         return effects + self.complete_join(group, now) if group.has_all_members_joined() else effects
 
     def complete_join(self, group: GroupMetadata, now: int) -> Effects:
@@ -262,15 +213,14 @@ class GroupCoordinator:
             return [Append(self.partition(group.group_id), ((GroupKey(group.group_id), group.stored({})),))]
         return [*group.answer_joins(now)]
 
-    @refusing
     def sync_group(self, to: Hashable, now: int, who: Who, assignments: Assignments = ()) -> Effects:
         """SyncGroup: the answer is the assignment, once the leader has sent everybody's and the log has it."""
         group = self.group(who, now)
         member = group.validate_member(who.member_id, who.instance, who.generation)
-        if group.state == PREPARING_REBALANCE:
+        if group.state == states.PREPARING_REBALANCE:
             raise KafkaError(Error.REBALANCE_IN_PROGRESS)
         group.pending_sync_members.pop(who.member_id, None)
-        if group.state == STABLE:
+        if group.state == states.STABLE:
             member.heartbeat(now)
             return [Respond(to, Error.NONE, member.assignment)]
         member.awaiting_sync = to
@@ -282,12 +232,12 @@ class GroupCoordinator:
         self, group: GroupMetadata, error: Error, now: int, batch_offset: int, generation: int, assignments: Assignments
     ) -> Effects:
         """The assignment is replicated: whoever waits gets its own; if the log refused it, a rebalance follows."""
-        if group.state != COMPLETING_REBALANCE or group.generation != generation:
+        if group.state != states.COMPLETING_REBALANCE or group.generation != generation:
             return []
         if error is not Error.NONE:
             error = Error.REBALANCE_IN_PROGRESS if error is Error.REQUEST_TIMED_OUT else error
             return [*group.propagate_assignment({}, error, now), *self.rebalance(group, now)]
-        group.transition_to(STABLE, now)
+        group.transition_to(states.STABLE, now)
         return [*group.propagate_assignment(dict(assignments), error, now)]
 
     def next_deadline(self) -> int | None:
@@ -303,7 +253,7 @@ class GroupCoordinator:
                     effects += self.remove_member(group, member_id, now)
             if not group.is_rebalancing() or now < group.rebalance_deadline:
                 continue
-            if group.state == PREPARING_REBALANCE:
+            if group.state == states.PREPARING_REBALANCE:
                 effects += self.complete_join(group, now)
             else:
                 for member_id in [*group.pending_sync_members]:
@@ -313,7 +263,6 @@ class GroupCoordinator:
 
     # ------------------------------------------------------------ offsets
 
-    @refusing
     def offset_commit(self, to: Hashable, now: int, who: Who, commits: Commits) -> Effects:
         """OffsetCommit: answered, with one error for all partitions, when the offsets are in the log."""
         group = self.group(who, now, unknown=None if who.generation < 0 else Error.ILLEGAL_GENERATION)
@@ -322,15 +271,12 @@ class GroupCoordinator:
             group.members[who.member_id].heartbeat(now)
         return self.store_offsets(to, now, group, commits, NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
 
-    @refusing
-    def txn_offset_commit(
-        self, to: Hashable, now: int, who: Who, commits: Commits, producer_id: int, epoch: int
-    ) -> Effects:
+    def txn_offset_commit(self, to: Hashable, now: int, who: Who, commits: Commits, *producer: int) -> Effects:
         """TxnOffsetCommit: answered when the offsets are in the log; they count with the transaction's marker."""
         group = self.group(who, now, unknown=None)
         if self.config.kip_447:
             group.validate_offset_commit(who.member_id, who.instance, who.generation, is_txn=True)
-        return self.store_offsets(to, now, group, commits, producer_id, epoch)
+        return self.store_offsets(to, now, group, commits, *producer)
 
     def store_offsets(
         self, to: Hashable, now: int, group: GroupMetadata, commits: Commits, producer_id: int, epoch: int
@@ -349,7 +295,7 @@ class GroupCoordinator:
         """The offsets count, or await their transaction's marker, or were refused by the log."""
         for partition, position in commits:
             if error is Error.NONE:
-                group.on_offset_append(producer_id, partition, CommitRecord(batch_offset, position))
+                group.on_offset_append(producer_id, partition, states.CommitRecord(batch_offset, position))
             else:
                 group.fail_pending_offset(producer_id, partition, position)
         return []
@@ -359,10 +305,7 @@ class GroupCoordinator:
         for group in self.groups_of(partition):
             group.complete_pending_txn_offsets(producer_id, marker == COMMIT)
 
-    @refusing
-    def offset_fetch(
-        self, to: Hashable, now: int, who: Who, partitions: Partitions, require_stable: bool = False
-    ) -> Effects:
+    def offset_fetch(self, to: Hashable, now: int, who: Who, partitions: Partitions, require_stable: bool) -> Effects:
         """OffsetFetch: (partition, error, position) of each; offset -1 for none; undecided ones can be refused."""
         self.partition(who.group_id)
         group = self.groups.get(who.group_id) or GroupMetadata(who.group_id, now)
@@ -376,7 +319,7 @@ class GroupCoordinator:
             expired = group.remove_expired_offsets(now, self.config.offsets_retention)
             keys = [GroupKey(group.group_id, partition) for partition in expired]
             if group.may_delete() and not group.has_offsets():
-                group.transition_to(DEAD, now)
+                group.transition_to(states.DEAD, now)
                 effects += self.forget(group)
                 keys += [GroupKey(group.group_id)] if group.generation > 0 else []
             if keys:
@@ -406,16 +349,14 @@ class GroupCoordinator:
 
     def load(self, partition: int, batches: Iterable[Batch], leader_epoch: int, now: int) -> None:
         """The broker begins to lead a partition, whose groups are what the log says up to its end, or leads on."""
-        is_leading, self.epochs[partition] = partition in self.epochs, leader_epoch
-        if is_leading:
-            return
+        self.epochs[partition] = leader_epoch
         for batch in batches:
             if batch.control is not None:
                 self.complete_transaction(partition, batch.producer_id, batch.control)
             else:
                 self.replay(batch, now)
         for group in self.groups_of(partition):
-            if group.generation == 0 and not group.has_offsets():
+            if group.generation == 0 and not group.has_offsets() and not group.pending_members:
                 del self.groups[group.group_id]
 
     def replay(self, batch: Batch, now: int) -> None:
@@ -423,12 +364,12 @@ class GroupCoordinator:
         for _, (group_id, partition), value in cast(Iterable[tuple[int, GroupKey, Any]], batch.records):
             group = self.groups.setdefault(group_id, GroupMetadata(group_id, now))
             if partition is None:
-                group.restore(value or GroupValue(), now)
+                group.restore(value or states.GroupValue(), now)
             elif value is None:
                 group.offsets.pop(partition, None)
             else:
                 group.prepare_offset(batch.producer_id, partition, value)
-                group.on_offset_append(batch.producer_id, partition, CommitRecord(batch.base_offset, value))
+                group.on_offset_append(batch.producer_id, partition, states.CommitRecord(batch.base_offset, value))
 
     def unload(self, partition: int) -> Effects:
         """The broker leads the partition no longer: whoever waits is to ask the new coordinator."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hwmark.refimpl.batches import NO_PRODUCER_ID, TopicPartition
 from hwmark.refimpl.errors import Error, KafkaError
@@ -69,6 +69,7 @@ class CommitRecord(NamedTuple):
 
 
 NO_COMMIT = CommitRecord(NOT_REPLICATED, OffsetAndMetadata(-1))
+FetchedOffset = tuple[TopicPartition, Error, OffsetAndMetadata]
 
 
 @dataclass(slots=True, unsafe_hash=True)  # the log's copies may be hashed
@@ -96,14 +97,13 @@ class Member:
         self.protocols, self.awaiting_join = joining.protocols, joining.awaiting_join
         self.session_timeout, self.rebalance_timeout = joining.session_timeout, joining.rebalance_timeout
 
-    def is_parked(self) -> bool:
-        """Whether the member waits for an answer."""
-        return self.awaiting_join is not None or self.awaiting_sync is not None
-
     def refuse_parked(self, error: Error) -> list[Respond]:
         """Answers the parked requests with an error."""
         parked, self.awaiting_join, self.awaiting_sync = (self.awaiting_join, self.awaiting_sync), None, None
         return [Respond(to, error) for to in parked if to is not None]
+
+
+AT_REST: dict[str, Any] = {"awaiting_join": None, "awaiting_sync": None, "is_new": False, "heartbeat_deadline": 0}
 
 
 class GroupValue(NamedTuple):
@@ -132,7 +132,6 @@ class GroupMetadata:
     static_members: dict[str | None, str] = field(default_factory=dict)  # instance: member id
     pending_members: dict[str, int] = field(default_factory=dict)  # expected to join with this id: until when
     pending_sync_members: dict[str, None] = field(default_factory=dict)  # a set: expected to send SyncGroup
-    subscribed_topics: tuple[str, ...] | None = None
     rebalance_deadline: int = 0  # for JoinGroup in a rebalance, for SyncGroup after it
     offsets: dict[TopicPartition, CommitRecord] = field(default_factory=dict)
     pending_offsets: dict[int, dict[TopicPartition, CommitRecord]] = field(default_factory=dict)  # by producer id
@@ -145,17 +144,12 @@ class GroupMetadata:
             raise IllegalStateError(f"group {self.group_id} is {self.state} and may not become {state}")
         self.state, self.state_timestamp = state, now
 
-    def can_rebalance(self) -> bool:
-        """Whether a rebalance may begin."""
-        return self.state in VALID_PREVIOUS_STATES[PREPARING_REBALANCE]
-
     def init_next_generation(self, now: int) -> None:
         """The members that there are make up a new generation, which awaits its assignment."""
         self.generation += 1
         self.protocol = self.select_protocol() if self.members else None
-        self.subscribed_topics = self.compute_subscribed_topics()
         self.transition_to(COMPLETING_REBALANCE if self.members else EMPTY, now)
-        self.pending_sync_members.clear()
+        self.pending_sync_members = {}
 
     def select_protocol(self) -> str:
         """The protocol with the most votes: each member votes for the first of its own that all support."""
@@ -175,21 +169,13 @@ class GroupMetadata:
             return bool(protocol_type and protocols)
         return self.protocol_type == protocol_type and any(map(self.is_supported_by_all, protocols))
 
-    def uses_consumer_group_protocol(self) -> bool:
-        """Whether the members are consumers, whose metadata names their topics."""
-        return self.protocol_type == CONSUMER
-
-    def compute_subscribed_topics(self) -> tuple[str, ...] | None:
-        """The topics that the members subscribe to, sorted; None if nobody can tell."""
+    @property
+    def subscribed_topics(self) -> set[str] | None:
+        """The topics that the members subscribe to, if they are consumers and name them."""
         named = [getattr(dict(m.protocols).get(str(self.protocol)), "topics", None) for m in self.members.values()]
-        if not self.uses_consumer_group_protocol() or None in named:
+        if self.protocol_type != CONSUMER or None in named:
             return None
-        return tuple(sorted({topic for topics in named for topic in topics or ()}))
-
-    def is_subscribed_to_topic(self, topic: str) -> bool:
-        """Whether a member needs the topic, for all that is known."""
-        topics = self.subscribed_topics
-        return self.uses_consumer_group_protocol() if topics is None else topic in topics
+        return {topic for topics in named for topic in topics or ()}
 
     def join_response(self, member_id: str) -> JoinGroupResponse:
         """What the member learns of the generation."""
@@ -205,7 +191,7 @@ class GroupMetadata:
                 responses.append(Respond(member.awaiting_join, Error.NONE, self.join_response(member.member_id)))
             member.awaiting_join, member.is_new = None, False
             member.heartbeat(now)
-            self.add_pending_sync_member(member.member_id)
+        self.pending_sync_members = dict.fromkeys(self.members)
         return responses
 
     def propagate_assignment(self, assignments: dict[str, Hashable], error: Error, now: int) -> list[Respond]:
@@ -221,15 +207,9 @@ class GroupMetadata:
 
     def stored(self, assignments: dict[str, Hashable]) -> GroupValue:
         """The generation for the log, with the members' assignments."""
-        members = tuple(
-            Member(m.member_id, m.instance, m.session_timeout, m.rebalance_timeout, m.protocol_type, m.protocols)
-            for m in self.members.values()
-        )
-        for member in members:
-            member.assignment = assignments.get(member.member_id, ())
-        return GroupValue(
-            self.generation, self.protocol_type, self.protocol, self.leader, self.state_timestamp, members
-        )
+        members = [replace(m, assignment=assignments.get(m.member_id, ()), **AT_REST) for m in self.members.values()]
+        chosen = self.protocol_type, self.protocol, self.leader
+        return GroupValue(self.generation, *chosen, self.state_timestamp, tuple(members))
 
     def restore(self, value: GroupValue, now: int) -> None:
         """Goes on with a generation from the log; the sessions of its members begin anew."""
@@ -237,7 +217,6 @@ class GroupMetadata:
         self.state, self.members, self.static_members = STABLE if members else EMPTY, {}, {}
         for member in members:
             self.add(replace(member, heartbeat_deadline=now + member.session_timeout))
-        self.subscribed_topics = self.compute_subscribed_topics()
 
     # ------------------------------------------------------------ members
 
@@ -281,18 +260,6 @@ class GroupMetadata:
             self.leader = joined[0]
         return bool(joined)
 
-    def add_pending_member(self, member_id: str, deadline: int) -> None:
-        """A member id is given away; its owner is expected to join with it (KIP-394)."""
-        if member_id in self.members:
-            raise IllegalStateError(f"{member_id} is a member already")
-        self.pending_members[member_id] = deadline
-
-    def add_pending_sync_member(self, member_id: str) -> None:
-        """A member is expected to send SyncGroup."""
-        if member_id not in self.members:
-            raise IllegalStateError(f"{member_id} is no member")
-        self.pending_sync_members[member_id] = None
-
     def has_all_members_joined(self) -> bool:
         """Whether nobody is missing in the rebalance."""
         return not self.pending_members and all(m.awaiting_join is not None for m in self.members.values())
@@ -303,7 +270,7 @@ class GroupMetadata:
 
     def session_deadlines(self) -> dict[str, int]:
         """Until when members have to be heard of: not while a request is parked, unless it is a new one's first."""
-        due = [member for member in self.members.values() if member.is_new or not member.is_parked()]
+        due = [m for m in self.members.values() if m.is_new or (m.awaiting_join is None and m.awaiting_sync is None)]
         return self.pending_members | {member.member_id: member.heartbeat_deadline for member in due}
 
     def is_rebalancing(self) -> bool:
@@ -381,9 +348,7 @@ class GroupMetadata:
         """Whether there is any commit, decided or not."""
         return bool(self.offsets or self.pending_offsets)
 
-    def fetch_offset(
-        self, partition: TopicPartition, require_stable: bool
-    ) -> tuple[TopicPartition, Error, OffsetAndMetadata]:
+    def fetch_offset(self, partition: TopicPartition, require_stable: bool) -> FetchedOffset:
         """The committed position, offset -1 if there is none; an undecided one can be refused (KIP-447)."""
         if require_stable and self.has_pending_offset(partition):
             return partition, Error.UNSTABLE_OFFSET_COMMIT, OffsetAndMetadata(-1)
@@ -391,21 +356,20 @@ class GroupMetadata:
 
     def may_delete(self, offsets_only: bool = False) -> bool:
         """Whether nobody needs the group; offsets alone may go if subscriptions tell which of them are needed."""
-        return self.state == EMPTY or (offsets_only and self.state != DEAD and self.uses_consumer_group_protocol())
+        return self.state == EMPTY or (offsets_only and self.state != DEAD and self.protocol_type == CONSUMER)
 
     def expiration_base(self, position: OffsetAndMetadata) -> int | None:
         """The time from which an offset's retention counts: the commit, or since the group is empty; None: never."""
-        if self.protocol_type is not None and self.state == EMPTY:
-            return self.state_timestamp
-        knows_topics = self.uses_consumer_group_protocol() and self.subscribed_topics is not None
-        is_counting = self.protocol_type is None or (knows_topics and self.state == STABLE)
-        return position.commit_timestamp if is_counting else None
+        if self.protocol_type is None or (self.state == STABLE and self.subscribed_topics is not None):
+            return position.commit_timestamp
+        return self.state_timestamp if self.state == EMPTY else None
 
     def remove_expired_offsets(self, now: int, retention: int) -> list[TopicPartition]:
         """Forgets the offsets whose retention is over and that nobody needs."""
         bases = {partition: self.expiration_base(commit.position) for partition, commit in self.offsets.items()}
         old = [partition for partition, base in bases.items() if base is not None and now - base >= retention]
-        expired = [p for p in old if not self.is_subscribed_to_topic(p[0]) and not self.has_pending_offset(p)]
+        needed = self.subscribed_topics or ()
+        expired = [p for p in old if p[0] not in needed and not self.has_pending_offset(p)]
         for partition in expired:
             del self.offsets[partition]
         return expired

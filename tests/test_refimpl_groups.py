@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_ID, Batch, Record
-from hwmark.refimpl.errors import Error
+from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import (
     Append,
     ConsumerGroupMetadata,
@@ -55,7 +55,10 @@ class Owner:
         """Sends a request; its number, by which its answer is found."""
         self.asked += 1
         number = self.asked
-        self.apply(getattr(self.coordinator, request)(number, self.now, *arguments, **options))
+        try:
+            self.apply(getattr(self.coordinator, request)(number, self.now, *arguments, **options))
+        except KafkaError as refusal:
+            self.apply([Respond(number, refusal.error)])
         return number
 
     def apply(self, effects: Effects) -> None:
@@ -370,7 +373,7 @@ def test_protocols_that_not_all_have_are_refused() -> None:
 def test_session_timeouts_have_bounds() -> None:
     owner = Owner()
     for timeout in (5_999, 1_800_001):
-        number = owner.ask("join_group", ConsumerGroupMetadata(GROUP), RANGE, timeout)
+        number = owner.ask("join_group", ConsumerGroupMetadata(GROUP), RANGE, timeout, REBALANCE)
         assert owner.error(number) is Error.INVALID_SESSION_TIMEOUT
 
 
@@ -857,7 +860,7 @@ class GroupLives(RuleBasedStateMachine):
                         open_offsets[batch.producer_id] = record
                     else:
                         expected = record
-        number = self.owner.ask("offset_fetch", ConsumerGroupMetadata(GROUP), PARTITIONS[:1])
+        number = self.owner.ask("offset_fetch", ConsumerGroupMetadata(GROUP), PARTITIONS[:1], False)
         body: Any = self.owner.answers[number].body
         known: Any = expected.value if expected is not None else None
         assert body[0][2].offset == (-1 if known is None else known.offset)
