@@ -17,13 +17,11 @@ from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.fetcher import ConsumerConfig, ConsumerRecord, Fetcher, Position, Positions
+from hwmark.refimpl.fetcher import ConsumerConfig as ConsumerConfig
+from hwmark.refimpl.fetcher import ConsumerRecord, Fetcher, Position, Positions
 from hwmark.refimpl.group_coordinator import Commits, ConsumerGroupMetadata
 from hwmark.refimpl.machine import Call, Effects, Event, Outbox, Return, earliest
-from hwmark.refimpl.membership import ASYNC, CLOSING, SYNC, ConsumerCoordinator, Membership, Rebalance
-
-__all__ = ["Assign", "Close", "CommitAsync", "CommitSync", "Consumer", "ConsumerConfig", "Poll", "PollResult", "Seek"]
-__all__ += ["Subscribe"]
+from hwmark.refimpl.membership import ASYNC, FINAL, SYNC, ConsumerCoordinator, Membership, Rebalance
 
 
 class Subscribe(NamedTuple):
@@ -126,12 +124,11 @@ class Consumer:
         """React to an answer, a call of the application, or the time."""
         if isinstance(event, Call):
             self.calls.append(event)
-        if self.is_closed:
-            return self._refuse_calls()
         for asked, response in self.client.receive(event, now):
             handler = self.fetcher if isinstance(asked.body, rpc.FollowerRequest) else self.coordinator
             handler.handle(asked, response, now)
-        self.coordinator.step(now)
+        if not self.is_closed:
+            self.coordinator.step(now)
         returns = self._serve(now)
         done, self.coordinator.returns = self.coordinator.returns, []
         return [*self.client.take(now), *done, *returns]
@@ -141,7 +138,7 @@ class Consumer:
         returns: list[Return] = []
         while self.calls and not self.coordinator.is_blocked:
             number, operation = self.calls[0]
-            if isinstance(operation, CommitSync | CommitAsync):
+            if isinstance(operation, CommitSync | CommitAsync) and not self.is_closed:
                 offsets = self.coordinator.consumed() if operation.offsets is None else operation.offsets
                 self.coordinator.commit(SYNC if isinstance(operation, CommitSync) else ASYNC, offsets, now, number)
             elif (outcome := self._outcome(operation, now)) is not None:
@@ -151,12 +148,10 @@ class Consumer:
             del self.calls[0]
         return returns
 
-    def _refuse_calls(self) -> Effects:
-        calls, self.calls = self.calls, []
-        return [Return(call.number, rpc.Response(Error.INVALID_REQUEST)) for call in calls]
-
     def _outcome(self, operation: Any, now: int) -> rpc.Response | None:
         """The answer to a call; None while it has to wait."""
+        if self.is_closed:
+            return rpc.Response(Error.INVALID_REQUEST)
         if isinstance(operation, Close):
             return self._close(now)
         if self.fatal:
@@ -203,7 +198,7 @@ class Consumer:
 
     def _close(self, now: int) -> rpc.Response | None:
         if not self.is_closing and self.config.auto_commit_interval is not None:
-            self.coordinator.commit(CLOSING, self.coordinator.consumed(), now)
+            self.coordinator.commit(FINAL, self.coordinator.consumed(), now)
         self.is_closing = True
         if self.coordinator.open_commits:
             return None

@@ -10,6 +10,7 @@ timeout. Source: AbstractCoordinator, ConsumerCoordinator; KIP-62, KIP-320, KIP-
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,30 +21,30 @@ from hwmark.refimpl.client import Client
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.fetcher import FETCHING, INITIALIZING, ConsumerConfig, Position, Positions
 from hwmark.refimpl.group_coordinator import Assignments, Commits, ConsumerGroupMetadata
-from hwmark.refimpl.group_metadata import UNKNOWN_MEMBER, JoinGroupResponse, OffsetAndMetadata
+from hwmark.refimpl.group_metadata import UNKNOWN_MEMBER, FetchedOffset, JoinGroupResponse, OffsetAndMetadata
 from hwmark.refimpl.machine import Asked, Return, earliest
 
 UNJOINED, PREPARING, COMPLETING, STABLE = "UNJOINED", "PREPARING_REBALANCE", "COMPLETING_REBALANCE", "STABLE"
 NEEDED, COMMITTING, COMMITTED, DONE = "NEEDED", "COMMITTING", "COMMITTED", "DONE"  # of what precedes a JoinGroup
-SYNC, ASYNC, AUTO, BEFORE_JOIN, CLOSING = "SYNC", "ASYNC", "AUTO", "BEFORE_JOIN", "CLOSING"
+SYNC, ASYNC, AUTO, FINAL = "SYNC", "ASYNC", "AUTO", "FINAL"  # commits; the last before partitions are given up
 ASSIGNED, REVOKED, LOST = "assigned", "revoked", "lost"
 STICKY, COOPERATIVE_STICKY = "sticky", "cooperative-sticky"
 
 NO_COORDINATOR = Error.COORDINATOR_NOT_AVAILABLE, Error.NOT_COORDINATOR, Error.REQUEST_TIMED_OUT
 NO_MEMBER = Error.UNKNOWN_MEMBER_ID, Error.ILLEGAL_GENERATION, Error.FENCED_INSTANCE_ID
 FATAL = Error.FENCED_INSTANCE_ID, Error.INCONSISTENT_GROUP_PROTOCOL, Error.INVALID_SESSION_TIMEOUT
+NO_DELAY = Error.NONE, Error.MEMBER_ID_REQUIRED, Error.REBALANCE_IN_PROGRESS
 
 Rebalance = tuple[str, tuple[TopicPartition, ...]]
 
 
 class Commit(NamedTuple):
-    """Offsets to commit: for a call of the application, by the interval, or before the partitions are given up."""
+    """Offsets to commit, for a call of that number if there is one."""
 
     kind: str
     offsets: Commits
     deadline: int
     number: int = 0
-    retry_at: int = 0
 
 
 class Membership(NamedTuple):
@@ -69,7 +70,7 @@ class ConsumerCoordinator:
     wants_rejoin: bool = True
     known_partitions: int | None = None  # while leading: how many there were to assign
     awaits: int = 0  # correlation id of the JoinGroup or SyncGroup that is under way
-    retry_at: int = 0
+    retry_at: int = 0  # no JoinGroup, OffsetCommit or OffsetFetch before
     assignment: tuple[TopicPartition, ...] | None = None  # from SyncGroup, for the next Poll to take
     membership: Membership | None = None
     rebalances: list[Rebalance] = field(default_factory=list)  # for the next Poll to tell
@@ -92,6 +93,7 @@ class ConsumerCoordinator:
             else:
                 is_sent = self._ask(rpc.HeartbeatRequest(self.who), now)
                 self.next_heartbeat = now + (self.config.heartbeat_interval if is_sent else self._backoff)
+        self.retry_at = self.retry_at if now < self.retry_at else 0
         waiting, self.waiting = self.waiting, []
         for commit in waiting:
             self._send(commit, now)
@@ -99,7 +101,6 @@ class ConsumerCoordinator:
     def poll(self, now: int) -> None:
         """What needs a Poll: to take an assignment, to join, to commit by the interval, to find where to begin."""
         self.poll_by = now + self.config.max_poll_interval
-        self.retry_at = self.retry_at if now < self.retry_at else 0
         if self.assignment is not None:
             self._complete(self.assignment, now)
         if self._needs_rejoin() and not self.awaits and self._prepare(now):
@@ -113,10 +114,10 @@ class ConsumerCoordinator:
 
     def deadline(self, is_polling: bool) -> int | None:
         """When something is due."""
-        times = [time for commit in self.waiting for time in (commit.deadline, commit.retry_at or None)]
+        times = [self.retry_at or None, *[commit.deadline for commit in self.waiting]]
         if self.state in (COMPLETING, STABLE):
             times += [self.next_heartbeat, None if is_polling else self.poll_by]
-        return earliest(*times, *((self.retry_at or None, self.next_auto_commit) if is_polling else ()))
+        return earliest(*times, self.next_auto_commit if is_polling else None)
 
     def consumed(self) -> Commits:
         """The positions that may be committed."""
@@ -140,8 +141,8 @@ class ConsumerCoordinator:
         """The coordinator's answer, None if there was none."""
         error = self._error(asked, response, now)
         if isinstance(asked.body, rpc.OffsetCommitRequest):
-            if error.is_retriable and asked.context.kind not in (ASYNC, AUTO):  # somebody waits for it
-                self._send(asked.context._replace(retry_at=now + self._backoff), now)
+            if error.is_retriable and asked.context.kind in (SYNC, FINAL):
+                self.waiting.append(asked.context)
             else:
                 self._finish(asked.context, error, now)
         elif isinstance(asked.body, rpc.OffsetFetchRequest):
@@ -181,7 +182,7 @@ class ConsumerCoordinator:
         elif error in (*NO_MEMBER, *FATAL) and asked.body.who == self.who:
             self.fatal = error if error in FATAL else self.fatal
             self._reset(error)
-        if error.is_retriable:
+        if error not in NO_DELAY:
             self.retry_at = now + self._backoff
         return error
 
@@ -210,7 +211,7 @@ class ConsumerCoordinator:
         if self.preparation == NEEDED:
             self.preparation = COMMITTING if self.config.auto_commit_interval is not None else COMMITTED
             if self.preparation == COMMITTING:
-                self.commit(BEFORE_JOIN, self.consumed(), now)
+                self.commit(FINAL, self.consumed(), now)
         if self.preparation == COMMITTED:
             self.preparation, owned = DONE, tuple(sorted(self.positions))
             if self.who.generation < 0:
@@ -291,14 +292,11 @@ class ConsumerCoordinator:
         error = self._may_commit()
         if error is Error.NONE and now >= commit.deadline:
             error = Error.REQUEST_TIMED_OUT
+        who = self.who if self.topics else ConsumerGroupMetadata(self.who.group_id)
         if error is not Error.NONE or not commit.offsets:
             self._finish(commit, error, now)
-        elif now < commit.retry_at:
+        elif self.retry_at or not self._ask(rpc.OffsetCommitRequest(who, commit.offsets), now, commit):
             self.waiting.append(commit)
-        else:
-            who = self.who if self.topics else ConsumerGroupMetadata(self.who.group_id)
-            if not self._ask(rpc.OffsetCommitRequest(who, commit.offsets), now, commit):
-                self.waiting.append(commit._replace(retry_at=0))
 
     def _may_commit(self) -> Error:
         """Only a member of a stable generation may, or who needs none."""
@@ -313,36 +311,30 @@ class ConsumerCoordinator:
         if commit.kind in (SYNC, ASYNC):
             self.returns.append(Return(commit.number, rpc.Response(error)))
             self.is_blocked = self.is_blocked and commit.kind != SYNC
-        elif commit.kind == BEFORE_JOIN:
+        elif commit.kind == FINAL:
             self.preparation = COMMITTED
         elif commit.kind == AUTO and error.is_retriable:
             self.next_auto_commit = now + self._backoff
 
     def _fetch_offsets(self, now: int) -> None:
         """Ask where the group was, for partitions that have no position yet."""
-        wanted = [(of, p) for of, p in self.positions.items() if p.state == INITIALIZING and not p.awaits]
-        wanted = [(of, p) for of, p in wanted if now >= p.retry_at]
+        wanted = [of for of, p in self.positions.items() if p.state == INITIALIZING and not (p.awaits or p.retry_at)]
         is_stable = self.client.config.kip_447 and self.config.is_read_committed
-        if wanted and self.config.group_id is not None:
-            request = rpc.OffsetFetchRequest(self.who, tuple(partition for partition, _ in wanted), is_stable)
-            if self._ask(request, now):
-                for _, position in wanted:
-                    position.awaits, position.retry_at = self.client.outbox.last, 0
+        request = rpc.OffsetFetchRequest(self.who, tuple(wanted), is_stable)
+        if wanted and self.config.group_id is not None and not self.retry_at and self._ask(request, now):
+            for partition in wanted:
+                self.positions[partition].awaits = self.client.outbox.last
 
-    def _initialize(
-        self, asked: Asked, found: tuple[tuple[TopicPartition, Error, OffsetAndMetadata], ...], now: int
-    ) -> None:
-        """Begin at the committed offsets; ask again for what is undecided (KIP-447)."""
+    def _initialize(self, asked: Asked, found: Iterable[FetchedOffset], now: int) -> None:
+        """Begin at the committed offsets; ask again for what is undecided (KIP-447), or not found at all."""
         committed = {partition: (error, offset) for partition, error, offset in found}
-        for partition in asked.body.topic_partitions:
-            position = self.positions.get(partition)
-            if position is None or position.awaits != asked.context:
-                continue
-            error, offset = committed.get(partition, (Error.UNKNOWN_SERVER_ERROR, OffsetAndMetadata(-1)))
-            position.awaits = 0
-            if error is not Error.NONE:
-                position.retry_at = now + self._backoff
-            elif offset.offset >= 0:
-                position.seek_unvalidated(offset.offset, offset.leader_epoch)
-            else:
-                position.reset(self.config.auto_offset_reset, now + self._backoff)
+        for partition, position in self.positions.items():
+            if position.awaits == asked.context:
+                error, offset = committed.get(partition, (Error.NONE, None))
+                position.awaits = 0
+                if error is not Error.NONE:
+                    self.retry_at = now + self._backoff
+                elif offset is not None and offset.offset >= 0:
+                    position.seek_unvalidated(offset.offset, offset.leader_epoch)
+                elif offset is not None:
+                    position.reset(self.config.auto_offset_reset, now + self._backoff)
