@@ -27,6 +27,7 @@ from hwmark.checkers.simulation.schedule import NetworkConfig, TimedSchedule
 from hwmark.refimpl.config import OFFSETS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.consumer import Assign, ConsumerConfig, Poll, PollResult
 from hwmark.refimpl.producer import ProducerConfig, Send
+from hwmark.traces.changes import changes_between
 from hwmark.traces.trace import Trace, read_trace, write_trace
 
 TOPICS = (Topic("x", ((1, 2, 3),)), Topic(OFFSETS_TOPIC, ((2, 3, 1),), True))
@@ -99,8 +100,10 @@ def test_what_is_recorded_is_what_a_fresh_look_sees(trace: Trace) -> None:
     cluster = Cluster(SETUP)
     recorder = Recorder(cluster)
     for action in actions_of(trace):
-        recorder.apply(action)
+        before = recorder.state
+        step = recorder.apply(action)
         looked = state_of(cluster)
+        assert step.changes == changes_between(before, recorder.state)
         assert {**looked, "returned": recorder.state["returned"]} == recorder.state
     assert list(trace.states())[-1] == recorder.state
 

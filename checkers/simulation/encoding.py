@@ -36,7 +36,7 @@ def encode(value: Any) -> Json:
     if isinstance(value, Enum):
         return {"is": _name(kind), "name": value.name}
     defaults = _defaults(kind)
-    fields = {name: getattr(value, name) for name in typing.get_type_hints(kind)}
+    fields = {name: getattr(value, name) for name in _hints(kind)}
     return {"is": _name(kind), **{name: encode(v) for name, v in fields.items() if not _is(v, defaults.get(name, ...))}}
 
 
@@ -107,7 +107,7 @@ def _decode_container(name: Json, fields: dict[str, Json]) -> Any:
 
 
 def _decode_fields(name: Any, kind: type, fields: dict[str, Json]) -> Any:
-    hints, defaults = typing.get_type_hints(kind), _defaults(kind)
+    hints, defaults = _hints(kind), _defaults(kind)
     for field in fields:
         if field not in hints:
             raise ValueError(f"{name} has no field {field!r}")
@@ -118,6 +118,12 @@ def _decode_fields(name: Any, kind: type, fields: dict[str, Json]) -> Any:
     for field, value in values.items():
         require(value, hints[field], f"{name}.{field}")
     return kind(**values)
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The fields with their types."""
+    return typing.get_type_hints(kind)
 
 
 @cache

@@ -35,7 +35,7 @@ class Recorder:
         last_id = self.cluster.last_id
         returned = self.cluster.apply(action)
         after = self._state_after(action, last_id, returned)
-        step = Step(type(action).__name__, fields_of(action), changes_between(self.state, after))
+        step = Step(type(action).__name__, fields_of(action), changes_between(*differing(self.state, after)))
         self.state = after
         self.steps.append(step)
         return step
@@ -85,6 +85,15 @@ def state_of(cluster: Cluster) -> State:
     setup = fields_of(cluster.setup)
     network = network_view(cluster)
     return {"now": cluster.now, "setup": setup, "machines": machines, "network": network, "returned": []}
+
+
+def differing(before: Json, after: Json) -> tuple[Json, Json]:
+    """Both without the fields that are equal: to compare is fast, to tell all differences is not."""
+    if not (isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys()):
+        return before, after
+    names = [name for name in after if before[name] is not after[name] and before[name] != after[name]]
+    pairs = {name: differing(before[name], after[name]) for name in names}
+    return {name: old for name, (old, _) in pairs.items()}, {name: new for name, (_, new) in pairs.items()}
 
 
 def actions_of(trace: Trace, file: str = "trace") -> list[Action]:
