@@ -37,12 +37,14 @@ class Applications:
         self.origins: dict[int, tuple[TopicPartition, int]] = {}
         self.closing: dict[str, list[Any]] = {}
 
-    def send(self, producer: Address, partitions: Sequence[TopicPartition], *, by_key: Any = None) -> Script:
-        """Send a record to each partition, all at once, and wait for all."""
-        records = [(partition, next(self.values)) for partition in partitions]
-        self._invoke(producer, "send", _sends(records))
-        outcomes = yield [Ask(producer, self._send(record, by_key)) for record in records]
-        self._complete(producer, _outcome(outcomes), "send", _sends(records, outcomes))
+    def send(self, producer: Address, user: str, partition: TopicPartition, *, by_key: Any = None) -> Script:
+        """Send a record; a producer's users send several at a time."""
+        record = partition, next(self.values)
+        self._invoke(user, "send", _sends([record]))
+        response = yield Ask(producer, self._send(record, by_key))
+        outcome = "info" if response is None or response.value is True else "fail"
+        outcome = "ok" if response is not None and response.error is Error.NONE else outcome
+        self._complete(user, outcome, "send", _sends([record], [response]))
 
     def transaction(self, producer: Address, partitions: Sequence[TopicPartition], *, commits: bool) -> Script:
         """A transaction that sends a record to each partition."""
@@ -82,6 +84,10 @@ class Applications:
         for partition, offset, _, _ in polled:
             first.setdefault(partition, offset)
         yield [Ask(consumer, Seek(partition, offset)) for partition, offset in first.items()]
+
+    def poll_unrecorded(self, consumer: Address, timeout: int) -> Script:
+        """One Poll that reads uncommitted: what it shows is nothing that a history promises."""
+        yield Ask(consumer, Poll(timeout))
 
     def poll(self, consumer: Address, timeout: int, **more: Any) -> Script:
         """One Poll."""
@@ -172,11 +178,3 @@ def _read(records: Sequence[Any]) -> dict[str, list[list[Any]]]:
     for partition, offset, _, value in records:
         read.setdefault(key_of(partition), []).append([offset, value])
     return read
-
-
-def _outcome(outcomes: Sequence[Any]) -> str:
-    """Of several sends together: ok or fail if all are, and certainly; else nobody knows."""
-    if all(each is not None and each.error is Error.NONE for each in outcomes):
-        return "ok"
-    is_certain = all(each is not None and each.error is not Error.NONE and each.value is False for each in outcomes)
-    return "fail" if is_certain else "info"

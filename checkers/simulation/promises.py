@@ -24,7 +24,7 @@ from hwmark.refimpl.replica import Replica
 ONE_CONTROLLER = "one controller per controller epoch"
 ONE_LEADER = "one leader per leader epoch"
 HIGH_WATERMARK_RISES = "the high watermark only rises within a leader epoch"
-LEADER_COMPLETE = "a leader has every committed record"
+LEADER_COMPLETE = "a leader has every record committed before its epoch"
 LOGS_AGREE = "logs agree below the high watermark"
 ISR_COMPLETE = "whoever is in the ISR has every committed record"
 SEQUENCES = "a producer epoch has no duplicate and no gap"
@@ -59,6 +59,7 @@ class Committed:
     entries: dict[int, Entry] = field(default_factory=dict)
     end: int = 0
     leaders: dict[int, Address] = field(default_factory=dict)  # of each leader epoch
+    ends: dict[int, int] = field(default_factory=dict)  # as far as each leader epoch committed
     producers: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -155,11 +156,8 @@ class Promises:
         if other != name:
             why = f"{other} and {name} lead epoch {replica.leader_epoch}"
             raise _broken(ONE_LEADER, why, name, replica.topic_partition, replica.log.log_end_offset)
-        end = replica.log.log_end_offset
-        if end < committed.end and not self.may_lose:
-            why = f"{name} leads epoch {replica.leader_epoch} with a log up to {end}, of {committed.end} committed"
-            raise _broken(LEADER_COMPLETE, why, name, replica.topic_partition, end)
-        self._compare(LEADER_COMPLETE, name, replica, 0, committed.end)
+        before = max([end for epoch, end in committed.ends.items() if epoch < replica.leader_epoch], default=0)
+        self._compare(LEADER_COMPLETE, name, replica, 0, before)
         if self.may_lose:
             committed.end = 0
             self._commit(name, replica, committed)
@@ -190,18 +188,21 @@ class Promises:
             if batch.base_offset >= first:
                 self._see_sequence(name, replica, batch, committed)
         committed.entries.update(entries_of(log, first, end))
-        committed.end = end
+        committed.end = committed.ends[replica.leader_epoch] = end
         for member in () if self.may_lose else replica.isr:
-            theirs = self._log_of(address(member), replica.topic_partition)
+            theirs = self._log_of(address(member), replica)
             if theirs is not None and theirs.log_end_offset < end:
                 why = f"{address(member)} ends at {theirs.log_end_offset}, {name} has committed up to {end}"
                 raise _broken(ISR_COMPLETE, why, address(member), replica.topic_partition, theirs.log_end_offset)
 
-    def _log_of(self, name: Address, topic_partition: TopicPartition) -> Log | None:
-        machine = self.cluster.machines.get(name)
-        disk: Any = machine.disk if isinstance(machine, Broker) else self.cluster.disks.get(name)
-        log: Log | None = disk and disk.logs.get(topic_partition)
-        return log
+    def _log_of(self, name: Address, leader: Replica) -> Log | None:
+        """The log of a member of the leader's ISR, unless it knows a newer leader, or has been told to leave."""
+        machine, here = self.cluster.machines.get(name), leader.topic_partition
+        if not isinstance(machine, Broker):
+            log: Log | None = self.cluster.disks[name].logs.get(here)
+            return log
+        replica = machine.replicas.get(here)
+        return replica.log if replica and replica.leader_epoch == leader.leader_epoch else None
 
     def _see_sequence(self, name: Address, replica: Replica, batch: Batch, committed: Committed) -> None:
         """The batches of a producer epoch are numbered without a gap, from 0; an older epoch is over."""

@@ -91,7 +91,8 @@ class Run:
         self.schedule.run_until(self._has_leaders, time=SETTLE_TIME)
         self.end = self.stage.now + self.plan.duration
         for producer in self.plan.senders:
-            self.stage.start(self._repeat(producer, partial(self._send, producer)))
+            for user in range(self.rng.choice((1, 2, 4))):
+                self.stage.start(self._repeat(producer, partial(self._send, producer, f"{producer}, user {user}")))
         for producer in self.plan.transactors:
             self.stage.start(self._repeat(producer, partial(self._transact, producer)))
         for consumer, producer in self.plan.transformers:
@@ -149,8 +150,8 @@ class Run:
         partitions = self._partitions(INPUT) if self.plan.transformers else self.plan.partitions
         return self.rng.choices(partitions, k=self.rng.choice((1, 1, 2, 4)))
 
-    def _send(self, producer: Address) -> Script:
-        return self.applications.send(producer, self._some())
+    def _send(self, producer: Address, user: str) -> Script:
+        return self.applications.send(producer, user, self._some()[0])
 
     def _transact(self, producer: Address) -> Script:
         return self.applications.transaction(producer, self._some(), commits=self.rng.random() < 0.7)
@@ -160,7 +161,9 @@ class Run:
         return self.applications.transform(consumer, producer, output, timeout=200, commits=commits)
 
     def _poll(self, consumer: Address) -> Script:
-        return self.applications.poll(consumer, self.rng.choice((20, 200)))
+        config = self.plan.setup.consumers[int(consumer.rsplit("-")[-1]) - 1]
+        poll = self.applications.poll if config.is_read_committed else self.applications.poll_unrecorded
+        return poll(consumer, self.rng.choice((20, 200)))
 
     # ------------------------------------------------------------ the nemesis
 
