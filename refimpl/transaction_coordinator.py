@@ -17,22 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import NamedTuple
 
 from hwmark.refimpl import transaction_metadata as states
 from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Record, TopicPartition
+from hwmark.refimpl.coordinator import APPEND_ERRORS
+from hwmark.refimpl.coordinator import partition_for as partition_for
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.transaction_metadata import PREPARED, Producer, Transaction, TransactionMetadata
 
-# What a failed append to the transaction log means to a client; other errors stay as they are.
-COORDINATOR_ERRORS = {
-    Error.UNKNOWN_TOPIC_OR_PARTITION: Error.COORDINATOR_NOT_AVAILABLE,
-    Error.NOT_ENOUGH_REPLICAS: Error.COORDINATOR_NOT_AVAILABLE,
-    Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND: Error.COORDINATOR_NOT_AVAILABLE,
-    Error.REQUEST_TIMED_OUT: Error.COORDINATOR_NOT_AVAILABLE,
-    Error.NOT_LEADER_OR_FOLLOWER: Error.NOT_COORDINATOR,
-}
+COORDINATOR_ERRORS = APPEND_ERRORS | {Error.REQUEST_TIMED_OUT: Error.COORDINATOR_NOT_AVAILABLE}
+LOADING = -1
 # What leaders answer to markers if there is a newer producer or coordinator.
 SUPERSEDED = frozenset((Error.INVALID_PRODUCER_EPOCH, Error.TRANSACTION_COORDINATOR_FENCED))
 
@@ -71,20 +66,12 @@ class Respond(NamedTuple):
 
 Effects = list[Append | SendMarkers | Respond]
 Errors = dict[TopicPartition, Error]
-
-
-@cache
-def partition_for(transactional_id: str, partition_count: int) -> int:
-    """The partition of __transaction_state that keeps a transactional id: by the absolute value of Java's hash."""
-    code = 0
-    for unit in memoryview(transactional_id.encode("utf-16-le")).cast("H"):
-        code = (31 * code + unit) % 2**32
-    return min(code, 2**32 - code) % 2**31 % partition_count
+Partitions = Collection[TopicPartition]
 
 
 @dataclass(slots=True)
 class TransactionCoordinator:
-    """One broker's coordinator: of partitions with an epoch in `epochs`; the log of those `loading` is being read.
+    """One broker's coordinator: of partitions with an epoch in `epochs`, LOADING while their log is being read.
 
     Durations are in ms. `producer_ids` is what is left, (next, end), of the block that the controller gave; the owner
     replaces it in time. `kip_360`: a producer may go on by naming its epoch; `kip_890`: version 2 is supported.
@@ -97,7 +84,6 @@ class TransactionCoordinator:
     transaction_timeout_max: int = 900_000
     transactional_id_expiration: int = 604_800_000
     epochs: dict[int, int] = field(default_factory=dict)
-    loading: list[int] = field(default_factory=list)
     transactions: dict[str, TransactionMetadata] = field(default_factory=dict)
     retries: list[Append | SendMarkers] = field(default_factory=list)
 
@@ -128,9 +114,7 @@ class TransactionCoordinator:
             metadata.prepare_increment(timeout, epoch, now)
         return self._append(metadata, context)
 
-    def add_partitions(
-        self, context: Hashable, producer: Producer, partitions: Collection[TopicPartition], now: int
-    ) -> Effects:
+    def add_partitions(self, context: Hashable, producer: Producer, partitions: Partitions, now: int) -> Effects:
         """Partitions join the transaction: AddPartitionsToTxn, and AddOffsetsToTxn for that of a group's offsets."""
         metadata = self._known(producer)
         # Comes first: after an overflow a producer knows its next id before the transaction is complete.
@@ -142,7 +126,7 @@ class TransactionCoordinator:
         metadata.prepare_add_partitions(partitions, now)
         return self._append(metadata, context)
 
-    def verify_partitions(self, producer: Producer, partitions: Collection[TopicPartition]) -> Errors:
+    def verify_partitions(self, producer: Producer, partitions: Partitions) -> Errors:
         """Which partitions are in the transaction: asked by a leader that is to append for it (KIP-890)."""
         metadata = self._known(producer)
         metadata.check(producer)
@@ -180,12 +164,8 @@ class TransactionCoordinator:
         return self.end_txn(context, fenced, ABORT, 0, now, is_from_client=False)
 
     def on_appended(self, append: Append, error: Error, now: int) -> Effects:
-        """A record is committed (NONE), or appending it has failed."""
-        return self.finish(append, COORDINATOR_ERRORS.get(error, error), now)
-
-    def finish(self, append: Append, error: Error, now: int) -> Effects:
-        """Take a transition over, or give it up with a coordinator's error; a completion is tried again instead."""
-        metadata = self._current(append, append.key)
+        """Take over what is committed (NONE), or give it up with a coordinator's error; a completion is tried again."""
+        metadata, error = self._current(append, append.key), COORDINATOR_ERRORS.get(error, error)
         if metadata is None:
             return _respond(append, Error.NOT_COORDINATOR if error is Error.NONE else error)
         if error is Error.COORDINATOR_NOT_AVAILABLE and metadata.current.state in PREPARED:
@@ -255,7 +235,7 @@ class TransactionCoordinator:
     def begin_load(self, partition: int) -> None:
         """The broker leads a partition but has not read its log yet: clients shall wait."""
         self.unload(partition)
-        self.loading.append(partition)
+        self.epochs[partition] = LOADING
 
     def load(self, partition: int, coordinator_epoch: int, records: Iterable[Record], now: int) -> Effects:
         """Lead a partition from what its log holds, and complete what is decided there.
@@ -274,7 +254,6 @@ class TransactionCoordinator:
     def unload(self, partition: int) -> None:
         """Forget a partition that another broker leads now."""
         self.epochs.pop(partition, None)
-        self.loading = [one for one in self.loading if one != partition]
         self.retries = [one for one in self.retries if one.partition != partition]
         for gone in [one for one in self.transactions if partition_for(one, self.partition_count) == partition]:
             del self.transactions[gone]
@@ -283,10 +262,9 @@ class TransactionCoordinator:
         """What is known of a transactional id, also for DescribeTransactions; None if nothing, or if it is dead."""
         if not transactional_id:
             raise KafkaError(Error.INVALID_REQUEST, "no transactional id")
-        partition = partition_for(transactional_id, self.partition_count)
-        if partition not in self.epochs:
-            loads = partition in self.loading
-            raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS if loads else Error.NOT_COORDINATOR)
+        epoch = self.epochs.get(partition_for(transactional_id, self.partition_count))
+        if epoch is None or epoch == LOADING:
+            raise KafkaError(Error.NOT_COORDINATOR if epoch is None else Error.COORDINATOR_LOAD_IN_PROGRESS)
         metadata = self.transactions.get(transactional_id)
         return None if metadata is None or metadata.current.state == "Dead" else metadata
 

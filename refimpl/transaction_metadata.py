@@ -21,7 +21,7 @@ from hwmark.refimpl.errors import Error, KafkaError
 
 PREPARED, COMPLETED = ("PrepareCommit", "PrepareAbort"), ("CompleteCommit", "CompleteAbort")
 EXPIRABLE = ("Empty", *COMPLETED)
-VALID_PREVIOUS_STATES = {
+VALID_PREVIOUS_STATES = {  # a state's place is its id in the log
     "Empty": EXPIRABLE,
     "Ongoing": ("Ongoing", *EXPIRABLE),
     "PrepareCommit": ("Ongoing",),
@@ -31,7 +31,6 @@ VALID_PREVIOUS_STATES = {
     "Dead": EXPIRABLE,
     "PrepareEpochFence": ("Ongoing",),
 }
-STATES = tuple(VALID_PREVIOUS_STATES)  # a state's place is its id in the log
 
 VERSION_2 = 2  # of the transaction protocol, KIP-890
 PRODUCER_EPOCH_MAX = 2**15 - 1  # given to no client: it stays for fencing the last
