@@ -12,7 +12,7 @@ from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.coordinators import CLEANUP_INTERVAL, AppendTo, AskBroker, Coordinators, Effects, Reply
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, GroupKey
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Message
@@ -189,6 +189,57 @@ def test_who_leads_on_keeps_its_groups_and_reads_its_transactions_again() -> Non
     host.ask(rpc.OffsetCommitRequest(GROUP._replace(group_id="h"), commits(1)))
     host.ask(rpc.JoinGroupRequest(ConsumerGroupMetadata("i", instance="1"), PROTOCOLS))
     assert host.coordinators.groups.groups["i"].leader == "1-9-2"
+
+
+def commit_in_transaction(host: Host, producer: Producer, offset: int) -> None:
+    assert host.ask(rpc.TxnOffsetCommitRequest(GROUP, commits(offset), producer)) == Response(Error.NONE)
+
+
+def replicate(host: Host) -> None:
+    log = host.logs[OFFSETS]
+    log.update_high_watermark(log.log_end_offset)
+    host.do(host.coordinators.on_high_watermark(OFFSETS, log, host.now))
+
+
+def test_who_leads_on_misses_no_marker() -> None:
+    host = Host()
+    producer = host.begin(OFFSETS)
+    commit_in_transaction(host, producer, 7)
+    log = host.logs[OFFSETS]
+    log.append_as_leader(marker(producer, COMMIT), 5, COORDINATOR)
+    host.do(host.coordinators.on_leader(OFFSETS, log, 9, 0))
+    assert fetched(host) == (Error.UNSTABLE_OFFSET_COMMIT, -1)  # it answers, without the marker
+    replicate(host)
+    assert fetched(host) == (Error.NONE, 7)
+
+
+def test_a_marker_that_was_written_while_the_log_was_loaded_is_not_missed() -> None:
+    first, second = Host(), Host()
+    producer = first.begin(OFFSETS)
+    commit_in_transaction(first, producer, 7)
+    log = first.logs[OFFSETS]
+    second.logs[OFFSETS] = log
+    second.do(second.coordinators.on_follower(OFFSETS, 0))
+    assert second.coordinators.completed == second.coordinators.loading == {}
+    log.append_as_leader(Batch(0, 0, -1, (Record(0, GroupKey("h", X0), None),)), 6)
+    second.do(second.coordinators.on_leader(OFFSETS, log, 6, 0))
+    log.append_as_leader(marker(producer, COMMIT), 6, COORDINATOR)
+    log.update_high_watermark(log.log_end_offset - 1)
+    second.do(second.coordinators.on_high_watermark(OFFSETS, log, 0))
+    assert fetched(second) == (Error.UNSTABLE_OFFSET_COMMIT, -1)
+    replicate(second)
+    assert fetched(second) == (Error.NONE, 7)
+
+
+def test_a_marker_ends_only_the_transaction_before_it() -> None:
+    host = Host(kip_890=False)
+    producer = host.begin(OFFSETS)
+    commit_in_transaction(host, producer, 7)
+    host.logs[OFFSETS].append_as_leader(marker(producer, COMMIT), 5, COORDINATOR)
+    replicate(host)
+    commit_in_transaction(host, producer, 8)  # of the next transaction
+    host.ask(rpc.OffsetCommitRequest(GROUP, ((X1, OffsetAndMetadata(1)),)))
+    assert fetched(host) == (Error.UNSTABLE_OFFSET_COMMIT, -1) and fetched(host, False) == (Error.NONE, 7)
 
 
 def test_ceasing_to_lead_refuses_who_waits() -> None:
