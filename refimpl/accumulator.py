@@ -21,6 +21,7 @@ from hwmark.refimpl.batches import (
     Record,
     TopicPartition,
 )
+from hwmark.refimpl.producer_state import BATCHES_TO_RETAIN
 
 ProducerIdAndEpoch = tuple[int, int]
 NO_PRODUCER: ProducerIdAndEpoch = (NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
@@ -53,6 +54,7 @@ class ProducerBatch:
     records: list[tuple[int, Hashable, Hashable]] = field(default_factory=list)
     producer: ProducerIdAndEpoch = NO_PRODUCER
     base_sequence: int = NO_SEQUENCE
+    place: int = 0  # of its numbering among all of its partition
     attempts: int = 0
     doubts: int = 0
     is_in_flight: bool = False
@@ -84,6 +86,7 @@ class PartitionQueue:
     topic_partition: TopicPartition
     batches: list[ProducerBatch] = field(default_factory=list)
     producer: ProducerIdAndEpoch = NO_PRODUCER
+    numbered: int = 0  # batches, ever
     next_sequence: int = 0
     next_acked_sequence: int = 0
     last_acked_offset: int = -1
@@ -107,9 +110,18 @@ class PartitionQueue:
         return next((batch for batch in self.batches if not batch.is_in_flight), None)
 
     def may_send(self, batch: ProducerBatch, producer: ProducerIdAndEpoch) -> bool:
-        """Whether order allows it: again only the first of all; a new one not while numbers before it are unclear."""
+        """Whether order allows it: again only the first of all; a new one not while numbers before it are unclear.
+
+        From the first that is not answered on, no more are sent than a leader remembers, and no second one before the
+        leader knows the epoch: it would take any number for the first. Kafka counts requests in flight to a broker
+        instead, which comes to the same while connections keep the order, and until another broker leads.
+        """
         if batch.base_sequence != NO_SEQUENCE:
             return batch is self.batches[0]
+        oldest = next((one for one in self.batches if one.is_tracked), None)
+        window = BATCHES_TO_RETAIN if self.next_acked_sequence else 1
+        if oldest is not None and self.numbered - oldest.place >= window:
+            return False
         is_unclear = (
             one.is_in_flight if one.base_sequence == NO_SEQUENCE else one.producer != producer for one in self.batches
         )
@@ -121,6 +133,7 @@ class PartitionQueue:
             self.restart(producer)
         batch.producer, batch.base_sequence = producer, self.next_sequence
         self.next_sequence = batch.next_sequence
+        batch.place, self.numbered = self.numbered, self.numbered + 1
 
     def restart(self, producer: ProducerIdAndEpoch) -> None:
         """Begin again at 0."""

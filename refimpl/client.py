@@ -5,7 +5,8 @@
     return client.take(now)                   the messages of this step
 
 Whatever is unknown is looked up from one broker after the other (all of `bootstrap.servers`, dead or alive), at most
-once per retry backoff, until somebody knows. A request that expires stands for a broken connection.
+once per retry backoff, until somebody knows. A request that expires stands for a broken connection, whose other
+requests are given up with it.
 Not modelled: metadata.max.age.ms, exponential backoff. Source: NetworkClient, Metadata, AbstractCoordinator; KIP-320.
 """
 
@@ -48,7 +49,7 @@ class Client:
             asked = self.outbox.answered(event)
             done = [(asked, event.body)] if asked else []
         else:
-            done = [(asked, None) for asked in self.outbox.expire(now)] if isinstance(event, Tick) else []
+            done = [(asked, None) for asked in self._expire(now)] if isinstance(event, Tick) else []
         for asked, response in done:
             if response is None:
                 self._disconnected(asked.destination, now)
@@ -126,6 +127,12 @@ class Client:
             known = self.partitions.get(news.topic_partition, news)
             if news.leader_epoch >= known.leader_epoch or not self.config.kip_320:
                 self.partitions[news.topic_partition] = news
+
+    def _expire(self, now: int) -> list[Asked]:
+        """What has no answer in time; with it everything else that this broker was asked, as one connection breaks."""
+        late, asked = self.outbox.expire(now), self.outbox.asked
+        silent = {one.destination for one in late}
+        return late + [asked.pop(id) for id in [id for id, one in asked.items() if one.destination in silent]]
 
     def _disconnected(self, destination: str, now: int) -> None:
         self.want(ALL_TOPICS, now)

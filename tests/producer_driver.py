@@ -3,7 +3,6 @@
 from collections import Counter
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl import transaction_manager as txn
 from hwmark.refimpl.config import ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
@@ -96,9 +95,12 @@ class Driver:
         """Of the batches under way: values, producer epoch, base sequence."""
         return [("".join(r.value for r in b.records), b.producer_epoch, b.base_sequence) for b in self.batches()]
 
-    def begin(self) -> None:
-        for operation in (txn.InitTransactions(), txn.BeginTransaction()):
-            assert self.returned[self.call(operation)].error is Error.NONE
+    def known(self, *partitions: int):
+        """Let leaders know the producer by one record each: the driver."""
+        for partition in partitions or (0,):
+            self.send("0", partition=partition)
+            self.produced(base_offset=0)
+        return self
 
     @property
     def state(self) -> str:

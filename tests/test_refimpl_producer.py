@@ -34,10 +34,10 @@ def test_murmur2_is_kafkas():
 def test_records_go_to_their_partition_or_to_that_of_their_key():
     driver = Driver(singles())
     driver.send("a", partition=2)
-    driver.send("b", "c", key="foobar", partition=None)
+    driver.send("b", key="foobar", partition=None)
     by_key = "x", -790332482 % 2**31 % 3
-    assert [one.body.topic_partition for one in driver.produce_messages()] == [X2, by_key, by_key]
-    assert [one.destination for one in driver.produce_messages()] == ["broker-3", "broker-1", "broker-1"]
+    assert [one.body.topic_partition for one in driver.produce_messages()] == [X2, by_key]
+    assert [one.destination for one in driver.produce_messages()] == ["broker-3", "broker-1"]
 
 
 def test_records_without_key_stick_to_a_partition_until_its_batch_is_sent():
@@ -58,12 +58,13 @@ def test_a_batch_lingers_until_it_is_full_or_flushed():
     assert driver.numbers() == []
     driver.wait(1)
     assert driver.numbers() == [("ab", 0, 0)]
+    driver.produced(base_offset=0)
     driver.send("c", "d", "e", "f")
-    assert driver.numbers() == [("ab", 0, 0), ("cde", 0, 2)]
+    assert driver.numbers() == [("cde", 0, 2)]
     flush = driver.call(api.Flush())
-    assert driver.numbers()[2:] == [("f", 0, 5)]
+    assert driver.numbers()[1:] == [("f", 0, 5)]
     assert flush not in driver.returned
-    for base_offset in (0, 2, 5):
+    for base_offset in (2, 5):
         driver.produced(base_offset=base_offset)
     assert driver.returned[flush] == Response()
     assert [driver.returned[number].value for number in range(1, 7)] == [(X0, offset) for offset in range(6)]
@@ -79,13 +80,31 @@ def test_without_acks_a_record_is_answered_at_once_and_its_offset_never_known():
 
 @pytest.mark.parametrize("in_flight", [1, 3, 5])
 def test_so_many_requests_are_in_flight_to_a_broker_and_no_more(in_flight):
-    driver = Driver(singles(max_in_flight=in_flight))
+    driver = Driver(singles(max_in_flight=in_flight)).known()
     driver.send(*"abcdefg")
     driver.send("z", partition=1)
     values = [values for values, _, _ in driver.numbers()]
     assert values == [*"abcdefg"[:in_flight], "z"]
-    driver.produced(base_offset=0)
+    driver.produced(base_offset=1)
     assert len(driver.produce_messages()) == in_flight + 1
+
+
+def test_no_more_batches_follow_one_without_answer_than_a_leader_remembers():
+    driver = Driver(singles()).known()
+    driver.send(*"abcdefg")
+    for offset in range(2, 6):
+        driver.produced(base_offset=offset, place=1)
+    assert driver.numbers() == [("a", 0, 1)]
+    driver.produced(base_offset=1)
+    assert driver.numbers() == [("f", 0, 6), ("g", 0, 7)]
+
+
+def test_nothing_follows_the_first_batch_of_an_epoch_before_the_leader_knows_it():
+    driver = Driver(singles())
+    driver.send("a", "b", "c")
+    assert driver.numbers() == [("a", 0, 0)]
+    driver.produced(base_offset=0)
+    assert driver.numbers() == [("b", 0, 1), ("c", 0, 2)]
 
 
 def test_a_configuration_that_kafka_refuses_is_refused():
@@ -95,7 +114,7 @@ def test_a_configuration_that_kafka_refuses_is_refused():
 
 
 def test_what_failed_is_sent_again_in_order_to_the_new_leader():
-    driver = Driver(singles())
+    driver = Driver(singles()).known()
     driver.send("a", "b", "c")
     driver.send("z", partition=1)
     driver.wait(100)
@@ -107,12 +126,14 @@ def test_what_failed_is_sent_again_in_order_to_the_new_leader():
     driver.wait(99)
     assert driver.numbers() == [("z", 0, 0)]
     driver.wait(1)
-    assert driver.numbers() == [("z", 0, 0), ("a", 0, 0)]
+    assert driver.numbers() == [("z", 0, 0), ("a", 0, 1)]
     assert driver.produce_messages()[1].destination == "broker-3"
-    for place, values in enumerate("abcd"):
-        assert driver.numbers()[1:][:1] == [(values, 0, place)]
-        driver.produced(base_offset=place, place=1)
-    assert driver.returned[3].value == (X0, 2)
+    driver.produced(base_offset=1, place=1)
+    assert driver.numbers()[1:] == [("b", 0, 2)]
+    driver.produced(base_offset=2, place=1)
+    assert driver.numbers()[1:] == [("c", 0, 3), ("d", 0, 4)], "the last one to repeat, and what was never sent"
+    driver.produced(base_offset=3, place=1)
+    assert driver.returned[4].value == (X0, 3)
 
 
 def test_one_request_in_flight_keeps_the_order_without_idempotence():
@@ -175,8 +196,9 @@ def test_a_record_that_was_never_sent_expires_as_not_written():
 def gap(cluster: ClusterConfig) -> Driver:
     """Batches a and b under way, and the broker has a gap before a, while nothing that came before is unclear."""
     driver = Driver(singles(), cluster)
-    driver.send("a", "b", "c")
+    driver.send("a")
     driver.produced(base_offset=0)
+    driver.send("b", "c")
     driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
     return driver
 
@@ -187,7 +209,9 @@ def test_a_gap_bumps_the_epoch_of_an_idempotent_producer():
     assert driver.numbers() == [("c", 0, 2)], "what is under way is answered first"
     driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
     driver.wait(100)
-    assert driver.numbers() == [("b", 1, 0), ("c", 1, 1)]
+    assert driver.numbers() == [("b", 1, 0)]
+    driver.produced(base_offset=1)
+    assert driver.numbers() == [("c", 1, 1)]
     assert driver.seen[rpc.InitProducerIdRequest] == 1
 
 
@@ -201,54 +225,55 @@ def test_before_kip_360_a_gap_fails_what_was_under_way_and_takes_a_new_producer_
 
 
 def test_other_partitions_stay_in_their_epoch_until_what_is_under_way_is_answered():
-    driver = Driver(singles())
+    driver = Driver(singles()).known(1)
     driver.send("a", "b", partition=1)
     driver.send("x", partition=0)
     driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, place=2)
     driver.send("c", partition=1)
     driver.produced(Error.NOT_ENOUGH_REPLICAS)
     driver.wait(100)
-    assert driver.numbers() == [("b", 0, 1), ("x", 1, 0), ("a", 0, 0)]
-    driver.produced(base_offset=0, place=2)
+    assert driver.numbers() == [("b", 0, 2), ("x", 1, 0), ("a", 0, 1)]
+    driver.produced(base_offset=1, place=2)
     assert len(driver.numbers()) == 2
-    driver.produced(base_offset=1)
+    driver.produced(base_offset=2)
     assert driver.numbers() == [("x", 1, 0), ("c", 1, 0)]
 
 
 @pytest.mark.parametrize("kip_360", [True, False])
 def test_numbers_after_an_expired_batch_wait_until_it_is_clear_that_there_is_a_gap(kip_360):
-    driver = Driver(singles(), CLUSTER._replace(kip_360=kip_360))
+    driver = Driver(singles(), CLUSTER._replace(kip_360=kip_360)).known()
     driver.send("a")
     driver.wait(100_000)
     driver.send("b")
+    driver.wait(19_999)
     driver.lose()
-    driver.wait(20_001)
-    assert driver.returned == {1: Response(Error.REQUEST_TIMED_OUT, True)}
-    driver.send("c")
-    assert driver.numbers() == []
-    driver.wait(99_000)
-    driver.lose()
-    driver.wait(980)
-    assert driver.batches() == []
-    driver.wait(19)
+    driver.wait(1)
     assert driver.returned[2] == Response(Error.REQUEST_TIMED_OUT, True)
+    driver.send("c")
+    driver.wait(400)
+    assert driver.numbers() == [("b", 0, 2)]
+    driver.wait(99_599)
+    driver.lose()
+    assert 3 not in driver.returned
+    driver.wait(1)
+    assert driver.returned[3] == Response(Error.REQUEST_TIMED_OUT, True)
     (batch,) = driver.batches()
     assert (batch.producer_id, batch.producer_epoch, batch.base_sequence) == ((7, 1, 0) if kip_360 else (8, 0, 0))
 
 
 def test_an_expired_batch_was_written_if_the_next_one_is():
-    driver = Driver(singles(delivery_timeout=40_000))
+    driver = Driver(singles(delivery_timeout=40_000)).known()
     driver.send("a")
     driver.wait(10_000)
     driver.send("b")
-    driver.wait(30_000)
-    assert driver.returned == {1: Response(Error.REQUEST_TIMED_OUT, True)}
+    driver.wait(29_999)
     driver.lose()
-    driver.wait(100)
+    driver.wait(1)
+    assert driver.returned[2] == Response(Error.REQUEST_TIMED_OUT, True)
     driver.send("c")
-    assert driver.numbers() == [("b", 0, 1)]
-    driver.produced(base_offset=1)
-    assert driver.numbers() == [("c", 0, 2)]
+    assert driver.numbers() == [("b", 0, 2)]
+    driver.produced(base_offset=2)
+    assert driver.numbers() == [("c", 0, 3)]
 
 
 def test_an_unknown_producer_begins_again_if_the_log_was_deleted():
@@ -281,13 +306,13 @@ def test_an_unknown_producer_bumps_its_epoch_since_kip_360():
 
 
 def test_the_numbers_of_a_refused_batch_are_given_to_the_next():
-    driver = Driver(singles(), CLUSTER._replace(kip_360=False))
+    driver = Driver(singles(), CLUSTER._replace(kip_360=False)).known()
     driver.send("a", "b")
     driver.produced(Error.INVALID_REQUEST)
     driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
     driver.wait(100)
-    assert driver.returned == {1: Response(Error.INVALID_REQUEST, False)}
-    assert driver.numbers() == [("b", 0, 0)]
+    assert driver.returned[2] == Response(Error.INVALID_REQUEST, False)
+    assert driver.numbers() == [("b", 0, 1)]
 
 
 def test_sequence_numbers_wrap():
