@@ -308,7 +308,9 @@ class GroupMetadata:
 
     def prepare_offset(self, producer_id: int, partition: TopicPartition, position: OffsetAndMetadata) -> None:
         """A commit, of a transaction if there is a producer id, is on its way to the log."""
-        self.pending_offsets.setdefault(producer_id, {})[partition] = CommitRecord(NOT_REPLICATED, position)
+        pending = self.pending_offsets.setdefault(producer_id, {})
+        if pending.get(partition, NO_COMMIT).batch_offset == NOT_REPLICATED:  # the log may refuse the newer one
+            pending[partition] = CommitRecord(NOT_REPLICATED, position)
 
     def on_offset_append(self, producer_id: int, partition: TopicPartition, commit: CommitRecord) -> None:
         """The commit is replicated: it counts, or awaits the marker if it is a transaction's."""
@@ -316,13 +318,13 @@ class GroupMetadata:
         if producer_id == NO_PRODUCER_ID:
             self.put_offset(partition, commit)
             self.fail_pending_offset(producer_id, partition, commit.position)
-        elif partition in pending and pending[partition].position == commit.position:
+        elif partition in pending:
             pending[partition] = commit
 
     def fail_pending_offset(self, producer_id: int, partition: TopicPartition, position: OffsetAndMetadata) -> None:
         """The commit is pending no longer; without a transaction, a later one of the partition still is."""
         pending = self.pending_offsets.get(producer_id, {})
-        if partition in pending and (producer_id != NO_PRODUCER_ID or pending[partition].position == position):
+        if pending.get(partition) == CommitRecord(NOT_REPLICATED, position):
             del pending[partition]
             if not pending:
                 del self.pending_offsets[producer_id]

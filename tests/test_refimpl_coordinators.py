@@ -242,6 +242,48 @@ def test_a_marker_ends_only_the_transaction_before_it() -> None:
     assert fetched(host) == (Error.UNSTABLE_OFFSET_COMMIT, -1) and fetched(host, False) == (Error.NONE, 7)
 
 
+@pytest.mark.parametrize("error", [Error.NONE, Error.INVALID_PRODUCER_EPOCH])
+@pytest.mark.parametrize("is_before_marker", [True, False])
+@pytest.mark.parametrize(("result", "offset"), [(COMMIT, 7), (ABORT, -1)])
+def test_a_late_copy_of_a_commit_changes_nothing(
+    result: str, offset: int, is_before_marker: bool, error: Error
+) -> None:
+    host = Host()
+    producer = host.begin(OFFSETS)
+    commit_in_transaction(host, producer, 7)
+    host.replicates, host.now = False, 9
+    assert host.ask(rpc.TxnOffsetCommitRequest(GROUP, commits(7), producer)) is None
+    (written, late), log = host.appended[-2:], host.logs[OFFSETS]
+    log.append_as_leader(marker(producer, result), 5, COORDINATOR)
+    base = written.batch.base_offset if is_before_marker else log.log_end_offset
+    outcome = late.context, error, base if error is Error.NONE else -1, host.now
+    if is_before_marker:
+        host.do(host.coordinators.on_appended(*outcome))
+    replicate(host)
+    if not is_before_marker:
+        host.do(host.coordinators.on_appended(*outcome))
+    assert fetched(host) == (Error.NONE, offset)
+
+
+def test_of_two_commits_in_a_transaction_the_later_counts() -> None:
+    host = Host()
+    producer = host.begin(OFFSETS)
+    commit_in_transaction(host, producer, 7)
+    commit_in_transaction(host, producer, 8)
+    host.logs[OFFSETS].append_as_leader(marker(producer, COMMIT), 5, COORDINATOR)
+    replicate(host)
+    assert fetched(host) == (Error.NONE, 8)
+
+
+def test_transactional_ids_that_nobody_uses_are_forgotten() -> None:
+    host = Host()
+    host.ask(rpc.InitProducerIdRequest("t"))
+    while host.coordinators.transactions.transactions:
+        host.tick()
+    assert host.now == 7 * 24 * 3_600_000
+    assert [record.value for record in host.appended[-1].batch.records] == [None]
+
+
 def test_ceasing_to_lead_refuses_who_waits() -> None:
     host = Host()
     host.replicates = False
@@ -285,7 +327,12 @@ def test_producer_ids_come_from_the_controller() -> None:
 
 
 def test_a_loading_coordinator_asks_for_no_producer_ids() -> None:
-    host = Host()
+    host = Host(block=(0, 0))
+    assert host.ask(rpc.InitProducerIdRequest("t", transaction_timeout=0)) == Response(
+        Error.INVALID_TRANSACTION_TIMEOUT
+    )
+    assert not host.coordinators.needs_producer_ids
+    host.coordinators.give_producer_ids((70, 80))
     host.logs[TRANSACTIONS].append_as_leader(Batch(0, 0, -1, (Record(0, "?", None),)), 5)
     host.do(host.coordinators.on_leader(TRANSACTIONS, host.logs[TRANSACTIONS], 6, 0))
     assert host.ask(rpc.InitProducerIdRequest("t")) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
