@@ -121,16 +121,17 @@ def lost_record() -> Trace:
     [id] = run.step("Invoke", 1010, machine="producer-1", number=1, operation=operation, sent=produce)
     [copied] = run.step("Duplicate", 1011, message=id, sent=produce)
     one = [[0, 0, 17]]
+    data = "batches=[(base_offset=0 last_offset=0 leader_epoch=0 records=[(offset=0 key=None value=17)])]"
     [answer] = run.step(
         "Deliver", 1014, message=id, views={"broker-1": partition(role="leader", log=one, **led)},
         sent=[message("broker-1", "producer-1", "Produce", "NONE base_offset=0", 1, answer=True)],
     )  # fmt: skip
-    [data] = run.step(
-        "Deliver", 1015, message=fetch_1, sent=[message("broker-1", "broker-2", "Fetch", "x-0 [17]", 3, answer=True)]
+    [records] = run.step(
+        "Deliver", 1015, message=fetch_1, sent=[message("broker-1", "broker-2", "Fetch", data, 3, answer=True)]
     )
     done = {"machine": "producer-1", "number": 1, "outcome": {"is": "requests.Response", "value": [["x", 0], 0]}}
     run.step("Deliver", 1018, message=answer, returned=[done])
-    run.step("Drop", 1019, message=data)
+    run.step("Drop", 1019, message=records)
     run.step("Pause", 1020, machine="zookeeper")
     run.step(
         "Crash",

@@ -9,14 +9,20 @@ recorded it: a list of `{"machine", "number", "outcome"}`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
+from itertools import islice
+from typing import TypeVar
 
 from hwmark.traces.changes import Json
-from hwmark.traces.run_changes import DOWN, Item, View, Views, object_at
+from hwmark.traces.errors import BadInputError
+from hwmark.traces.run_changes import DOWN, Item, View, Views, as_object, object_at
 from hwmark.traces.run_words import Outcome, call_text, fault_text, outcomes, snake_case
 from hwmark.traces.trace import State, Step, Trace
+
+T = TypeVar("T")
 
 RUN_MODEL = "refimpl"
 
@@ -90,15 +96,15 @@ class Run:
     replicas: dict[str, View]
 
     @classmethod
-    def of(cls, trace: Trace) -> Run:
-        """The run in a trace of the model `refimpl`."""
-        reader = _Reader(trace)
-        events = tuple(reader.events())
-        names = [
-            *object_at(trace.initial, "machines"),
-            *(end for f in reader.flights for end in (f.source, f.destination)),
+    def of(cls, trace: Trace, file: str = "trace") -> Run:
+        """The run in a trace of the model `refimpl`. BadInputError, with the line of `file`, for what is none."""
+        reader = _Reader(trace, file)
+        events, flights = tuple(reader.events()), tuple(reader.flights)
+        names = [*object_at(trace.initial, "machines"), *(end for f in flights for end in (f.source, f.destination))]
+        names += [
+            name for e in events for name in (*e.machines, *e.changes, *(outcome.machine for outcome in e.returns))
         ]
-        return cls(trace, _in_order(names), events, tuple(reader.flights), reader.last, dict(reader.views.partitions))
+        return cls(trace, _in_order(names), events, flights, reader.last, dict(reader.views.partitions))
 
 
 def is_run(trace: Trace) -> bool:
@@ -116,28 +122,38 @@ def _in_order(names: list[str]) -> tuple[str, ...]:
 class _Reader:
     """Walks through the states; remembers the messages under way and what each machine was last seen with."""
 
-    def __init__(self, trace: Trace) -> None:
-        self.trace, self.last = trace, trace.initial
+    def __init__(self, trace: Trace, file: str) -> None:
+        self.trace, self.file, self.last = trace, file, trace.initial
         self.flights: list[Flight] = []
         self.under_way: dict[str, Flight] = {}
-        self.asked: dict[tuple[str, str, Json], str] = {}
-        self.views = Views(object_at(trace.initial, "machines"))
-        for id, message in object_at(trace.initial, "network").items():
-            self._send(id, message, 0)
+        self.asked: dict[tuple[str, str, str], str] = {}
+        self.views = Views({})
 
     def events(self) -> Iterator[Event]:
         """One event per step."""
         states = self.trace.states()
-        before = next(states)
-        for number, (step, after) in enumerate(zip(self.trace.steps, states, strict=True), 1):
-            yield self._event(number, step, before, after)
-            before = after
-        self.last = before
+        self._checked(0, self._begin)
+        for number, (step, after) in enumerate(zip(self.trace.steps, islice(states, 1, None), strict=True), 1):
+            yield self._checked(number, partial(self._event, number, step, self.last, after))
+            self.last = after
+
+    def _checked(self, number: int, read: Callable[[], T]) -> T:
+        """What was read of a step, whose line follows the header's and those of the steps before it."""
+        try:
+            return read()
+        except ValueError as error:
+            raise BadInputError(self.file, number + 1, f"no run of a cluster: {error}") from error
+
+    def _begin(self) -> None:
+        """The initial state, of which nothing has changed."""
+        self.views.changes(as_object(self.trace.initial.get("machines"), "machines"))
+        for id, message in as_object(self.trace.initial.get("network", {}), "network").items():
+            self._send(id, message, 0)
 
     def _event(self, number: int, step: Step, before: State, after: State) -> Event:
         action, arguments = snake_case(step.action), step.arguments
         message = self.under_way.get(str(arguments.get("message")))
-        machines = _machines(arguments, object_at(after, "machines"))
+        machines = tuple(name for name in [arguments.get("machine")] if isinstance(name, str))
         if message is not None:
             machines = {DELIVER: (message.destination,), DUPLICATE: (message.source,)}.get(action, ())
         is_received = action == DELIVER and message is not None and not _is_down(before, message.destination)
@@ -157,12 +173,12 @@ class _Reader:
             fault=None if action in ORDINARY else fault_text(action, arguments),
             call=call_text(arguments) if action == INVOKE else None,
             returns=outcomes(after.get("returned")),
-            changes=self.views.changes(object_at(after, "machines")),
+            changes=self.views.changes(as_object(after.get("machines"), "machines")),
         )
 
     def _end(self, number: int, after: State, delivered: Flight | None) -> list[Flight]:
         """The messages that are gone after this step."""
-        network = object_at(after, "network")
+        network = as_object(after.get("network", {}), "network")
         gone = [self.under_way.pop(id) for id in [id for id in self.under_way if id not in network]]
         for flight in gone:
             flight.ended, flight.fate = number, Fate.DELIVERED if flight is delivered else Fate.LOST
@@ -174,9 +190,9 @@ class _Reader:
                 yield self._send(id, message, number, is_copy)
 
     def _send(self, id: str, message: Json, number: int, is_copy: bool = False) -> Flight:
-        fields = message if isinstance(message, dict) else {}
-        source, destination, kind, text = (str(fields.get(name, "")) for name in ("from", "to", "kind", "text"))
-        is_response, correlation = fields.get("is_response") is True, fields.get("correlation")
+        fields = as_object(message, f"message {id}")
+        source, destination, kind, text = (_text(fields, name, id) for name in ("from", "to", "kind", "text"))
+        is_response, correlation = fields.get("is_response") is True, str(fields.get("correlation"))
         if is_response:  # a response that many requests have is called by the request's name
             kind = self.asked.get((destination, source, correlation), kind)
         else:
@@ -187,12 +203,11 @@ class _Reader:
         return flight
 
 
-def _machines(arguments: View, views: View) -> tuple[str, ...]:
-    """The machines that an action's arguments name, by address, by a broker's id, or as lists of those."""
-    named = [item for value in arguments.values() for item in (value if isinstance(value, list) else [value])]
-    brokers = arguments.get("broker")
-    names = [f"broker-{brokers}", *(name for name in named if isinstance(name, str))]
-    return tuple(dict.fromkeys(name for name in names if name in views))
+def _text(message: View, name: str, id: str) -> str:
+    text = message.get(name)
+    if not isinstance(text, str):
+        raise ValueError(f"message {id}: expected a text as {name!r}")
+    return text
 
 
 def _is_down(state: State, machine: str) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hwmark.traces.changes import Json
-from hwmark.traces.run_words import plain_text
+from hwmark.traces.run_words import path_text, plain_text
 from hwmark.traces.words import is_none, value_text
 
 View = Mapping[str, Json]
@@ -38,11 +38,12 @@ class LogRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Note:
-    """A line of text; a heading names the partition that the items after it are about."""
+    """A line of text; a heading names the partition that the items after it are about; progress is that of offsets."""
 
     text: str
     is_heading: bool = False
     is_strong: bool = False
+    is_progress: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,30 @@ class Views:
         return self.machines.get(name) is not view  # a step shares with the state before it all that it left alone
 
     def _changes(self, name: str, view: Json) -> Iterator[Item]:
-        before, after = object_at(self.machines, name), view if isinstance(view, dict) else {}
+        before, after = object_at(self.machines, name), as_object(view, name)
         known = self.partitions.setdefault(name, {})
         yield from _field_changes(before, after)
-        for partition, replica in object_at(after, "partitions").items():
+        for partition, replica in as_object(after.get("partitions", {}), f"{name}: partitions").items():
             old = known.get(partition)
             if old is not replica:
-                items = list(_replica_changes(_as_object(old), _as_object(replica), is_up=after.get("state") != DOWN))
+                new = as_object(replica, f"{name}: {partition}")
+                items = list(_replica_changes(_as_object(old), new, is_up=after.get("state") != DOWN))
                 yield from [Note(partition, is_heading=True), *items] if items else []
                 known[partition] = replica
+
+
+def is_replication(items: tuple[Item, ...]) -> bool:
+    """Whether all that changed is how far replicas of internal topics are."""
+    headings = [item for item in items if isinstance(item, Note) and item.is_heading]
+    others = [item for item in items if item not in headings]
+    return all(is_internal(item.text) for item in headings) and all(
+        isinstance(item, Appended) or (isinstance(item, Note) and item.is_progress) for item in others
+    )
+
+
+def is_internal(partition: str) -> bool:
+    """Whether a partition is of one of the coordinators' topics."""
+    return partition.startswith("__")
 
 
 def object_at(state: View, *path: str) -> View:
@@ -106,10 +122,25 @@ def object_at(state: View, *path: str) -> View:
 
 
 def log_of(replica: View) -> list[LogRecord]:
-    """The records of a partition's view."""
-    log = replica.get("log")
-    rows = [row for row in log if isinstance(row, list) and len(row) == 3] if isinstance(log, list) else []
-    return [LogRecord(int(str(row[0])), int(str(row[1])), value_text(row[2])) for row in rows]
+    """The records of a partition's view; ValueError if they are none."""
+    log = replica.get("log", [])
+    if not isinstance(log, list):
+        raise ValueError("log: expected a list")
+    return [_record(row) for row in log]
+
+
+def _record(row: Json) -> LogRecord:
+    match row:
+        case [int(offset), int(epoch), value]:
+            return LogRecord(offset, epoch, plain_text(value))
+    raise ValueError(f"log: expected rows of offset, leader epoch and value, not {value_text(row)}")
+
+
+def as_object(value: Json, what: str) -> View:
+    """A value that has to be an object; ValueError if it is none."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{what}: expected an object, not {value_text(value)}")
+    return value
 
 
 def isr_text(isr: Json) -> str:
@@ -135,7 +166,7 @@ def _field_changes(before: View, after: View) -> Iterator[Item]:
     old, new = dict(_fields(before)), dict(_fields(after))
     for name, text in new.items():
         if name not in old or old[name] != text:
-            is_short = name in old and max(len(old[name]), len(text)) <= SHORT
+            is_short = old.get(name, "") != "" and max(len(old[name]), len(text)) <= SHORT
             yield Note(f"{name}: {old[name]} → {text}" if is_short else f"{name}: {text}")
     for name in old:
         if name not in new:
@@ -149,7 +180,8 @@ def _fields(view: View) -> Iterator[tuple[str, str]]:
             continue
         if isinstance(value, dict):
             yield from (
-                (key if key.startswith("/") else f"{name} {key}", _short_text(each)) for key, each in value.items()
+                (path_text(key) if key.startswith("/") else f"{name} {key}", _short_text(each))
+                for key, each in value.items()
             )
         else:
             yield name, plain_text(value)
@@ -171,7 +203,7 @@ def _replica_changes(before: View, after: View, *, is_up: bool) -> Iterator[Item
     if moved and moved[-1].startswith("LSO") and _is_last_stable_clear(before) and _is_last_stable_clear(after):
         moved.pop()
     if moved:
-        yield Note(", ".join(moved))
+        yield Note(", ".join(moved), is_progress=True)
 
 
 def _moved(name: str, old: Json, new: Json) -> str:

@@ -15,6 +15,7 @@ from hwmark.traces.run_changes import (
     LogRecord,
     Note,
     View,
+    is_internal,
     isr_text,
     log_of,
     object_at,
@@ -28,11 +29,15 @@ PARTITIONS_MAX, RECORDS_MAX = 3, 8
 
 
 def broken_sentence(trace: Trace) -> str | None:
-    """What is broken at the end; None if nothing is."""
+    """What is broken at the end, why if the witness says so, and where; None if nothing is."""
     if trace.property is None:
         return None
-    witness = trace.witness or {}
-    return f"{trace.property} fails{': ' * bool(witness)}{', '.join(_named(*each) for each in witness.items())}"
+    places = {**(trace.witness or {})}
+    why = places.pop("why", None)
+    where = f"({', '.join(_named(*each) for each in places.items())})" if places else ""
+    return " ".join(
+        [f"Broken: {trace.property}", *([f"- {plain_text(why)}"] if why else []), *([where] if where else [])]
+    )
 
 
 def end_boxes(run: Run) -> dict[str, Box]:
@@ -59,7 +64,7 @@ def _partitions(brokers: dict[str, View], named: Container[Json]) -> list[str]:
     """The partitions to show; internal topics only if they are named."""
     found = {partition: None for view in brokers.values() for partition in view}
     told = [partition for partition in found if partition in named]
-    full = [p for p in found if not p.startswith("__") and any(log_of(object_at(v, p)) for v in brokers.values())]
+    full = [p for p in found if not is_internal(p) and any(log_of(object_at(v, p)) for v in brokers.values())]
     return (told or full)[:PARTITIONS_MAX]
 
 

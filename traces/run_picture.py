@@ -30,9 +30,9 @@ COPY, UNDER_WAY = Ink("#7b4bb0", 1.6), Ink("#9aa5b1", 1.2, "dotted")
 QUIET_FILL, QUIET_TEXT = "#eef1f4", "#616e7c"
 
 
-def run_dot(trace: Trace, choice: Choice = EVERY_STEP_THAT_MATTERS) -> str:
-    """The DOT source of a run's sequence diagram."""
-    return _Picture(Run.of(trace), choice).draw()
+def run_dot(trace: Trace, choice: Choice = EVERY_STEP_THAT_MATTERS, file: str = "trace") -> str:
+    """The DOT source of a run's sequence diagram; `file` is where errors are."""
+    return _Picture(Run.of(trace, file), choice).draw()
 
 
 class _Picture:
@@ -111,7 +111,7 @@ class _Picture:
 
     def _title(self) -> None:
         trace, steps = self.run.trace, len(self.run.events)
-        what = f"{trace.property} fails after {steps:,} steps" if trace.property else f"A run of {steps:,} steps"
+        what = f"Broken after {steps:,} steps: {trace.property}" if trace.property else f"A run of {steps:,} steps"
         self.y += self.canvas.text(0, self.y, self.right, what, size=TITLE, bold=True)
         self.y += self.canvas.text(0, self.y, self.right, self._what_is_drawn(), size=TEXT, colour=QUIET_TEXT) + 6
 

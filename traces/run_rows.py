@@ -2,7 +2,8 @@
 
 A quiet step only keeps the cluster going: an idle fetch, a ping, a heartbeat, a look-up of metadata. It befell no
 machine, returned nothing to an application, changed no view, and neither received, sent nor lost any other message.
-Steps that only repeat what was done before, as a client that tries again in vain, are quiet as well.
+Steps that only repeat what was done before, as a client that tries again in vain, are quiet as well, and so is the
+replication of internal topics.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from hwmark.traces.run import DROP, Event, Fate, Flight, Run
+from hwmark.traces.run import DROP, DUPLICATE, Event, Fate, Flight, Run
+from hwmark.traces.run_changes import is_replication
 
-QUIET_KINDS = ("Fetch", "Heartbeat", "Metadata", "UpdateMetadata", "FindCoordinator", "ListOffsets", "Ping", "Read")
+FETCH = "Fetch"
+QUIET_KINDS = (FETCH, "Heartbeat", "Metadata", "UpdateMetadata", "FindCoordinator", "ListOffsets", "Ping", "Read")
 """Messages that come all the time and that, by themselves, nobody wants to see; Ping and Read are ZooKeeper's."""
 
 _RECORDS = re.compile(r"batches=\[[^]]")
 
-FOLD_FROM, KINDS_MAX = 2, 5
-"""How many quiet steps in succession are folded, and how many kinds of them are named."""
+KINDS_MAX = 5
+"""How many kinds of folded steps are named."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,13 @@ def is_quiet(event: Event) -> bool:
 
 
 def has_news(event: Event) -> bool:
-    """Whether a step is a call or a fault, returned something or changed a view; a lost message alone is no news."""
-    return bool(event.call or event.returns or event.changes or (event.fault and event.action != DROP))
+    """Whether a step is a call or a fault, returned something, changed a view, or lost records on their way."""
+    if event.call or event.returns or (event.fault and event.action not in (DROP, DUPLICATE)):
+        return True
+    if any(_RECORDS.search(flight.text) for flight in event.lost):
+        return True
+    is_fetch = event.received is not None and event.received.kind == FETCH
+    return bool(event.changes) and not (is_fetch and all(map(is_replication, event.changes.values())))
 
 
 def repeated(events: tuple[Event, ...]) -> set[int]:
@@ -124,10 +132,10 @@ def repeated(events: tuple[Event, ...]) -> set[int]:
 
 
 def is_background(flight: Flight) -> bool:
-    """Whether a message is of those that come all the time; not one that brings records or says that a write failed."""
+    """Whether a message is of those that come all the time; not what says that a write failed."""
     if flight.kind == "Multi":
         return flight.is_response and "error=" not in flight.text
-    return flight.kind in QUIET_KINDS and not _RECORDS.search(flight.text)
+    return flight.kind in QUIET_KINDS
 
 
 def folded(rows: list[Row]) -> int:
@@ -136,8 +144,9 @@ def folded(rows: list[Row]) -> int:
 
 
 def _rows(is_drawn: bool, events: tuple[Event, ...]) -> list[Row]:
-    """Steps in succession; a few quiet ones take no more room than the line that would tell of them."""
-    return list(events) if is_drawn or len(events) < FOLD_FROM else [Fold(events)]
+    """Steps in succession; a single message takes no more room than the line that would tell of it."""
+    is_single = len(events) == 1 and (events[0].received is not None or events[0].lost)
+    return list(events) if is_drawn or is_single else [Fold(events)]
 
 
 def _messages(event: Event) -> tuple[Flight, ...]:

@@ -13,9 +13,9 @@ from hwmark.traces.trace import Trace
 SIGNS = {"received": "<-", "sent": "->", "lost": "x "}
 
 
-def run_text(trace: Trace) -> str:
+def run_text(trace: Trace, file: str = "trace") -> str:
     """The run for people; what a message says stands where it arrives or gets lost."""
-    run = Run.of(trace)
+    run = Run.of(trace, file)
     return "\n".join([*_header(trace), "", *_steps(run), *_end(trace)]) + "\n"
 
 

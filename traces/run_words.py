@@ -26,7 +26,7 @@ _SHORTER = (
 )
 """What pictures leave out of messages: what is the same in every message of its kind, or nobody asks about."""
 
-_NAMED = ("at", "machine", "broker", "message")
+_NAMED = ("at", "machine", "message")
 """Arguments that the picture shows by the place where it says something."""
 
 
@@ -97,9 +97,14 @@ def _object_text(kind: str, fields: dict[str, Json]) -> str:
     return f"{kind.rpartition('.')[2]}({', '.join(f'{name}={plain_text(each)}' for name, each in fields.items())})"
 
 
+def path_text(path: str) -> str:
+    """A node of ZooKeeper, one that holds a partition's state by the partition's name."""
+    return re.sub(r"/brokers/topics/([^\s/]+)/partitions/(\d+)/state", r"state of \1-\2", path)
+
+
 def message_text(text: str) -> str:
     """What a message says, shorter: of a write to ZooKeeper which nodes it is about, of records their values."""
-    operations = [f"{operation} {path}" for operation, path in _OPERATION.findall(text)]
+    operations = [f"{operation} {path_text(path)}" for operation, path in _OPERATION.findall(text)]
     if operations:
         return ", ".join(operations)
     text = _with_records(text)
@@ -116,20 +121,24 @@ def _with_records(text: str) -> str:
     batches = text[begin.start() :]
     tail = "…" if text.endswith("…") else batches.rpartition(")")[2].removeprefix("]")
     producer = [f"producer {id}/{epoch} sequence {sequence}" for id, epoch, sequence in _PRODUCER.findall(batches)[:1]]
-    return f"{text[: begin.start()]}[{', '.join(_VALUE.findall(batches))}] {' '.join(producer)}{tail}"
+    values = [value for value in _VALUE.findall(batches) if value != "None"]
+    return " ".join([f"{text[: begin.start()]}[{', '.join(values)}]", *producer, *tail.split()])
 
 
 def outcomes(returned: Json) -> tuple[Outcome, ...]:
-    """What a step gave back to the application: a list of `{"machine", "number", "outcome"}`."""
-    calls = [call for call in returned if isinstance(call, dict)] if isinstance(returned, list) else []
-    return tuple(_outcome(call) for call in calls)
+    """What a step gave back to the application: a list of `{"machine", "number", "outcome"}`; else a ValueError."""
+    calls = [] if returned is None else returned
+    if not isinstance(calls, list):
+        raise ValueError("returned: expected a list")
+    return tuple(map(_outcome, calls))
 
 
-def _outcome(call: Mapping[str, Json]) -> Outcome:
+def _outcome(call: Json) -> Outcome:
+    if not isinstance(call, dict) or not isinstance(call.get("machine"), str):
+        raise ValueError(f"returned: expected objects with machine, number and outcome, not {value_text(call)}")
     text = _outcome_text(call.get("outcome"))
-    return Outcome(
-        str(call.get("machine")), f"call {value_text(call.get('number'))}: {text}", bool(_ERROR.search(text))
-    )
+    words = f"call {value_text(call.get('number'))}: {text}"
+    return Outcome(str(call["machine"]), words, is_failure=bool(_ERROR.search(text)))
 
 
 def _outcome_text(outcome: Json) -> str:

@@ -113,7 +113,7 @@ def _trace_picture(arguments: argparse.Namespace, suffix: str) -> bytes:
     trace = read_trace(arguments.file)
     if not is_run(trace):
         _refuse(_RUN_OPTIONS, arguments, "a trace of a model; expected a cluster's run")
-    dot = run_dot(trace, _choice(arguments)) if is_run(trace) else trace_dot(trace)
+    dot = run_dot(trace, _choice(arguments), arguments.file) if is_run(trace) else trace_dot(trace)
     if suffix == ".html":
         return html_page(Path(arguments.file).name, render(dot, "svg"))
     return render(dot, suffix[1:])
