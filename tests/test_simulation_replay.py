@@ -33,7 +33,9 @@ from hwmark.traces.trace import Trace, read_trace, write_trace
 TOPICS = (Topic("x", ((1, 2, 3),)), Topic(OFFSETS_TOPIC, ((2, 3, 1),), True))
 TIMES: dict[str, Any] = {"zookeeper_session_timeout": 600, "request_timeout": 200, "replica_fetch_wait_max": 50}
 SETUP = ClusterSetup(
-    ClusterConfig(topics=TOPICS, **TIMES), (ProducerConfig(acks=1, enable_idempotence=False),), (ConsumerConfig(),)
+    ClusterConfig(topics=TOPICS, **TIMES),
+    (ProducerConfig(acks=1, enable_idempotence=False), ProducerConfig()),
+    (ConsumerConfig(),),
 )
 FAULTY = NetworkConfig(1, 20, drop=0.02, duplicate=0.02, reorder=0.02)
 
@@ -126,6 +128,7 @@ def test_brokers_show_their_partitions(trace: Trace) -> None:
         "broker-2": "up",
         "broker-3": "up",
         "producer-1": "up",
+        "producer-2": "up",
         "consumer-1": "up",
     }
     down = last["broker-1"]["partitions"]["x-0"]

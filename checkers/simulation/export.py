@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, get_type_hints
 
-from hwmark.checkers.simulation.cluster import ACTIONS, Action, Cluster, ClusterSetup, NotEnabledError, Returned, Start
+from hwmark.checkers.simulation.cluster import ACTIONS, Action, Cluster, ClusterSetup, NotEnabledError, Returned
 from hwmark.checkers.simulation.encoding import decode, encode, require
 from hwmark.checkers.simulation.views import View, machine_view, message_view, network_view
 from hwmark.traces.changes import Json, changes_between, value_at
@@ -54,10 +54,9 @@ class Recorder:
 
     def _state_after(self, action: Action, last_id: int, returned: list[Returned]) -> State:
         cluster, before = self.cluster, self.state
-        changed = [cluster.stepped or getattr(action, "machine", None)]
-        if isinstance(action, Start):
-            changed = list(cluster.clock_offsets)
-        views = {name: machine_view(cluster, name) for name in changed if name in cluster.clock_offsets}
+        name = cluster.stepped or getattr(action, "machine", None)
+        changed = [name] if name is not None else [*cluster.clock_offsets]
+        views = {name: machine_view(cluster, name) for name in changed}
         machines, network = before["machines"], before["network"]
         assert isinstance(machines, dict) and isinstance(network, dict)
         in_flight = {id: network[id] for id in map(str, cluster.in_flight) if id in network}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from hwmark.checkers.simulation.cluster import Cluster, is_response
 from hwmark.checkers.simulation.values import is_named_tuple
@@ -28,13 +28,6 @@ View = dict[str, Json]
 TEXT_MAX = 160  # characters; longer texts end in an ellipsis
 
 
-class Ping(NamedTuple):
-    """What a request to ZooKeeper without an operation is called."""
-
-
-PING = Ping()
-
-
 def machine_view(cluster: Cluster, name: Address) -> View:
     """One machine, up or down."""
     machine = cluster.machines.get(name)
@@ -52,15 +45,19 @@ def network_view(cluster: Cluster) -> View:
 
 
 def message_view(message: Message) -> View:
-    """A message; its kind is the request's name, for a response too."""
-    named = message.body.operation or PING if isinstance(message.body, ZooKeeperRequest) else message.body
+    """A message; its kind is the request's name, for a response too, and ZooKeeper's operation."""
+    body = message.body
+    kind, told = type(body).__name__.removesuffix("Response").removesuffix("Request"), body
+    if isinstance(body, ZooKeeperRequest):
+        told = body.operation or ()
+        kind = type(told).__name__ if told else "Ping" if body.session else "Connect"
     return {
         "from": message.source,
         "to": message.destination,
-        "kind": type(named).__name__.removesuffix("Response").removesuffix("Request"),
+        "kind": kind,
         "is_response": is_response(message),
         "correlation": message.correlation,
-        "text": text_of(message.body),
+        "text": text_of(told) if told else "",
     }
 
 
