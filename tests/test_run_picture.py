@@ -18,6 +18,7 @@ import pytest
 from hwmark.checkers.cli import main
 from hwmark.traces.canvas import RED
 from hwmark.traces.changes import Json
+from hwmark.traces.errors import BadInputError
 from hwmark.traces.render import render
 from hwmark.traces.run import Event, Run, is_run
 from hwmark.traces.run_box import CELL_HEIGHT
@@ -360,3 +361,12 @@ def test_a_broken_run_is_refused_with_its_line(tmp_path: Path, capsys: pytest.Ca
 def test_a_formal_models_trace_is_no_run() -> None:
     assert is_run(lost_record())
     assert not is_run(replace(lost_record(), model="replication"))
+
+
+@pytest.mark.skipif(not shutil.which("rsvg-convert"), reason="no rasteriser")
+def test_a_picture_too_high_for_a_png_is_refused() -> None:
+    writer = RunWriter.of("broker-1")
+    for at in range(800):
+        writer.step("Pause", at, machine="broker-1")
+    with pytest.raises(BadInputError, match=r"png: .*larger than .*; svg and html have no such limit"):
+        render(run_dot(writer.trace()), "png")

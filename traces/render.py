@@ -62,7 +62,16 @@ def _svg_in_process(dot: str) -> bytes:
 
 def _png(dot: str) -> bytes:
     if shutil.which("rsvg-convert"):
-        return subprocess.run(["rsvg-convert"], input=_svg(dot), stdout=subprocess.PIPE, check=True).stdout
+        return _rasterised(_svg(dot))
     if shutil.which("dot"):
         return bytes(graphviz.pipe("dot", "png", dot.encode(), quiet=True))
     raise BadInputError("png", None, "needs `rsvg-convert` or `dot` on the PATH; svg, html and dot need neither")
+
+
+def _rasterised(svg: bytes) -> bytes:
+    """The png of an svg; a picture that is too large for one raises BadInputError."""
+    done = subprocess.run(["rsvg-convert"], input=svg, capture_output=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.decode(errors="replace").splitlines() or ["rsvg-convert failed"])[0].rstrip(".")
+        raise BadInputError("png", None, f"{reason[:1].lower()}{reason[1:]}; svg and html have no such limit")
+    return done.stdout
