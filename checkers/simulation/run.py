@@ -33,6 +33,7 @@ SETTLE_TIME = 60_000
 
 # What a history shows by rights if its producers ask for less than acks=all with idempotence.
 LOSSES = (
+    "inconsistent-offsets",
     "lost-write",
     "torn-transaction",
     "missing-from-final-read",
