@@ -22,10 +22,10 @@ from hwmark.checkers.simulation.cluster import (
     Tick,
     WipeDisk,
 )
-from hwmark.checkers.simulation.export import Recorder, actions_of, export_run, state_of, verify_run
+from hwmark.checkers.simulation.export import TraceRecorder, actions_of, export_run, state_of, verify_run
 from hwmark.checkers.simulation.schedule import NetworkConfig, TimedSchedule
 from hwmark.refimpl.config import OFFSETS_TOPIC, ClusterConfig, Topic
-from hwmark.refimpl.consumer import Assign, ConsumerConfig, Poll, PollResult
+from hwmark.refimpl.consumer import Assign, Consumer, ConsumerConfig, Poll, PollResult
 from hwmark.refimpl.producer import ProducerConfig, Send
 from hwmark.traces.changes import changes_between
 from hwmark.traces.trace import Trace, read_trace, write_trace
@@ -100,7 +100,7 @@ def test_a_trace_has_the_run_and_is_taken_again(tmp_path: Path, schedule: TimedS
 def test_what_is_recorded_is_what_a_fresh_look_sees(trace: Trace) -> None:
     """Views are made again only of machines that a step can have changed."""
     cluster = Cluster(SETUP)
-    recorder = Recorder(cluster)
+    recorder = TraceRecorder(cluster)
     for action in actions_of(trace):
         before = recorder.state
         step = recorder.apply(action)
@@ -135,6 +135,18 @@ def test_brokers_show_their_partitions(trace: Trace) -> None:
     assert down["role"] == "offline" and down["log_end_offset"] == len(down["log"]) > 0
     assert last["broker-2"]["partitions"]["x-0"]["role"] == "follower" and last["broker-1"]["clock"] == -30
     assert [type(row) for row in down["log"]] == [list] * len(down["log"])
+
+
+def test_a_machine_that_fails_ends_the_trace_and_fails_again(monkeypatch: Any, schedule: TimedSchedule) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("lost")
+
+    monkeypatch.setattr(Consumer, "step", fail)
+    broken = export_run(
+        SETUP, schedule.actions or [], violated="no-error", witness={"machine": "consumer-1", "at": (1,)}
+    )
+    assert len(broken.steps) == 1 and verify_run(broken) == "step 1: Start fails: KeyError('lost')"
+    assert (broken.property, broken.witness) == ("no-error", {"machine": "consumer-1", "at": [1]})
 
 
 def tampered(trace: Trace, path: Path, change: Callable[[list[Any]], Any]) -> str:

@@ -8,7 +8,7 @@ is taken again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
 from hwmark.checkers.simulation.cluster import ACTIONS, Action, Cluster, ClusterSetup, NotEnabledError, Returned
@@ -22,7 +22,7 @@ MODEL = "refimpl"
 _HINTS = {kind: get_type_hints(kind) for kind in (ClusterSetup, *ACTIONS.values())}
 
 
-class Recorder:
+class TraceRecorder:
     """A cluster whose steps are written down. Only the machines that a step can have changed are viewed again."""
 
     def __init__(self, cluster: Cluster, *, seed: int | None = None) -> None:
@@ -40,8 +40,8 @@ class Recorder:
         self.steps.append(step)
         return step
 
-    def trace(self, *, violated: str | None = None) -> Trace:
-        """The run so far; with `violated`, a counterexample of that property."""
+    def trace(self, *, violated: str | None = None, witness: Mapping[str, Any] | None = None) -> Trace:
+        """The run so far; with `violated`, a counterexample of that property, and where it fails."""
         return Trace(
             model=MODEL,
             variant=None,
@@ -49,6 +49,7 @@ class Recorder:
             initial=self.initial,
             steps=tuple(self.steps),
             property=violated,
+            witness=None if witness is None else {name: encode(value) for name, value in witness.items()},
             seed=self.seed,
         )
 
@@ -68,13 +69,27 @@ class Recorder:
 
 
 def export_run(
-    setup: ClusterSetup, actions: Iterable[Action], *, seed: int | None = None, violated: str | None = None
+    setup: ClusterSetup,
+    actions: Iterable[Action],
+    *,
+    seed: int | None = None,
+    violated: str | None = None,
+    witness: Mapping[str, Any] | None = None,
 ) -> Trace:
-    """The trace of these actions from the beginning. NotEnabledError if one of them is impossible."""
-    recorder = Recorder(Cluster(setup), seed=seed)
+    """The trace of these actions from the beginning. NotEnabledError if one of them is impossible.
+
+    An action at which a machine fails is the last step, without changes; whoever takes the trace again sees it fail.
+    """
+    recorder = TraceRecorder(Cluster(setup), seed=seed)
     for action in actions:
-        recorder.apply(action)
-    return recorder.trace(violated=violated)
+        try:
+            recorder.apply(action)
+        except NotEnabledError:
+            raise
+        except Exception:
+            recorder.steps.append(Step(type(action).__name__, fields_of(action), {}))
+            break
+    return recorder.trace(violated=violated, witness=witness)
 
 
 def state_of(cluster: Cluster) -> State:
@@ -143,7 +158,7 @@ def verify_run(trace: Trace, file: str = "trace") -> str | None:
     """
     setup, actions = read_setup(trace, file), actions_of(trace, file)
     try:
-        recorder = Recorder(Cluster(setup))
+        recorder = TraceRecorder(Cluster(setup))
     except (LookupError, TypeError, ValueError) as error:
         raise BadInputError(file, 1, f"initial.setup: no cluster can be built from it: {error!r}") from error
     if recorder.initial != trace.initial:
@@ -155,7 +170,7 @@ def verify_run(trace: Trace, file: str = "trace") -> str | None:
     return None
 
 
-def _verify_step(recorder: Recorder, action: Action, step: Step) -> str | None:
+def _verify_step(recorder: TraceRecorder, action: Action, step: Step) -> str | None:
     try:
         taken = recorder.apply(action)
     except NotEnabledError as error:
