@@ -21,13 +21,13 @@ Source: KafkaApis, TransactionMarkerChannelManager, TransactionStateManager, Gro
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 from hwmark.refimpl import group_coordinator, transaction_coordinator
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Batch, Record, TopicPartition
+from hwmark.refimpl.batches import NO_PRODUCER_ID, NO_SEQUENCE, Batch, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import GroupConfig, GroupCoordinator
@@ -89,6 +89,7 @@ Effects = list[Reply | AppendTo | AskBroker]
 GroupDecision = Respond | group_coordinator.Append
 Decision = GroupDecision | SendMarkers | transaction_coordinator.Append | transaction_coordinator.Respond
 Decisions = Sequence[Decision]
+Records = Sequence[tuple[Hashable, Hashable]]
 Caller = tuple[Address, int]  # and the correlation id
 
 
@@ -117,14 +118,8 @@ class Coordinators:
         config, sizes = self.config, {topic.name: len(topic.assignment) for topic in self.config.topics}
         flags = config.kip_360, config.kip_890, config.transaction_timeout_max
         self.transactions = TransactionCoordinator((0, 0), sizes.get(TRANSACTIONS_TOPIC, 1), *flags)
-        self.groups = GroupCoordinator(
-            GroupConfig(
-                sizes.get(OFFSETS_TOPIC, 1),
-                session_timeout_min=config.group_session_timeout_min,
-                offsets_retention=config.offsets_retention,
-                kip_447=config.kip_447,
-            )
-        )
+        rules = GroupConfig(sizes.get(OFFSETS_TOPIC, 1), config.group_session_timeout_min, kip_447=config.kip_447)
+        self.groups = GroupCoordinator(rules._replace(offsets_retention=config.offsets_retention))
 
     def coordinator_partition(self, key: str, is_transaction: bool) -> TopicPartition:
         """The partition whose leader coordinates a transactional id, or a group (FindCoordinator)."""
@@ -138,13 +133,11 @@ class Coordinators:
 
     def handle(self, message: Message, now: int) -> Effects:
         """A request of a client; of a broker, AddPartitionsToTxn with `verify_only`. It is answered once, or parked."""
-        to, body, transactional_id = (message.source, message.correlation), message.body, None
+        to, body = (message.source, message.correlation), message.body
+        transactional_id = body.producer.transactional_id if type(body) is rpc.TxnOffsetCommitRequest else None
         try:
-            if type(body) in GROUP_REQUESTS:
-                decisions = self._ask_groups(to, body, now)
-                transactional_id = body.producer.transactional_id if type(body) is rpc.TxnOffsetCommitRequest else None
-            else:
-                decisions = self._ask_transactions(to, body, now)
+            ask = self._ask_groups if type(body) in GROUP_REQUESTS else self._ask_transactions
+            decisions = ask(to, body, now)
         except KafkaError as refusal:
             following, end = self.transactions.producer_ids
             self.needs_producer_ids |= following == end and refusal.error is Error.COORDINATOR_LOAD_IN_PROGRESS
@@ -155,8 +148,7 @@ class Coordinators:
         if self.coordinator_partition(body.who.group_id, False) in self.loading:
             return [Respond(to, LOADING_ANSWERS.get(type(body), Error.COORDINATOR_LOAD_IN_PROGRESS))]
         arguments = (*body[:2], *body.producer[1:]) if type(body) is rpc.TxnOffsetCommitRequest else body
-        decisions: Decisions = getattr(self.groups, GROUP_REQUESTS[type(body)])(to, now, *arguments)
-        return decisions
+        return cast(Decisions, getattr(self.groups, GROUP_REQUESTS[type(body)])(to, now, *arguments))
 
     def _ask_transactions(self, to: Hashable, body: Any, now: int) -> Decisions:
         transactions = self.transactions
@@ -168,8 +160,7 @@ class Coordinators:
                     return [Respond(to, Error.NONE, cast(Any, transactions.verify_partitions(producer, partitions)))]
                 return transactions.add_partitions(to, producer, partitions, now)
             case rpc.AddOffsetsToTxnRequest(producer, group_id):
-                partition = self.coordinator_partition(group_id, False)
-                return transactions.add_partitions(to, producer, (partition,), now)
+                return transactions.add_partitions(to, producer, (self.coordinator_partition(group_id, False),), now)
             case rpc.EndTxnRequest():
                 return transactions.end_txn(to, *body, now)
         raise TypeError(f"{body} is not for a coordinator")
@@ -241,18 +232,17 @@ class Coordinators:
         for one in markers:
             if self.transactions.epochs.get(one.partition) != one.coordinator_epoch:
                 continue
-            by_leader: dict[int, tuple[TopicPartition, ...]] = {}
+            by_leader: dict[int, list[TopicPartition]] = {}
             for each in one.topic_partitions:
-                leader = partitions[each].leader if each in partitions else NO_LEADER
-                by_leader[leader] = (*by_leader.get(leader, ()), each)
+                by_leader.setdefault(partitions[each].leader if each in partitions else NO_LEADER, []).append(each)
             for leader, led in by_leader.items():
-                context = one._replace(topic_partitions=led)
+                context = one._replace(topic_partitions=tuple(led))
+                identity = *one.producer[1:], one.coordinator_epoch, one.result
                 if leader == NO_LEADER:
                     self.markers.append(context)
-                    continue
-                producer = one.producer.producer_id, one.producer.producer_epoch
-                body = rpc.WriteTxnMarkersRequest(*producer, one.coordinator_epoch, one.result, led)
-                effects.append(AskBroker(leader, body, context))
+                else:
+                    body = rpc.WriteTxnMarkersRequest(*identity, context.topic_partitions)
+                    effects.append(AskBroker(leader, body, context))
         return effects
 
     def tick(self, now: int) -> Effects:
@@ -286,12 +276,12 @@ class Coordinators:
                 case SendMarkers():
                     self.markers.append(decision)
                 case transaction_coordinator.Append(partition, epoch, key, value):
-                    batch = _batch(((key, value),), epoch, now)
-                    effects.append(AppendTo((TRANSACTIONS_TOPIC, partition), epoch, batch, decision))
-                case group_coordinator.Append(partition, records, token, producer_id, producer_epoch):
-                    epoch = self.groups.epochs[partition]
-                    batch = _batch(records, epoch, now, producer_id, producer_epoch)
-                    effects.append(AppendTo((OFFSETS_TOPIC, partition), epoch, batch, token, transactional_id))
+                    here, batch = (TRANSACTIONS_TOPIC, partition), _batch(((key, value),), epoch, now)
+                    effects.append(AppendTo(here, epoch, batch, decision))
+                case group_coordinator.Append(partition, records, token):
+                    here, epoch = (OFFSETS_TOPIC, partition), self.groups.epochs[partition]
+                    batch = _batch(records, epoch, now, *decision[3:])
+                    effects.append(AppendTo(here, epoch, batch, token, transactional_id))
         self.groups_at = self.groups.next_deadline()
         if self.retry_at is None and transactions.retries:
             self.retry_at = now + config.retry_backoff
@@ -306,13 +296,7 @@ def _is_due(deadline: int | None, now: int) -> bool:
     return deadline is not None and deadline <= now
 
 
-def _batch(
-    records: Iterable[tuple[Hashable, Hashable]],
-    leader_epoch: int,
-    now: int,
-    producer_id: int = NO_PRODUCER_ID,
-    producer_epoch: int = NO_PRODUCER_EPOCH,
-) -> Batch:
+def _batch(records: Records, leader_epoch: int, now: int, producer_id: int = -1, producer_epoch: int = -1) -> Batch:
     """A batch without offsets yet; with a producer id it is a transaction's."""
     numbered = tuple([Record(offset, key, value) for offset, (key, value) in enumerate(records)])
     producer = producer_id, producer_epoch, NO_SEQUENCE, producer_id != NO_PRODUCER_ID
