@@ -208,9 +208,7 @@ class TransactionManager:
             return
         if self.transactional_id is None:
             self._bump(queue)
-        elif self.config.kip_360:
-            self._abortable(Error.REQUEST_TIMED_OUT)
-        else:
+        elif not self.config.kip_360:  # after it, the new epoch of the next transaction does not care
             self._error("FATAL_ERROR", Error.REQUEST_TIMED_OUT)
 
     def _offsets_request(self, producer: Producer) -> Any:

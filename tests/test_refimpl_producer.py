@@ -193,9 +193,9 @@ def test_a_record_that_was_never_sent_expires_as_not_written():
     assert driver.producer.deadline() is None
 
 
-def gap(cluster: ClusterConfig) -> Driver:
+def gap(cluster: ClusterConfig, **changes) -> Driver:
     """Batches a and b under way, and the broker has a gap before a, while nothing that came before is unclear."""
-    driver = Driver(singles(), cluster)
+    driver = Driver(singles(**changes), cluster)
     driver.send("a")
     driver.produced(base_offset=0)
     driver.send("b", "c")
@@ -303,6 +303,51 @@ def test_an_unknown_producer_bumps_its_epoch_since_kip_360():
     driver.produced(Error.UNKNOWN_PRODUCER_ID)
     driver.wait(100)
     assert driver.numbers() == [("b", 1, 0)]
+
+
+def test_where_nobody_knows_the_start_of_the_log_an_unknown_producer_just_repeats():
+    driver = Driver(singles()).known()
+    driver.send("a")
+    driver.produced(Error.UNKNOWN_PRODUCER_ID, log_start_offset=-1)
+    driver.wait(100)
+    assert driver.numbers() == [("a", 0, 1)]
+
+
+def test_the_batch_after_an_expired_one_tells_of_the_gap():
+    driver = Driver(singles(delivery_timeout=40_000)).known()
+    driver.send("a")
+    driver.wait(10_000)
+    driver.send("b")
+    driver.wait(29_999)
+    driver.lose()
+    driver.wait(1)
+    assert driver.numbers() == [("b", 0, 2)]
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
+    driver.wait(100)
+    assert driver.numbers() == [("b", 1, 0)]
+
+
+def test_before_kip_360_what_is_under_way_under_the_old_id_fails_once_for_all():
+    driver = Driver(singles(), CLUSTER._replace(kip_360=False)).known(0, 1)
+    driver.send("a", "b", partition=1)
+    driver.send("x")
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, place=2)
+    for call in (3, 4):
+        driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
+        assert driver.returned[call] == Response(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, False)
+    driver.send("c", partition=1)
+    assert [(one.producer_id, one.base_sequence) for one in driver.batches()] == [(8, 0)]
+    assert driver.seen[rpc.InitProducerIdRequest] == 2
+
+
+def test_a_batch_that_lost_its_number_and_expires_leaves_no_gap():
+    driver = gap(CLUSTER, delivery_timeout=20_000)
+    driver.wait(19_999)
+    driver.lose()
+    driver.send("d")
+    driver.wait(1)
+    assert [driver.returned[call].value for call in (2, 3)] == [False, True]
+    assert driver.numbers() == [("d", 1, 0)]
 
 
 def test_the_numbers_of_a_refused_batch_are_given_to_the_next():

@@ -106,6 +106,35 @@ def test_an_abort_drops_what_was_not_sent_and_waits_for_the_rest():
     assert driver.returned[abort] == Response(Error.NONE, "READY")
 
 
+def test_what_was_not_even_asked_for_is_not_asked_for_any_more_when_aborting():
+    driver = transactional()
+    driver.send("a")
+    driver.send("b", partition=1)
+    driver.call(txn.AbortTransaction())
+    driver.answer(rpc.AddPartitionsToTxnRequest, Error.CONCURRENT_TRANSACTIONS)
+    driver.wait(100)
+    asked = driver.answer(rpc.AddPartitionsToTxnRequest)
+    assert (asked.producer, asked.topic_partitions) == (("t", 7, 0), (X0,))
+    assert kinds(driver) == ["EndTxn"]
+
+
+@pytest.mark.parametrize("error", [Error.TRANSACTION_ABORTABLE, Error.INVALID_PRODUCER_ID_MAPPING])
+def test_an_abort_that_is_refused_but_not_for_good_takes_a_new_epoch(error):
+    driver = known(transactional())
+    abort = driver.call(txn.AbortTransaction())
+    driver.answer(rpc.EndTxnRequest, error)
+    assert driver.returned[abort] == Response(Error.NONE, "READY")
+    assert driver.producer.manager.producer == (7, 1)
+
+
+def test_a_gap_aborts_a_transaction():
+    driver = known(transactional(NO_890))
+    driver.send("a")
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
+    assert driver.returned[4] == Response(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, False)
+    assert (driver.state, driver.producer.manager.producer) == (ABORTABLE, (7, 0))
+
+
 def test_what_the_coordinator_cannot_do_yet_is_asked_again_after_the_backoff():
     driver = transactional()
     driver.send("a")
