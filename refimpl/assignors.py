@@ -2,9 +2,11 @@
 
 The member that leads the group computes this from all subscriptions. Where Kafka's answer hangs on the order of a hash
 map, names decide here. Kafka has two sticky algorithms, one for equal subscriptions (everybody has a quota) and one for
-others (loads are balanced afterwards); they are one here, with an endless quota for the others. When it balances,
-Kafka searches a rack without effect, and takes all moves back if they did not help; here each move brings two loads
-closer. A partition that two members claim in one generation is nobody's; Kafka forgets that if subscriptions differ.
+others (loads are balanced afterwards); they are one here, with an endless quota for the others. It gives what is free
+to the least loaded, where Kafka deals equal subscriptions out in turns. When it balances, Kafka searches a rack without
+effect, prefers claims of earlier generations, and takes all moves back if they did not help; here each move brings two
+loads closer. A partition that two members claim in one generation is nobody's; Kafka forgets that if subscriptions
+differ.
 
 Source: RangeAssignor, RoundRobinAssignor, AbstractStickyAssignor, CooperativeStickyAssignor of Kafka's clients; KIP-54
 (sticky), KIP-345 (static members), KIP-429 (cooperative), KIP-792 (generations), KIP-881 (racks).
@@ -15,9 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain, cycle
-from operator import itemgetter
 from typing import NamedTuple
 
 from .batches import TopicPartition
@@ -43,25 +43,19 @@ Members = Mapping[str, Subscription]
 
 
 class Racks(NamedTuple):
-    """In which racks the replicas are; `prefer` minds racks even where each has all partitions."""
+    """In which racks the replicas are."""
 
     replicas: Mapping[TopicPartition, frozenset[str]] = {}
-    prefer: bool = False
 
     def are_useful(self, members: Iterable[Subscription], partitions: Iterable[TopicPartition]) -> bool:
         """Whether a member is in a rack that has replicas, and not all partitions are in the same racks."""
         racks = [self.replicas.get(partition, frozenset()) for partition in partitions]
         everywhere = frozenset[str]().union(*racks)
-        is_shared = any(member.rack in everywhere for member in members)
-        return is_shared and (self.prefer or any(some != everywhere for some in racks))
-
-    def have(self, member: Subscription, partition: TopicPartition) -> bool:
-        """Whether there is a replica in the member's rack."""
-        return member.rack in self.replicas.get(partition, ())
+        return any(member.rack in everywhere for member in members) and any(some != everywhere for some in racks)
 
     def allow(self, member: Subscription, partition: TopicPartition) -> bool:
         """Whether the partition does not read across racks as far as is known."""
-        return not self.replicas or not member.rack or self.have(member, partition)
+        return not self.replicas or not member.rack or member.rack in self.replicas.get(partition, ())
 
 
 NO_RACKS = Racks()
@@ -113,15 +107,14 @@ def assign_range(topics: Mapping[str, int], members: Members, racks: Racks = NO_
 
     Then topics with the same members and as many partitions stay together: who gets an index gets it of all.
     """
-    partitions, near = partitions_of(topics, members), set()
+    partitions, is_near = partitions_of(topics, members), False
     placements: dict[str, Placement] = {}
     alike: dict[tuple[tuple[str, ...], int], list[str]] = {}
     for topic, some in partitions.items():
         readers = tuple(member for member in in_order(members) if topic in members[member].topics)
         placements[topic] = Placement(*divmod(len(some), len(readers)))
         alike.setdefault((readers, len(some)), []).append(topic)
-        if racks.are_useful([members[reader] for reader in readers], some):
-            near.add(topic)
+        is_near |= racks.are_useful([members[reader] for reader in readers], some)
 
     def take(together: list[str], turns: Iterable[tuple[str, int]], racks: Racks) -> None:
         for member, i in turns:
@@ -132,8 +125,8 @@ def assign_range(topics: Mapping[str, int], members: Members, racks: Racks = NO_
 
     for (readers, count), together in alike.items():
         turns = [(reader, i) for reader in readers for i in range(count)]
-        if near and (len(together) > 1 or together[0] in near):
-            take(together, sorted(turns, key=lambda turn: turn[1]) if len(together) > 1 else turns, racks)
+        if is_near:
+            take(together, turns, racks)
         for topic in together:
             take([topic], turns, NO_RACKS)
     owner = {p: member for placement in placements.values() for p, member in sorted(placement.owner.items())}
@@ -167,31 +160,25 @@ def sticky_assignment(topics: Mapping[str, int], members: Members, racks: Racks)
     is_equal = len({frozenset(member.topics) for member in members.values()}) == 1
     room = divmod(len(partitions), len(members)) if is_equal else (len(partitions), 0)
     sticky = Sticky(*room, members=members, racks=racks, readers=readers, is_equal=is_equal)
-    previous, outdated = previous_owners(set(partitions), members)
+    previous = previous_owners(set(partitions), members)
     sticky.keep(previous)
     fresh = [partition for partition in partitions if partition not in sticky.owner]
-    is_revoking = any(owner != CONTESTED and partition not in sticky.owner for partition, owner in previous.items())
     sticky.fill(fresh)
-    sticky.balance((partitions,) if is_revoking else (fresh, partitions), outdated)
+    sticky.balance(fresh)
+    sticky.balance(partitions)
     transferring = {p: member for p, member in sticky.owner.items() if previous.get(p, member) != member}
     return by_member(sticky.owner, members), transferring
 
 
-def previous_owners(partitions: Collection[TopicPartition], members: Members) -> tuple[Owners, Owners]:
-    """Who had a partition in the newest generation that it is claimed in, and who claims it from an outdated one."""
+def previous_owners(partitions: Collection[TopicPartition], members: Members) -> Owners:
+    """Who had a partition in the newest generation that it is claimed in."""
     claims: dict[TopicPartition, list[tuple[int, str]]] = {}
     for member in sorted(members):
         for partition in members[member].owned:
             if partition in partitions:
                 claims.setdefault(partition, []).append((members[member].generation, member))
-    generation = max(member.generation for member in members.values())
-    previous, outdated = {}, {}
-    for partition, some in claims.items():
-        newest = [member for claimed, member in some if claimed == max(some)[0]]
-        previous[partition] = newest[0] if len(newest) == 1 else CONTESTED
-        if old := [claim for claim in some if claim[0] < generation]:
-            outdated[partition] = max(old, key=itemgetter(0))[1]
-    return previous, outdated
+    newest = {p: [member for generation, member in some if generation == max(some)[0]] for p, some in claims.items()}
+    return {partition: some[0] if len(some) == 1 else CONTESTED for partition, some in newest.items()}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -202,7 +189,6 @@ class Sticky(Placement):
     racks: Racks
     readers: Mapping[str, list[str]]
     is_equal: bool
-    filled: Counter[str] = field(default_factory=Counter)
 
     def keep(self, previous: Owners) -> None:
         """Each member keeps what it had, as far as there is room, it is subscribed and in the rack."""
@@ -214,42 +200,27 @@ class Sticky(Placement):
                 self.put(member, partition)
 
     def fill(self, fresh: list[TopicPartition]) -> None:
-        """Each partition goes to the first in turn of those in its rack, then the rest to the first of all."""
-        if self.is_equal:  # begin with those that fewest members are near to
-            fresh = sorted(fresh, key=lambda p: sum(self.racks.have(m, p) for m in self.members.values()))
-        for fits in (self.racks.have if self.is_equal else self.racks.allow, NO_RACKS.allow):
-            last = ""
+        """Each partition goes to the least loaded of those in its rack, then the rest to the least loaded of all."""
+        for racks in (self.racks, NO_RACKS):
             for p in fresh:
-                able = [m for m in self.readers[p[0]] if self.may_take(m, p) and fits(self.members[m], p)]
+                able = [m for m in self.readers[p[0]] if self.may_take(m, p) and racks.allow(self.members[m], p)]
                 if able:
-                    member = min(able, key=partial(self.turn, last))
-                    last = member if self.size[member] < self.low else last
-                    self.put(member, p)
-                    if self.size[member] == self.low:
-                        self.filled[member] = len(self.owner)
+                    self.put(min(able, key=self.load), p)
 
-    def turn(self, last: str, member: str) -> tuple[bool, int, str]:
-        """The least loaded comes first; with quotas, who is below, on from the last one, then who was filled first."""
-        is_filled = self.size[member] >= self.low
-        if not self.is_equal:
-            return False, self.size[member], member
-        return is_filled, self.filled[member] if is_filled else member <= last, member
+    def load(self, member: str) -> tuple[int, str]:
+        """The order in which members get more."""
+        return self.size[member], member
 
-    def balance(self, scopes: Iterable[list[TopicPartition]], outdated: Owners) -> None:
-        """Move partitions from members that have two more than another could have: back to outdated claims first."""
-        home = dict(self.owner)
-
-        def improve(partition: TopicPartition) -> bool:
-            readers, load = self.readers[partition[0]], self.size[self.owner[partition]]
-            for member in (outdated.get(partition), min(readers, key=lambda m: (self.size[m], m))):
-                if member in readers and load > self.size[member] + 1:
+    def balance(self, partitions: list[TopicPartition]) -> None:
+        """Move partitions from members that have two more than another could have."""
+        home, is_moving = dict(self.owner), True
+        while is_moving:
+            is_moving = False
+            for partition in partitions:
+                member = min(self.readers[partition[0]], key=self.load)
+                if self.size[self.owner[partition]] > self.size[member] + 1:
                     self.move(partition, member, home)
-                    return True
-            return False
-
-        for scope in scopes:
-            while sum(map(improve, scope)):
-                pass
+                    is_moving = True
 
     def move(self, partition: TopicPartition, member: str, home: Owners) -> None:
         """Move a partition; if one of its topic went the other way before, both go home: no two members swap."""
