@@ -366,7 +366,7 @@ class Controller:
         target, is_unclean = changing.revert_reassignment(old)
         if is_unclean and not self.config.unclean_leader_election:
             raise KafkaError(Error.INVALID_REPLICA_ASSIGNMENT, "all in the ISR are being added")
-        return self._change(old, target, UNCLEAN if is_unclean else ONLINE)
+        return self._change(old, target)
 
     def _change(
         self, old: Partition, target: Partition, election: str = ONLINE, lost: BrokerIds = (), bumps: bool = True

@@ -12,7 +12,7 @@ from hwmark.refimpl.config import ClusterConfig, Topic
 from hwmark.refimpl.controller import Controller
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick, address
-from hwmark.refimpl.partition_change import NO_LEADER, PREFERRED, UNCLEAN, PartitionRegistration
+from hwmark.refimpl.partition_change import NO_LEADER, PREFERRED, RECOVERED, UNCLEAN, PartitionRegistration
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -182,7 +182,7 @@ def test_an_unclean_election_takes_who_is_there_if_the_configuration_says_so() -
     assert world.alter(1).isr == (1,)
     world.crash(1)
     world.sleep(2 * SESSION)
-    assert leads(world) == (2, 1, (2,))
+    assert leads(world) == (2, 1, (2,)) and world.state.recovery == RECOVERED
 
 
 @pytest.mark.parametrize(("kip_380", "is_slow"), [(True, False), (True, True), (False, False), (False, True)])
@@ -253,7 +253,7 @@ def test_a_paused_controller_is_replaced_and_does_nothing_more_when_it_goes_on()
 
 
 def test_a_write_of_a_controller_whose_epoch_has_passed_is_refused() -> None:
-    world = World()
+    world = World(kip_497=False)
     former = world.active
     epoch = zk.Op(zk.SET, zk.CONTROLLER_EPOCH, 2)
     world.zookeeper.step(Message("admin", ZOOKEEPER, 1, zk.ZooKeeperRequest(0, 1, 0, None)), 0)
@@ -261,6 +261,12 @@ def test_a_write_of_a_controller_whose_epoch_has_passed_is_refused() -> None:
     world.zookeeper.step(Message("admin", ZOOKEEPER, 2, zk.ZooKeeperRequest(session, 2, 0, zk.Multi((epoch,)))), 0)
     assert world.alter(1, 2) == REFUSED(Error.NOT_CONTROLLER)
     assert leads(world) == (1, 0, (1, 2, 3)) and not former.is_active
+    world.crash(3)
+    world.sleep(2 * SESSION)
+    world.messages += world.brokers[1].alter_isr(rpc.AlterPartitionRequest(X, 1, 0, 0, (1, 2)), world.now)
+    world.settle()
+    assert leads(world) == (1, 0, (1, 2)) and not former.is_active and not former.partitions
+    assert any(zk.is_at(path, zk.ISR_CHANGES) for path in world.zookeeper.nodes)  # for the controller to come
 
 
 @pytest.mark.parametrize(
@@ -404,13 +410,24 @@ def test_who_left_an_isr_below_its_minimum_may_lead_unless_it_lost_its_tail(lost
     world.settle()
     assert world.state[1:3] == (((), NO_LEADER) if lost_tail else ((3,), 3))
     assert world.state.elr == (2,)
-    world.crash(1)
-    world.sleep(2 * SESSION)  # another controller does not count the same loss twice
-    assert world.active.broker_id == 3 and world.state.elr == (2,)
     world.start(2)
     world.settle()
     assert (2 in world.state.isr + world.state.elr) and world.state.leader == (2 if lost_tail else 3)
     world.check_told()
+
+
+def test_a_lost_tail_is_counted_once() -> None:
+    world = World(2, 3, kip_966=True, min_insync_replicas=2)
+    world.crash(3)
+    world.start(3, broker_lost_tail=True)
+    world.settle()
+    assert (world.state.isr, world.state.elr) == ((2,), ())
+    world.alter(2, 3)
+    world.alter(2)
+    assert world.state.elr == (3,)
+    world.crash(1)
+    world.sleep(2 * SESSION)
+    assert world.active.controller_epoch == 2 and world.state.elr == (3,)
 
 
 def test_before_the_controller_was_asked_leaders_wrote_isrs_to_zookeeper() -> None:

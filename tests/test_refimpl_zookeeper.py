@@ -137,12 +137,36 @@ def test_a_watch_fires_once_and_its_event_is_repeated_until_it_has_come() -> Non
     assert pair.watched("b") == ["/m", "/m"]
 
 
+def test_a_check_is_no_change() -> None:
+    pair = Pair("a")
+    pair.ask("a", Read(zk.CONTROLLER_EPOCH, True))
+    assert pair.ask("a", multi(Op(CHECK, zk.CONTROLLER_EPOCH, version=0))).error == zk.OK
+    assert pair.watched("a") == []
+    pair.ask("a", multi(Op(SET, zk.CONTROLLER_EPOCH, 1)))
+    assert pair.watched("a") == [zk.CONTROLLER_EPOCH]
+
+
+def test_a_former_session_says_nothing_any_more() -> None:
+    pair = Pair("a")
+    late = zk.ZooKeeperResponse(pair.clients["a"].session, events=((1, "/m"),))
+    expired = late._replace(error=zk.SESSION_EXPIRED, events=())
+    pair.server.step(Tick(), TIMEOUT)
+    pair.settle("a", TIMEOUT)
+    pair.settle("a", TIMEOUT)
+    session = pair.clients["a"].session
+    assert session != late.session
+    assert pair.clients["a"].receive(late) == pair.clients["a"].receive(expired) == []
+    assert pair.clients["a"].session == session and pair.clients["a"].acknowledged == 0
+
+
 def test_a_client_hears_of_a_change_before_it_reads_it() -> None:
     pair = Pair("a")
     pair.ask("a", Read("/m", True))
-    pair.clients["a"].submit(multi(Op(CREATE, "/m", 1)), "created")
-    pair.settle("a")
-    assert [one.context for one in pair.outcomes["a"][-2:]] == [zk.WATCHED, ("created",)]
+    (request,) = _request(pair, "a", multi(Op(CREATE, "/m", 1)))
+    messages = pair.server.step(request, 0)
+    assert len(messages) == 1
+    pair.deliver(messages)
+    assert [one.context for one in pair.outcomes["a"][-2:]] == [zk.WATCHED, ("asked",)]
 
 
 @pytest.mark.parametrize("copies", [1, 2])
