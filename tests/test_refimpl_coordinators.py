@@ -481,6 +481,36 @@ def test_a_loaded_transaction_is_looked_at_too() -> None:
     assert second.coordinators.check_at == 10_000
 
 
+def test_nothing_puts_off_what_is_due() -> None:
+    host = Host()
+    host.ask(rpc.EndTxnRequest(host.begin(X0, X1), COMMIT, 2))
+    first, second = host.asked
+    host.do(host.coordinators.on_response(first.context, None, 0))
+    host.do(host.coordinators.on_response(second.context, None, 50))
+    assert host.coordinators.retry_at == 100
+    for host.now in (0, 5_000):
+        host.ask(rpc.OffsetCommitRequest(GROUP, commits(1)))
+    assert host.coordinators.cleanup_at == CLEANUP_INTERVAL
+    other = Host()
+    other.begin(X0)
+    other.now = 5_000
+    other.ask(rpc.OffsetCommitRequest(GROUP, commits(1)))
+    assert other.coordinators.check_at == 10_000
+
+
+def test_transactions_go_by_the_configuration() -> None:
+    assert Host(transaction_timeout_max=9).ask(rpc.InitProducerIdRequest("t", 10)) == Response(
+        Error.INVALID_TRANSACTION_TIMEOUT
+    )
+    for kip_360, error in ((True, Error.PRODUCER_FENCED), (False, Error.NONE)):
+        host = Host(kip_360=kip_360)
+        host.begin()
+        response = host.ask(rpc.InitProducerIdRequest("u", expected=None))
+        assert response is not None
+        again = host.ask(rpc.InitProducerIdRequest("u", expected=(response.value[0] + 1, 0)))
+        assert again is not None and again.error is error
+
+
 # ------------------------------------------------------------ groups
 
 
