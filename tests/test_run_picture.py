@@ -24,7 +24,7 @@ from hwmark.traces.run import Event, Run, is_run
 from hwmark.traces.run_box import CELL_HEIGHT
 from hwmark.traces.run_changes import Note
 from hwmark.traces.run_end import broken_sentence, end_boxes
-from hwmark.traces.run_picture import run_dot
+from hwmark.traces.run_picture import DOWN, PAUSED, UNDER_WAY, run_dot
 from hwmark.traces.run_rows import Choice, Fold, arrows_of, folded, is_quiet, rows_of
 from hwmark.traces.text import trace_text
 from hwmark.traces.trace import Step, write_trace
@@ -370,3 +370,49 @@ def test_a_picture_too_high_for_a_png_is_refused() -> None:
         writer.step("Pause", at, machine="broker-1")
     with pytest.raises(BadInputError, match=r"png: .*larger than .*; svg and html have no such limit"):
         render(run_dot(writer.trace()), "png")
+
+
+def test_a_machine_that_stands_still_has_a_band_until_it_goes_on() -> None:
+    writer = RunWriter.of("broker-1", "broker-2")
+    actions = ["Pause", "Resume", "Crash", "Restart", "Pause", "Crash"]
+    for at, action in enumerate(actions):
+        more = {"keeps_unflushed": True} if action == "Crash" else {}
+        writer.step(action, at, machine="broker-1", **more)
+    bands = [edge["color"] for edge in edges(run_dot(writer.trace())) if edge["penwidth"] == "9"]
+    assert bands == [PAUSED.colour, DOWN.colour, PAUSED.colour, DOWN.colour]
+
+
+def test_a_long_picture_names_its_lanes_again() -> None:
+    writer = RunWriter.of("broker-1")
+    for at in range(60):
+        writer.step("Pause", at, machine="broker-1")
+    assert texts(render(run_dot(writer.trace()), "svg")).count("broker-1") == 2
+
+
+def test_what_is_still_under_way_is_drawn_unless_nobody_asks_about_it() -> None:
+    def colours(kind: str) -> list[str]:
+        writer = RunWriter.of("broker-1", "producer-1")
+        ask = [message("producer-1", "broker-1", kind, "x")]
+        writer.step("Invoke", 1, machine="producer-1", number=1, operation="o", sent=ask)
+        return [edge["color"] for edge in edges(run_dot(writer.trace()))]
+
+    assert colours("Produce").count(UNDER_WAY.colour) == 2  # the legend's and its own
+    assert colours("Fetch").count(UNDER_WAY.colour) == 0
+
+
+def test_a_message_to_oneself_is_an_arrow_too() -> None:
+    writer = RunWriter.of("broker-1")
+    [id] = writer.step("Tick", 1, machine="broker-1", sent=[message("broker-1", "broker-1", "LeaderAndIsr", "x")])
+    writer.step("Deliver", 2, message=id)
+    requests = [
+        edge for edge in edges(run_dot(writer.trace())) if edge["style"] == "solid" and edge["color"] == "#44525f"
+    ]
+    assert len(requests) == 2  # the legend's and its own
+
+
+def test_the_legend_tells_only_of_what_is_drawn() -> None:
+    writer = RunWriter.of("broker-1")
+    writer.step("Tick", 1, machine="broker-1", views={"broker-1": {"controller": True}})
+    shown = texts(render(run_dot(writer.trace()), "svg"))
+    assert {"request", "response"} <= set(shown)
+    assert not {"lost on its way, at the cross", "duplicate", "fault", "high watermark"} & set(shown)

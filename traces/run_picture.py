@@ -192,12 +192,19 @@ class _Picture:
             start = (x + 24, y - 9)
         ink = _ink(flight)
         if flight.fate is Fate.LOST:
-            cross = (x + (target - x) * 0.6 if target != x else x + 12, y)
+            cross = (self._end_of(flight), y)
             self.canvas.line(start, cross, ink=ink)
             for slope in (1, -1):
                 self.canvas.line((cross[0] - 5, y - 5 * slope), (cross[0] + 5, y + 5 * slope), ink=Ink(RED, 2.2))
         else:
             self.canvas.line(start, (target, y), ink=ink, arrow=True)
+
+    def _end_of(self, flight: Flight) -> float:
+        """How far to the right an arrow ends: at its lane, or at the cross before it."""
+        x, target = self.x[flight.source], self.x[flight.destination]
+        if flight.fate is not Fate.LOST:
+            return target
+        return x + (target - x) * 0.6 if target != x else x + 12
 
     def _departure(self, place: int | None, lane: str) -> float:
         if place is None:
@@ -245,7 +252,7 @@ class _Picture:
         colour = RED if flight.fate is Fate.LOST else COPY.colour if flight.is_copy else INK
         for line in lines:
             wide = text_width(line, SMALL)
-            x = self.x[flight.destination]
+            x = self._end_of(flight) + (20 * (1 if is_rightward else -1) if flight.fate is Fate.LOST else 0)
             left = x - 7 - wide if is_rightward else x + 7
             self.canvas.box(left - 2, y, wide + 4, text_height(1, SMALL), fill="white")
             y += self.canvas.text(left, y, wide + 20, line, size=SMALL, colour=colour)

@@ -17,7 +17,7 @@ _BATCH = re.compile(r"\b(?:batch=|batches=\[)\(")
 _VALUE = re.compile(r"\b(?:value|control)=([^\s)\]]+)")
 _PRODUCER = re.compile(r"producer_id=(\d+) producer_epoch=(\d+)(?: base_sequence=(\d+))?")
 _SHORTER = (
-    (re.compile(r"operation=(None|\(prefix=([^\s)]+)[^)]*\))"), r"\2"),
+    (re.compile(r"\bprefix=(\S+)( watch=True)?"), r"\1"),
     (re.compile(r"events=\[\[\d+, ([^\s\]]+).*"), r"\1 changed"),
     (re.compile(r"partitions=\[\[([^,\s]+), \((.*?)[)\]]*$"), r"\1 \2"),
     (re.compile(r"\breplicas=\[[^]]*\] ?|\bbatches=\[\] ?| (czxid|owner)=\d+"), ""),
