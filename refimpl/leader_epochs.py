@@ -52,21 +52,6 @@ class LeaderEpochCache:
             entries.pop()
         entries.append(EpochEntry(epoch, start_offset))
 
-    def floor_entry(self, epoch: int) -> EpochEntry | None:
-        """The last epoch up to the given one."""
-        index = bisect_right(self.entries, epoch, key=_epoch)
-        return self.entries[index - 1] if index else None
-
-    def higher_entry(self, epoch: int) -> EpochEntry | None:
-        """The first epoch larger than the given one."""
-        index = bisect_right(self.entries, epoch, key=_epoch)
-        return self.entries[index] if index < len(self.entries) else None
-
-    def epoch_for_offset(self, offset: int) -> int | None:
-        """The epoch that an offset was written in."""
-        index = bisect_right(self.entries, offset, key=_start_offset)
-        return self.entries[index - 1].epoch if index else None
-
     def end_offset_for(self, epoch: int, log_end_offset: int) -> EpochEndOffset:
         """The largest epoch up to the requested one, and where the next larger one begins (KIP-279); else UNDEFINED.
 
@@ -74,10 +59,10 @@ class LeaderEpochCache:
         """
         if epoch >= 0 and epoch == self.latest_epoch:
             return EpochEndOffset(epoch, log_end_offset)
-        floor, higher = self.floor_entry(epoch), self.higher_entry(epoch)
-        if epoch < 0 or higher is None:
+        higher = bisect_right(self.entries, epoch, key=_epoch)
+        if epoch < 0 or higher == len(self.entries):
             return UNDEFINED
-        return EpochEndOffset(floor.epoch if floor else epoch, higher.start_offset)
+        return EpochEndOffset(self.entries[higher - 1].epoch if higher else epoch, self.entries[higher].start_offset)
 
     def truncate_from_end(self, end_offset: int) -> None:
         """Forget the epochs that begin at the offset or later; a negative offset forgets none."""

@@ -140,29 +140,22 @@ class PartitionChangeBuilder(NamedTuple):
         return target if target.leader == NO_LEADER else target._replace(last_known_elr=())
 
     def difference(self, target: PartitionRegistration) -> PartitionChange | None:
-        """The fields of the target that differ, and the leader if its epoch has to be bumped."""
+        """The fields of the target that differ, and the leader if its epoch has to be bumped: so a replica that leaves
+        the partition learns it, and brokers of old versions that the ISR shrank.
+        """
         old, new = self.partition._asdict(), target._asdict()
         changed = {name: new[name] for name in PartitionChange._fields if new[name] != old[name]}
-        if self.has_lost_replica(target) or self.has_bumping_isr_shrink(target):
+        gone, shrunk = without(self.partition.replicas, target.replicas), without(self.partition.isr, target.isr)
+        if gone or (shrunk and self.bump_on_isr_shrink):
             changed["leader"] = target.leader
         return PartitionChange(**changed) if changed else None
-
-    def has_lost_replica(self, target: PartitionRegistration) -> bool:
-        """Whether a replica leaves the partition: the leader epoch is bumped, so that it learns it."""
-        return not set(self.partition.replicas) <= set(target.replicas)
-
-    def has_bumping_isr_shrink(self, target: PartitionRegistration) -> bool:
-        """Whether the ISR shrinks in a version whose brokers need a new leader epoch for that."""
-        return self.bump_on_isr_shrink and not set(self.partition.isr) <= set(target.isr)
 
 
 def start_reassignment(partition: PartitionRegistration, replicas: BrokerIds) -> PartitionRegistration:
     """The target that moves the partition: old and new replicas together until the new ones are in the ISR."""
     removing = tuple(sorted(without(partition.replicas, replicas)))
-    adding = tuple(sorted(without(replicas, partition.replicas)))
-    return partition._replace(
-        replicas=replicas + removing, adding=adding or partition.adding, removing=removing or partition.removing
-    )
+    adding = tuple(sorted(without(replicas, partition.replicas))) or partition.adding
+    return partition._replace(replicas=replicas + removing, adding=adding, removing=removing or partition.removing)
 
 
 def complete_reassignment(target: PartitionRegistration) -> PartitionRegistration:

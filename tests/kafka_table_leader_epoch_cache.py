@@ -28,12 +28,19 @@ def apply(cache: LeaderEpochCache, operation: list[Any]) -> LeaderEpochCache:
 
 def previous_entry(cache: LeaderEpochCache, epoch: int | None = None) -> EpochEntry | None:
     epoch = cache.latest_epoch if epoch is None else epoch
-    return None if epoch is None else cache.floor_entry(epoch - 1)
+    return None if epoch is None else next((entry for entry in reversed(cache.entries) if entry.epoch < epoch), None)
+
+
+def next_entry(cache: LeaderEpochCache, epoch: int) -> EpochEntry | None:
+    return next((entry for entry in cache.entries if entry.epoch > epoch), None)
+
+
+def epoch_for_offset(cache: LeaderEpochCache, offset: int) -> int | None:
+    return epoch_of(next((entry for entry in reversed(cache.entries) if entry.start_offset <= offset), None))
 
 
 def epoch_entry(cache: LeaderEpochCache, epoch: int) -> EpochEntry | None:
-    floor = cache.floor_entry(epoch)
-    return floor if floor and floor.epoch == epoch else None
+    return next((entry for entry in cache.entries if entry.epoch == epoch), None)
 
 
 def epoch_of(entry: EpochEntry | None) -> int | None:
@@ -51,9 +58,9 @@ def answer(cache: LeaderEpochCache, query: list[Any]) -> Any:
         "latestEpoch": lambda: cache.latest_epoch,
         "previousEpoch": lambda *epoch: epoch_of(previous_entry(cache, *epoch)),
         "previousEntry": lambda *epoch: previous_entry(cache, *epoch),
-        "nextEpoch": lambda epoch: epoch_of(cache.higher_entry(epoch)),
+        "nextEpoch": lambda epoch: epoch_of(next_entry(cache, epoch)),
         "epochEntry": lambda epoch: epoch_entry(cache, epoch),
-        "epochForOffset": cache.epoch_for_offset,
+        "epochForOffset": lambda offset: epoch_for_offset(cache, offset),
         "endOffsetFor": cache.end_offset_for,
         "entries": lambda: cache.entries,
         "checkpoint": lambda: cache.entries,
