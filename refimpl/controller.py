@@ -201,8 +201,6 @@ class Controller:
 
     def _on_states(self, error: str, nodes: Nodes) -> None:
         """Read all partitions; what leaders changed is told to all."""
-        if self.controller_epoch < 0:
-            return
         before, paths = self.partitions, [(path.split("/"), node.value) for path, node in nodes]
         self.partitions = {(path[3], int(path[5])): value for path, value in paths if path[2] == "topics"}
         if self.is_active:
@@ -215,7 +213,7 @@ class Controller:
 
     def _on_brokers(self, error: str, nodes: Nodes) -> None:
         """Read who is registered: who is gone, or there anew, has failed first of all."""
-        if self.controller_epoch < 0:
+        if self.controller_epoch < 0:  # resigned, but the watch stays
             return
         ids = {int(path.removeprefix(f"{zk.IDS}/")): node for path, node in nodes}
         epochs = {id: node.czxid if self.config.kip_380 else -1 for id, node in sorted(ids.items())}
