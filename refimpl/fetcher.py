@@ -97,15 +97,15 @@ class Position:
 Positions = dict[TopicPartition, Position]
 
 
-def visible_records(response: rpc.FetchResponse, offset: int, is_read_committed: bool) -> list[tuple[Record, int]]:
-    """The records from the offset on that the isolation level shows: no markers, and none of aborted transactions."""
+def visible_records(response: rpc.FetchResponse, offset: int) -> list[tuple[Record, int]]:
+    """The records from the offset on: no markers, and none of the transactions that read_committed is told to leave."""
     coming = sorted(response.aborted or (), key=lambda aborted: aborted[1], reverse=True)
     aborting: set[int] = set()
     records: list[tuple[Record, int]] = []
     for batch in response.batches:
         while coming and coming[-1][1] <= batch.last_offset:
             aborting.add(coming.pop()[0])
-        is_aborted = is_read_committed and batch.is_transactional and batch.producer_id in aborting
+        is_aborted = batch.is_transactional and batch.producer_id in aborting
         if batch.control == ABORT:
             aborting.discard(batch.producer_id)
         elif batch.control is None and not is_aborted:
@@ -191,7 +191,7 @@ class Fetcher:
         elif isinstance(response, rpc.ListOffsetsResponse):
             position.seek(FETCHING, response.offset)
         elif response.batches:
-            position.fetched = visible_records(response, position.offset, self.config.is_read_committed)
+            position.fetched = visible_records(response, position.offset)
             position.end = response.batches[-1].next_offset, response.batches[-1].leader_epoch
 
     def _validate(self, position: Position, leaders: EpochEndOffset, retry_at: int) -> None:

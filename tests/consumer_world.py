@@ -158,10 +158,10 @@ class World:
 
     def serve(self, message: Message) -> None:
         body = message.body
-        if type(body) in self.silent:
-            return
         if self.scripted.get(type(body)):
             self.answer(message, self.scripted[type(body)].pop(0))
+        elif type(body) in self.silent:
+            return
         elif isinstance(body, rpc.MetadataRequest):
             self.answer(message, rpc.MetadataResponse((BROKER,), BROKER, tuple(map(self.metadata, self.replicas))))
         elif isinstance(body, rpc.FindCoordinatorRequest):

@@ -43,6 +43,13 @@ def test_a_poll_returns_what_is_there_as_much_as_it_may():
     assert sorted(world.values("c1") + world.values("c1")) == ["c", "d"]
 
 
+def test_partitions_take_turns_and_share_what_a_poll_may_return():
+    world = reading(PARTITION, OTHER, max_poll_records=1)
+    world.write("a", "b")
+    world.write("c", "d", partition=1)
+    assert [world.values("c1") for _ in range(4)] == [["a"], ["c"], ["b"], ["d"]]
+
+
 def test_a_poll_parks_until_there_are_records():
     world = reading()
     number = world.call("c1", Poll(10_000))
@@ -97,6 +104,7 @@ def test_without_a_policy_the_application_says_where_to_begin():
     for _ in range(2):
         outcome = world.poll("c1")
         assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, (InvalidOffset(PARTITION, -1),))
+        assert world.ask("c1", Poll(0)).error is Error.NONE  # that was one attempt
     world.ask("c1", Seek(PARTITION, 1))
     assert world.values("c1") == ["b"]
 
@@ -108,6 +116,15 @@ def test_the_end_of_the_log_is_asked_for_until_a_new_leader_knows_it():
     assert world.values("c1", 1_000) == []
     assert world.kinds().count("ListOffsets") == 4
     assert position(world) == (FETCHING, 1, -1)
+
+
+@pytest.mark.parametrize(("is_read_committed", "offset"), [(True, 1), (False, 3)])
+def test_the_end_is_where_the_isolation_level_ends(is_read_committed: bool, offset: int):
+    world = reading(auto_offset_reset="latest", is_read_committed=is_read_committed)
+    world.write("old")
+    world.write_txn(1, 0, "open", "open")
+    assert world.values("c1", 300) == []
+    assert position(world)[1] == offset
 
 
 @pytest.mark.parametrize(("policy", "values"), [("earliest", ["b", "c"]), ("latest", [])])
@@ -151,6 +168,18 @@ def test_read_committed_leaves_out_what_was_aborted_or_is_open():
     write_transactions(world)
     assert world.values("c1") == ["plain", "committed", "later"]
     assert position(world) == (FETCHING, 7, 0)
+
+
+def test_each_aborted_transaction_is_hidden_from_its_beginning_to_its_marker():
+    world = reading(is_read_committed=True)
+    for producer in (1, 2):
+        world.write_txn(producer, 0, "aborted")
+    world.end_txn(2, is_commit=False)
+    world.write_txn(1, 1, "aborted")
+    world.write_txn(2, 1, "committed")
+    world.end_txn(1, is_commit=False)
+    world.end_txn(2, is_commit=True)
+    assert world.values("c1") == ["committed"]
 
 
 def test_read_uncommitted_leaves_out_the_markers_alone():
@@ -274,11 +303,35 @@ def test_an_end_that_the_leader_does_not_know_is_a_truncation():
     assert world.values("c1") == [0, 1, 2, 3, 4, "new", "newer"]
 
 
+def test_where_the_logs_part_is_the_end_of_the_epoch_that_both_have():
+    world = read_then_elect("earliest", 3)
+    world.silent.add(rpc.FetchRequest)
+    world.scripted[rpc.FetchRequest] = [rpc.FetchResponse(Error.FENCED_LEADER_EPOCH)]
+    assert world.values("c1", 1_000) == []
+    assert position(world) == (FETCHING, 3, 0)
+    world = read_then_elect("none", None)
+    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.OffsetsForLeaderEpochResponse()]
+    assert world.poll("c1").value == (InvalidOffset(PARTITION, 5),)
+
+
+def test_one_more_election_is_one_more_validation():
+    world = read_then_elect("earliest", None)
+    world.silent.add(rpc.OffsetsForLeaderEpochRequest)
+    assert world.values("c1", 1_000) == []
+    world.silent.clear()
+    world.elect(3)
+    world.consumers["c1"].client.refresh(world.now)
+    assert world.values("c1", 1_000) == ["new", "newer"]
+
+
 def test_before_kip_320_nobody_notices_a_truncation():
     world = read_then_elect("earliest", 3, ClusterConfig(brokers=(BROKER,), kip_320=False))
+    world.consumers["c1"].client.refresh(world.now)
     assert world.values("c1", 1_000) == []
     world.write("newest")
     assert world.values("c1", 1_000) == ["newest"]
+    fetches = [body for body in world.asked if isinstance(body, rpc.FetchRequest)]
+    assert {fetch.current_leader_epoch for fetch in fetches} == {-1}
     assert "OffsetsForLeaderEpoch" not in world.kinds()
 
 
