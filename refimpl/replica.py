@@ -54,8 +54,10 @@ class Replica:
     request: rpc.FollowerRequest | None = None
 
     def become(self, state: PartitionRegistration, now: int) -> None:
-        """Take the controller's word on who leads, unless it is old."""
+        """Take the controller's word on who leads, unless it is old, or said again: what is pending stays so then."""
         if state.leader_epoch < self.leader_epoch or state.partition_epoch < self.partition_epoch:
+            return
+        if (state.leader_epoch, state.partition_epoch) == (self.leader_epoch, self.partition_epoch):
             return
         is_new_epoch = state.leader_epoch > self.leader_epoch
         self.leader, self.leader_epoch, self.partition_epoch = state.leader, state.leader_epoch, state.partition_epoch

@@ -434,3 +434,17 @@ def test_the_high_watermark_waits_for_who_is_about_to_join_while_another_is_pend
     ask(two, leader)
     ask(two, leader)
     assert leader.log.high_watermark == 1
+
+
+def test_what_the_controller_says_again_takes_nothing_back() -> None:
+    """The controller may have granted what is pending: another proposal would let the high watermark pass a member."""
+    leader, follower, _ = group = replicas(3)
+    for replica in group:
+        replica.become(state(0, 0, (0,), 3), 0)
+    ask(follower, leader)
+    pending = leader.pending
+    assert pending is not None and leader.maximal_isr == (0, 1)
+    leader.become(state(0, 0, (0,), 3), 0)
+    assert leader.pending is pending and leader.maximal_isr == (0, 1)
+    leader.become(state(0, 0, (0, 1), 3, partition_epoch=1), 0)
+    assert leader.pending is None and leader.isr == (0, 1)
