@@ -5,8 +5,9 @@ a request that failed for a while is thus derived again. Errors are retried, abo
 on after an error takes a new epoch: by InitProducerId (KIP-360), or with the end of the transaction (KIP-890); before,
 the next transaction kept the epoch. An idempotent producer bumps its epoch by itself, before KIP-360 it took a new id.
 
-Not modelled: authorization, transactions without AddPartitionsToTxn (KIP-890's second part), transactional.id expiry
-while aborting. Source: org.apache.kafka.clients.producer.internals.TransactionManager; KIP-98, KIP-360, KIP-588.
+Not modelled: authorization, transactions without AddPartitionsToTxn (KIP-890's second part). Where Kafka would wait for
+ever, since an abort was refused but not for good, a new epoch is taken here.
+Source: org.apache.kafka.clients.producer.internals.TransactionManager; KIP-98, KIP-360, KIP-588.
 """
 
 from __future__ import annotations
