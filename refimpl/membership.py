@@ -116,7 +116,7 @@ class ConsumerCoordinator:
         """When something is due."""
         times = [self.retry_at or None, *[commit.deadline for commit in self.waiting]]
         if self.state in (COMPLETING, STABLE):
-            times += [self.next_heartbeat, None if is_polling else self.poll_by]
+            times += [self.next_heartbeat, self.poll_by]
         return earliest(*times, self.next_auto_commit if is_polling else None)
 
     def consumed(self) -> Commits:
@@ -177,7 +177,7 @@ class ConsumerCoordinator:
         error: Error = response.error if response is not None else Error.REQUEST_TIMED_OUT
         if error in NO_COORDINATOR:
             self.client.forget_coordinator(asked.body.who.group_id, False)
-        elif error is Error.REBALANCE_IN_PROGRESS and self.state == STABLE:
+        elif error is Error.REBALANCE_IN_PROGRESS:
             self.wants_rejoin = True
         elif error in (*NO_MEMBER, *FATAL) and asked.body.who == self.who:
             self.fatal = error if error in FATAL else self.fatal

@@ -8,7 +8,7 @@ from typing import Any
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
 from hwmark.refimpl.config import ClusterConfig
-from hwmark.refimpl.consumer import Consumer, ConsumerConfig, Poll
+from hwmark.refimpl.consumer import Consumer, ConsumerConfig, Poll, Subscribe
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import Append, GroupConfig, GroupCoordinator
 from hwmark.refimpl.machine import Call, Message, Return, Tick
@@ -96,8 +96,8 @@ class World:
         for _ in range(rounds):
             for name in self.consumers:
                 number = self.call(name, Poll(0))
-                result = self.outcomes[name, number].value
-                news += [(name, how, tuple(i for _, i in partitions)) for how, partitions in result.rebalances]
+                rebalances = getattr(self.outcomes[name, number].value, "rebalances", ())
+                news += [(name, how, tuple(i for _, i in partitions)) for how, partitions in rebalances]
                 self.wait(100)
         return news
 
@@ -245,3 +245,23 @@ class World:
             replica.log.high_watermark = truncate_to
             replica.log.truncate_to(truncate_to, self.now)
         replica.become(PartitionRegistration((BROKER,), (BROKER,), BROKER, epoch, epoch), self.now)
+
+
+def members(count: int, partitions: int = 2, cluster: ClusterConfig | None = None, **config: Any) -> World:
+    """Some consumers that have subscribed; nobody has polled yet."""
+    world = World(*[ConsumerConfig("group", **config)] * count, partitions=partitions, cluster=cluster)
+    for name in world.consumers:
+        assert world.ask(name, Subscribe((TOPIC,))).error is Error.NONE
+    return world
+
+
+def join(world: World, **config: Any) -> str:
+    """One more."""
+    name = world.add(ConsumerConfig("group", **config))
+    world.ask(name, Subscribe((TOPIC,)))
+    return name
+
+
+def owned(world: World, name: str) -> list[int]:
+    """The partitions that a member has."""
+    return sorted(i for _, i in world.consumers[name].positions)
