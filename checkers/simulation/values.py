@@ -83,7 +83,7 @@ def _copy_dict(value: dict[Any, Any], memo: Memo) -> dict[Any, Any]:
     if known is not None:
         return known  # type: ignore[no-any-return]
     copied = memo[id(value)] = value.copy()
-    if not _SHARED.issuperset(map(type, value.values())):
+    if value and not _SHARED.issuperset(map(type, value.values())):
         for key, each in value.items():
             copied[key] = _copy_inner(each, memo)
     return copied
@@ -110,13 +110,13 @@ def _copy_inner(value: Any, memo: Memo) -> Any:
 def _object_copier(kind: Any) -> Callable[[Any, Memo], Any]:
     """Copy objects of a class, field by field."""
     names, new = _fields(kind), object.__new__
+    values_of = _values_of(names)
 
     def copier(value: Any, memo: Memo) -> Any:
         copied = memo.get(id(value))
         if copied is None:
             copied = memo[id(value)] = new(kind)
-            for name in names:
-                each = getattr(value, name)
+            for name, each in zip(names, values_of(value), strict=True):
                 inner = copiers[type(each)]
                 setattr(copied, name, each if inner is None else inner(each, memo))
         return copied
@@ -142,6 +142,13 @@ def _fields(kind: Any) -> tuple[str, ...]:
     if not dataclasses.is_dataclass(kind):
         raise TypeError(f"{kind.__qualname__} is no state: expected a dataclass, a NamedTuple or a container")
     return tuple([each.name for each in dataclasses.fields(kind)])
+
+
+def _values_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """What reads all fields of an object at once."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda value: tuple([getattr(value, name) for name in names])
 
 
 _CONTAINERS: tuple[tuple[type, Callable[[Any, Memo], Any]], ...] = (
@@ -176,6 +183,8 @@ def plain_freeze(value: Any) -> str:
 
 
 def _freeze_sequence(value: Any) -> Hashable:
+    if not value:
+        return ()
     if _SCALARS.issuperset(kinds := set(map(type, value))):
         return tuple(value)
     freezers = {kind: _FREEZERS[kind] for kind in kinds}
@@ -185,6 +194,8 @@ def _freeze_sequence(value: Any) -> Hashable:
 
 
 def _freeze_dict(value: dict[Any, Any]) -> Hashable:
+    if not value:
+        return _EMPTY
     if _SCALARS.issuperset(map(type, value.values())):
         return frozenset(value.items())
     return frozenset([(key, freeze(each)) for key, each in value.items()])
@@ -192,8 +203,7 @@ def _freeze_dict(value: dict[Any, Any]) -> Hashable:
 
 def _fields_freezer(kind: Any, names: tuple[str, ...]) -> Callable[[Any], Hashable]:
     """Freeze objects by their class and their fields."""
-    values_of: Callable[[Any], tuple[Any, ...]]
-    values_of = attrgetter(*names) if len(names) > 1 else lambda value: tuple([getattr(value, name) for name in names])
+    values_of = _values_of(names)
 
     def freezer(value: Any) -> Hashable:
         values = values_of(value)
@@ -228,6 +238,7 @@ def _tuple_freezer(kind: Any) -> Callable[[Any], Hashable]:
     return lambda value: (kind, tuple(map(freeze, value)))
 
 
+_EMPTY: frozenset[Any] = frozenset()
 _SCALARS: set[type] = set()  # classes of what stands for itself
 _TAGGED: set[type] = set()  # NamedTuples that can be hashed; only their class has to be told, too
 _FREEZERS = _Kinds(_freezer)
