@@ -108,6 +108,8 @@ class Space:
         self.hosts, self.messages, self.inboxes = Numbers(), Numbers(), Numbers()
         self._steps: dict[tuple[int, int], tuple[int, tuple[tuple[int, int], ...], str | None]] = {}
         self._pushed: dict[tuple[int, int], int] = {}
+        self._popped: dict[tuple[int, int], tuple[int, int]] = {}
+        self._checked: dict[State, str | None] = {}
         self._possible: dict[tuple[int, int, tuple[bool, ...]], tuple[int, ...]] = {}
         self.dependent = self._dependencies()
         self.initial = self._initial(cluster)
@@ -155,6 +157,13 @@ class Space:
     def hosts_of(self, state: State) -> dict[Address, Host]:
         """The hosts of a state, by their names."""
         return {name: self.hosts.values[state[i]] for i, name in enumerate(self.names)}
+
+    def check(self, state: State, check: StateCheck) -> str | None:
+        """What the check says of the hosts of a state; of the same hosts it says the same."""
+        here = state[: self.count]
+        if here not in self._checked:
+            self._checked[here] = check(self.hosts_of(state))
+        return self._checked[here]
 
     def event(self, state: State, transition: int) -> Event:
         """The transition in words."""
@@ -209,11 +218,14 @@ class Space:
 
     def _pop(self, inbox: int, source: int) -> tuple[int, int]:
         """The inbox without the first message of a source, and that."""
-        queues = dict(self.inboxes.values[inbox])
-        first, *others = queues.pop(source)
-        if others:
-            queues[source] = tuple(others)
-        return self._inbox(queues), first
+        popped = self._popped.get((inbox, source))
+        if popped is None:
+            queues = dict(self.inboxes.values[inbox])
+            first, *others = queues.pop(source)
+            if others:
+                queues[source] = tuple(others)
+            popped = self._popped[inbox, source] = self._inbox(queues), first
+        return popped
 
     def _push(self, inbox: int, message: int) -> int:
         """The inbox with one more message behind the others of its source."""
@@ -285,7 +297,7 @@ def search(space: Space, check: StateCheck, *, is_reduced: bool = True, max_stat
             if known is None:
                 parents[following], sleeps[following] = (state, transition), inherited
                 queue.append((following, inherited, _awake(space.transitions(following), inherited)))
-                broken = broken or check(space.hosts_of(following))
+                broken = broken or space.check(following, check)
             elif known & ~inherited:  # what slept here before, and does not now
                 sleeps[following] = known & inherited
                 queue.append((following, inherited, _awake(space.transitions(following), ~(known & ~inherited))))
