@@ -257,10 +257,8 @@ class ConsumerCoordinator:
                 self.awaits = self.client.outbox.last
 
     def _assign(self, joined: JoinGroupResponse) -> Assignments:
-        """As the leader, share the partitions; a static one that is back lets all keep theirs (KIP-814)."""
+        """As the leader, share the partitions; of a static one that is back nobody takes that (KIP-814)."""
         self.known_partitions = len(self.client.partitions)
-        if joined.skip_assignment:
-            return ()
         members: dict[str, Any] = dict(joined.members)
         shared = ASSIGNORS[str(joined.protocol)](Counter(topic for topic, _ in self.client.partitions), members)
         return tuple((member, tuple(sorted(partitions))) for member, partitions in shared.items())

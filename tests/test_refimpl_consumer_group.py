@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hwmark.refimpl import requests as rpc
+from hwmark.refimpl.assignors import Subscription
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Close, CommitAsync, CommitSync, Poll, Subscribe
 from hwmark.refimpl.errors import Error
@@ -115,6 +116,36 @@ def test_another_subscription_joins_again():
     world.consumers["c1"].client.partitions.clear()
     assert world.poll_all() == [("c1", "revoked", (0, 1)), ("c1", "assigned", (0,))]
     assert [*world.consumers["c1"].positions] == [("else", 0)]
+
+
+def test_a_topic_that_is_not_read_any_more_is_given_up_before_the_group_is_joined():
+    world = members(1, assignors=COOPERATIVE)
+    world.poll_all()
+    world.silent.add(rpc.JoinGroupRequest)
+    world.replicas["else", 0] = world.replicas[OTHER]
+    world.consumers["c1"].client.refresh(world.now)
+    world.tick()
+    world.ask("c1", Subscribe(("else",)))
+    assert world.ask("c1", Poll(0)).value.rebalances == (("revoked", (PARTITION, OTHER)),)
+
+
+def test_an_assignment_of_a_former_subscription_is_not_taken():
+    world = members(1)
+    while world.consumers["c1"].coordinator.assignment is None:
+        assert world.poll_all(1) == []
+    world.ask("c1", Subscribe(("else",)))
+    assert world.poll_all(1) == []
+    assert owned(world, "c1") == []
+
+
+def test_the_leader_is_told_what_a_member_has_and_who_it_is():
+    world = members(1, instance="i", rack="r", assignors=COOPERATIVE)
+    world.poll_all()
+    world.kinds()
+    world.consumers["c1"].coordinator.wants_rejoin = True
+    world.ask("c1", Poll(0))
+    (request,) = [body for body in world.asked if isinstance(body, rpc.JoinGroupRequest)]
+    assert request.protocols == ((*COOPERATIVE, Subscription((TOPIC,), (PARTITION, OTHER), 1, "i", "r")),)
 
 
 def test_the_leader_shares_partitions_that_are_new():
