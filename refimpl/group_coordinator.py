@@ -60,11 +60,14 @@ class GroupKey(NamedTuple):
     partition: TopicPartition | None = None
 
 
+Records = tuple[tuple[GroupKey, Hashable], ...]
+
+
 class Append(NamedTuple):
     """Effect: append a batch to a partition of __consumer_offsets; without a token nobody waits for it."""
 
     partition: int
-    records: tuple[tuple[GroupKey, Hashable], ...]
+    records: Records
     token: int | None = None
     producer_id: int = NO_PRODUCER_ID
     producer_epoch: int = NO_PRODUCER_EPOCH
@@ -286,8 +289,8 @@ class GroupCoordinator:
         for partition, position in commits:
             group.prepare_offset(producer_id, partition, position)
         records = tuple((GroupKey(group.group_id, partition), position) for partition, position in commits)
-        token = self.wait(Pending(group.group_id, "on_offsets_stored", (producer_id, commits), to))
-        return [Append(self.partition(group.group_id), records, token, producer_id, epoch)]
+        pending = Pending(group.group_id, "on_offsets_stored", (producer_id, commits), to)
+        return self.append(records, pending, producer_id, epoch)
 
     def on_offsets_stored(
         self, group: GroupMetadata, error: Error, now: int, batch_offset: int, producer_id: int, commits: Commits
@@ -332,14 +335,14 @@ class GroupCoordinator:
 
     def store_group(self, group: GroupMetadata, assignments: dict[str, Hashable], then: str, *details: Any) -> Effects:
         """The generation is appended; `then` it goes on."""
-        token = self.wait(Pending(group.group_id, then, (group.generation, *details)))
-        return [Append(self.partition(group.group_id), ((GroupKey(group.group_id), group.stored(assignments)),), token)]
+        record = GroupKey(group.group_id), group.stored(assignments)
+        return self.append((record,), Pending(group.group_id, then, (group.generation, *details)))
 
-    def wait(self, pending: Pending) -> int:
-        """The token by which the owner tells that an append is done."""
+    def append(self, records: Records, pending: Pending, *producer: int) -> Effects:
+        """What is pending goes on when the owner tells, by the token, that the append is done."""
         self.last_token += 1
         self.pending[self.last_token] = pending
-        return self.last_token
+        return [Append(self.partition(pending.group_id), records, self.last_token, *producer)]
 
     def on_appended(self, token: int, error: Error, now: int, batch_offset: int = -1) -> Effects:
         """An append is replicated at its base offset, or has failed; after `unload` nothing waits for it."""

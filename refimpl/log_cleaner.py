@@ -81,8 +81,6 @@ def _clean(log: Log, batch: Batch, may_discard: bool, latest: dict[object, int],
 def _is_last_of_producer(log: Log, batch: Batch) -> bool:
     """Whether a batch, even an empty one, has to keep its producer's last sequence number or epoch."""
     entry = log.producer_states.producers.get(batch.producer_id)
-    if entry is None:
-        return False
-    if entry.batches:
+    if entry is not None and entry.batches:
         return batch.last_offset == entry.last_batch.last_offset
-    return batch.control is not None and batch.producer_epoch == entry.producer_epoch
+    return entry is not None and batch.control is not None and batch.producer_epoch == entry.producer_epoch

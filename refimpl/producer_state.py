@@ -76,6 +76,9 @@ class ProducerStateEntry(NamedTuple):
         return self.current_txn_first_offset is None and now - self.last_timestamp >= expiration_ms
 
 
+Snapshots = dict[int, tuple[ProducerStateEntry, ...] | None]
+
+
 @dataclass(slots=True)
 class ProducerStates:
     """The producers of one partition, up to `map_end_offset` (exclusive, like the offsets of snapshots).
@@ -85,14 +88,13 @@ class ProducerStates:
     """
 
     verification_enabled: bool = False
-    snapshots: dict[int, tuple[ProducerStateEntry, ...] | None] = field(default_factory=dict)
+    snapshots: Snapshots = field(default_factory=dict)
     producers: dict[int, ProducerStateEntry] = field(default_factory=dict)
     ongoing: dict[int, int] = field(default_factory=dict)
     unreplicated: dict[int, int] = field(default_factory=dict)
     verifications: dict[int, VerificationStateEntry] = field(default_factory=dict)
     guards: int = NO_GUARD
     map_end_offset: int = 0
-    snapshot_offset: int = 0
 
     def append(self, batch: Batch, origin: str) -> CompletedTxn | None:
         """Validate a batch and take it in; the transaction that it ends has to be completed then.
@@ -201,11 +203,10 @@ class ProducerStates:
         self.verifications = {id: e for id, e in self.verifications.items() if now - e.timestamp < expiration_ms}
 
     def take_snapshot(self) -> None:
-        """Keep the producers as they are at the end offset, each with its last batch only, unless that was done."""
-        if self.map_end_offset > self.snapshot_offset:
+        """Keep the producers as they are at the end offset, each with its last batch only."""
+        if self.map_end_offset > max(self.snapshots, default=0):
             entries = self.producers.values()
             self.snapshots[self.map_end_offset] = tuple([e._replace(batches=e.batches[-1:]) for e in entries])
-            self.snapshot_offset = self.map_end_offset
 
     def delete_snapshots_before(self, offset: int) -> None:
         """Snapshots below the offset go."""
@@ -217,8 +218,9 @@ class ProducerStates:
         self.snapshots = {end: kept for end, kept in self.snapshots.items() if end in in_range}
         if log_end_offset == self.map_end_offset:
             return
-        self.snapshots = {end: kept for end, kept in self.snapshots.items() if kept is not None}
-        self._restart(max(self.snapshots, default=log_start_offset))
+        snapshots: Snapshots = {end: kept for end, kept in self.snapshots.items() if kept is not None}
+        self.truncate_fully_and_start_at(max(snapshots, default=log_start_offset))
+        self.snapshots = snapshots
         for entry in self.snapshots.get(self.map_end_offset) or ():
             if not entry.is_expired(now, PRODUCER_ID_EXPIRATION_MS):
                 self.producers[entry.producer_id] = entry
@@ -227,9 +229,5 @@ class ProducerStates:
 
     def truncate_fully_and_start_at(self, offset: int) -> None:
         """Forget everything, snapshots too."""
-        self.snapshots = {}
-        self._restart(offset)
-
-    def _restart(self, offset: int) -> None:
-        self.producers, self.ongoing, self.unreplicated = {}, {}, {}
-        self.map_end_offset = self.snapshot_offset = offset
+        self.snapshots, self.producers, self.ongoing, self.unreplicated = {}, {}, {}, {}
+        self.map_end_offset = offset

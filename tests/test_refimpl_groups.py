@@ -799,7 +799,10 @@ class GroupLives(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
+        """What is expired is forgotten at once, which the invariant, that goes by the log, sees when it is there."""
+        self.owner.append_error = Error.NONE
         self.owner.apply(self.owner.coordinator.expire_offsets(self.owner.now))
+        self.replicate()
         self.begin_life()
 
     @precondition(lambda self: len(self.owner.log) > 0)
