@@ -11,23 +11,25 @@ from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from hwmark.checkers.cli import main
-from hwmark.traces.canvas import RED
+from hwmark.traces.canvas import INK, RED
 from hwmark.traces.changes import Json
 from hwmark.traces.errors import BadInputError
+from hwmark.traces.lane_box import HIGH_WATERMARK, epoch_colour
 from hwmark.traces.render import render
 from hwmark.traces.run import Event, Run, is_run
-from hwmark.traces.run_box import CELL_HEIGHT
+from hwmark.traces.run_box import CELL_HEIGHT, CELL_WIDTH, FAILURE
 from hwmark.traces.run_changes import Note
 from hwmark.traces.run_end import broken_sentence, end_boxes
-from hwmark.traces.run_picture import DOWN, PAUSED, UNDER_WAY, run_dot
+from hwmark.traces.run_picture import COPY, DOWN, PAUSED, UNDER_WAY, run_dot
 from hwmark.traces.run_rows import Choice, Fold, arrows_of, folded, is_quiet, rows_of
 from hwmark.traces.text import trace_text
-from hwmark.traces.trace import Step, write_trace
+from hwmark.traces.trace import Step, Trace, write_trace
 
 
 def _examples() -> Any:
@@ -124,6 +126,30 @@ def test_replication_of_internal_topics_is_folded_but_not_what_their_leader_is_t
     assert [row.number for row in rest if isinstance(row, Event)] == [6, 7, 8, 9]
 
 
+def test_a_new_leader_of_an_internal_topic_is_no_mere_replication() -> None:
+    writer = RunWriter.of("broker-1", "broker-2")
+    for leader_epoch in (1, 2):
+        [id] = writer.step("Tick", 1, machine="broker-2", sent=[message("broker-2", "broker-1", "Fetch", "")])
+        told = {"partitions": {"__transaction_state-0": replica(leader_epoch=leader_epoch)}}
+        writer.step("Deliver", 1, message=id, views={"broker-1": told})
+    writer.step("Pause", 2, machine="broker-1")
+    assert [row.number for row in rows_of(Run.of(writer.trace())) if isinstance(row, Event)] == [2, 4, 5]
+
+
+def test_a_loss_is_drawn_if_records_are_lost_or_if_it_is_alone() -> None:
+    def drawn(*texts: str) -> list[int]:
+        writer = RunWriter.of("broker-1", "broker-2")
+        sent = [message("broker-1", "broker-2", "Fetch", text, n, answer=True) for n, text in enumerate(texts)]
+        for id in writer.step("Pause", 1, machine="broker-1", sent=sent):
+            writer.step("Drop", 2, message=id)
+        writer.step("Resume", 3, machine="broker-1")
+        return [row.number for row in rows_of(Run.of(writer.trace())) if isinstance(row, Event)]
+
+    assert drawn("batches=[]", "batches=[]") == [1, 4]
+    assert drawn("batches=[]", "batches=[(value=1)]", "batches=[]") == [1, 2, 3, 4, 5]
+    assert drawn("batches=[]", "", "batches=[(value=1)]") == [1, 4, 5]
+
+
 def test_an_arrow_leads_from_the_row_that_sent_a_message_even_if_it_is_folded() -> None:
     rows = rows_of(lost())
     numbers = [f"{row.number}" if isinstance(row, Event) else "fold" for row in rows]
@@ -181,14 +207,26 @@ def test_requests_are_solid_responses_dashed_and_what_is_lost_is_red() -> None:
     assert ("solid", RED) in styles("lost")
 
 
-def boxes(dot: str) -> Iterator[tuple[float, float, float, float]]:
-    """Middle, top, width and height of every box of the picture that has a border."""
+def nodes(dot: str) -> Iterator[dict[str, str]]:
     for line in dot.splitlines():
         attributes = dict(re.findall(r'(\w+)="?([^"\]]*?)"?(?=[\s\]])', line))
-        if "pos" in attributes and attributes.get("penwidth", "0") != "0":
-            x, y = (float(part) for part in attributes["pos"].split(","))
-            width, height = float(attributes["width"]) * 72, float(attributes["height"]) * 72
+        if "pos" in attributes:
+            yield attributes
+
+
+def boxes(dot: str) -> Iterator[tuple[float, float, float, float]]:
+    """Middle, top, width and height of every box of the picture that has a border."""
+    for node in nodes(dot):
+        if node.get("penwidth", "0") != "0":
+            x, y = (float(part) for part in node["pos"].split(","))
+            width, height = float(node["width"]) * 72, float(node["height"]) * 72
             yield x, -y - height / 2, width, height
+
+
+def looks(trace: Trace) -> list[tuple[str | None, ...]]:
+    """Fill, border and style of everything in the picture that has a border."""
+    names = ("fillcolor", "color", "style", "penwidth")
+    return [tuple(node.get(name) for name in names) for node in nodes(run_dot(trace)) if "color" in node]
 
 
 @pytest.mark.parametrize("everything", [False, True])
@@ -240,6 +278,60 @@ def test_more_records_than_there_is_room_for_are_counted() -> None:
     assert not {"@3", "@50", "@91"} & set(shown)
 
 
+def test_records_that_came_that_went_and_that_are_missing_look_different() -> None:
+    writer = RunWriter.of("broker-1")
+    writer.step("Tick", 1, machine="broker-1", views={"broker-1": partition(log=[ONE])})
+    writer.step("Tick", 2, machine="broker-1", views={"broker-1": partition()})
+    there, gone = (epoch_colour(0), INK, "filled,solid", "0.8"), ("white", RED, "filled,dashed", "1.2")
+    assert looks(writer.trace()).count(there) == 2  # the legend's and the log's
+    assert looks(writer.trace()).count(gone) == 1
+    broken = writer.trace(property="p", witness={"partition": "x-0", "offset": 0})
+    assert looks(broken).count(("white", RED, "filled,dashed", "2.5")) == 1
+    writer.step("Tick", 3, machine="broker-1", views={"broker-1": partition(log=[ONE])})
+    broken = writer.trace(property="p", witness={"partition": "x-0", "offset": 0})
+    assert looks(broken).count((epoch_colour(0), RED, "filled,solid", "2.5")) == 1
+
+
+@pytest.mark.parametrize("mark", [0, 1])
+def test_the_high_watermark_stands_in_the_log(mark: int) -> None:
+    writer = RunWriter.of("broker-1")
+    writer.step("Tick", 1, machine="broker-1", views={"broker-1": partition(log=[ONE], high_watermark=mark)})
+    shown = list(nodes(run_dot(writer.trace())))
+    *_, bar = (float(node["pos"].split(",")[0]) for node in shown if node.get("fillcolor") == HIGH_WATERMARK)
+    *_, cell = (float(node["pos"].split(",")[0]) for node in shown if node.get("fillcolor") == epoch_colour(0))
+    assert bar - cell == (CELL_WIDTH / 2 if mark else -CELL_WIDTH / 2)
+
+
+def test_an_outcome_that_is_an_error_is_red() -> None:
+    def fills(outcome: str) -> set[str | None]:
+        writer = RunWriter.of("producer-1")
+        writer.step("Tick", 1, returned=[{"machine": "producer-1", "number": 1, "outcome": outcome}])
+        return {look[0] for look in looks(writer.trace())}
+
+    assert FAILURE[0] in fills("REQUEST_TIMED_OUT")
+    assert FAILURE[0] not in fills("fine")
+
+
+def test_what_is_lost_and_what_is_sent_twice_have_colours_of_their_own() -> None:
+    writer = RunWriter.of("broker-1", "producer-1")
+    sent = [message("producer-1", "broker-1", "Produce", "x", 1)]
+    [id] = writer.step("Invoke", 1, machine="producer-1", number=1, operation="o", sent=sent)
+    [copied] = writer.step("Duplicate", 2, message=id, sent=sent)
+    writer.step("Drop", 3, message=id)
+    writer.step("Deliver", 4, message=copied)
+    colours = [edge["color"] for edge in edges(run_dot(writer.trace()))]
+    assert colours.count(COPY.colour) == 2  # the legend's, too
+    assert colours.count(RED) == 4  # and the two strokes of a cross
+
+
+def test_the_time_is_told_where_it_went_on() -> None:
+    writer = RunWriter.of("broker-1")
+    for at in (1234, 1234, 1250):
+        writer.step("Pause", at, machine="broker-1")
+    shown = texts(render(run_dot(writer.trace()), "svg"))
+    assert (shown.count("1,234"), shown.count("1,250")) == (1, 1)
+
+
 # ------------------------------------------------------------------------------------------------ the end
 
 
@@ -282,6 +374,35 @@ def test_what_is_broken_in_a_sentence(witness: dict[str, Json] | None, sentence:
     assert broken_sentence(RunWriter.of("broker-1").trace(property="one leader", witness=witness)) == sentence
 
 
+def test_a_run_of_the_reference_implementation_is_drawn() -> None:
+    from hwmark.checkers.simulation.cluster import Cluster, ClusterSetup, Crash
+    from hwmark.checkers.simulation.export import export_run
+    from hwmark.checkers.simulation.schedule import TimedSchedule
+    from hwmark.refimpl.config import ClusterConfig, Topic
+    from hwmark.refimpl.producer import ProducerConfig, Send
+
+    setup = ClusterSetup(ClusterConfig(topics=(Topic("x", ((1, 2, 3),)),)), (ProducerConfig(),))
+    schedule = TimedSchedule(Cluster(setup), Random(1))
+    schedule.run_until(time=500)
+    schedule.invoke("producer-1", Send("x", None, 17))
+    assert schedule.run_until(lambda: bool(schedule.returned), time=5_000)
+    schedule.apply(Crash("broker-1", True, schedule.cluster.now))
+    assert schedule.actions is not None
+    schedule.run_until(time=30_000)
+    trace = export_run(setup, schedule.actions)
+    run = Run.of(trace)
+    assert len(rows_of(run)) < len(run.events) / 2
+    shown = texts(render(run_dot(trace), "svg"))
+    told = {
+        "call 1: ok [x-0, 0]",
+        "LEADER, epoch 0",
+        "LEADER, epoch 1",
+        "CRASH",
+        "Produce: x-0 [17] producer 0/0 sequence 0",
+    }
+    assert told <= set(shown)
+
+
 # -------------------------------------------------------------------------------------- text, command line
 
 
@@ -296,6 +417,8 @@ def test_the_text_has_every_step_and_what_became_of_it() -> None:
         "31   1019              LOST\n"
         "                         x  FetchResponse from broker-1 to broker-2: batches=[(base_offset=0 ",
         "                         x-0: - 17@0/0, end 1→0\n",
+        "30   1018  producer-1  <- ProduceResponse from broker-1: NONE base_offset=0\n"
+        "                         call 1: ok [x-0, 0]\n",
         "7       7  broker-2    <- LeaderAndIsr from broker-1: x-0 leader=1 epoch=0 isr=[1,2]\n"
         "                         x-0: follower, epoch 0, ISR {1,2}\n",
     ):

@@ -1,7 +1,7 @@
 """`hwmark draw`: the picture of a trace, of a cluster's run or of a history.
 
-A history has two pictures: the *story* of a partition's loss as a table, and the *timeline* of one anomaly. A page has
-both, and the whole recording besides.
+A run is a sequence diagram with a lane per machine. A history has two pictures: the *story* of a partition's loss as a
+table, and the *timeline* of one anomaly. A page has both, and the whole recording besides.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RUN_OPTIONS = {"--all": "all", "--steps": "steps"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("file", metavar="TRACE|HISTORY", help="a trace that `hwmark check` wrote, or a history")
+    parser.add_argument("file", metavar="TRACE|HISTORY", help="a trace of a model or of a cluster's run, or a history")
     parser.add_argument(
         "-o",
         "--output",
