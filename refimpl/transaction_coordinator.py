@@ -259,14 +259,13 @@ class TransactionCoordinator:
             del self.transactions[gone]
 
     def find(self, transactional_id: str) -> TransactionMetadata | None:
-        """What is known of a transactional id, also for DescribeTransactions; None if nothing, or if it is dead."""
+        """What is known of a transactional id, also for DescribeTransactions; None if nothing."""
         if not transactional_id:
             raise KafkaError(Error.INVALID_REQUEST, "no transactional id")
         epoch = self.epochs.get(partition_for(transactional_id, self.partition_count))
         if epoch is None or epoch == LOADING:
             raise KafkaError(Error.NOT_COORDINATOR if epoch is None else Error.COORDINATOR_LOAD_IN_PROGRESS)
-        metadata = self.transactions.get(transactional_id)
-        return None if metadata is None or metadata.current.state == "Dead" else metadata
+        return self.transactions.get(transactional_id)
 
     def _known(self, producer: Producer) -> TransactionMetadata:
         metadata = self.find(producer.transactional_id)
