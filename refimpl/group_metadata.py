@@ -244,7 +244,7 @@ class GroupMetadata:
         return member.refuse_parked(Error.UNKNOWN_MEMBER_ID)
 
     def replace_static_member(self, instance: str | None, old_id: str, new_id: str) -> list[Respond]:
-        """A restarted instance takes the place of its former self, whose parked requests are fenced; KeyError if it has none."""
+        """A restarted instance takes the place of its former self, whose requests are fenced; KeyError if none."""
         fenced = self.members[old_id].refuse_parked(Error.FENCED_INSTANCE_ID)
         self.members[old_id].member_id = self.static_members[instance] = new_id
         self.members = {member.member_id: member for member in self.members.values()}

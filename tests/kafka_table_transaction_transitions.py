@@ -23,9 +23,7 @@ from hwmark.refimpl.transaction_metadata import (
     TransactionMetadata,
 )
 
-DISAGREES = {
-    "testDescribeTransactionsWithExpiringTransactionalId.1": "a transactional id is gone with its tombstone: none is dead"
-}
+DISAGREES = {"testDescribeTransactionsWithExpiringTransactionalId.1": "an id is gone with its tombstone: none is dead"}
 
 NOW = 1_000_000
 ABORT_INTERVAL = 10_000
