@@ -25,9 +25,10 @@ from hwmark.traces.render import render
 from hwmark.traces.run import Event, Run, is_run
 from hwmark.traces.run_box import CELL_HEIGHT, CELL_WIDTH, FAILURE
 from hwmark.traces.run_changes import Note
-from hwmark.traces.run_end import broken_sentence, end_boxes
+from hwmark.traces.run_end import end_boxes
 from hwmark.traces.run_picture import COPY, DOWN, PAUSED, UNDER_WAY, run_dot
 from hwmark.traces.run_rows import Choice, Fold, arrows_of, folded, is_quiet, rows_of
+from hwmark.traces.run_words import broken_sentence
 from hwmark.traces.text import trace_text
 from hwmark.traces.trace import Step, Trace, write_trace
 
@@ -340,6 +341,15 @@ def test_the_witness_marks_machine_and_offset() -> None:
     assert list(ends) == ["broker-1", "broker-2"]
     assert [box.is_witness for box in ends.values()] == [False, True]
     assert ends["broker-2"].broken == {("x-0", 0)}
+
+
+def test_a_witness_that_has_no_logs_has_its_heading_marked() -> None:
+    writer = RunWriter.of("broker-1", "consumer-1")
+    writer.step("Pause", 1, machine="consumer-1")
+    writer.step("Pause", 2, machine="broker-1")
+    heading = ("white", RED, "rounded,filled,solid", "2")
+    assert looks(writer.trace(property="p", witness={"machine": "consumer-1"})).count(heading) == 1
+    assert looks(writer.trace()).count(heading) == 0
 
 
 def test_the_records_around_the_witness_are_shown() -> None:

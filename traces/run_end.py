@@ -21,23 +21,14 @@ from hwmark.traces.run_changes import (
     object_at,
     role_text,
 )
-from hwmark.traces.run_words import plain_text
-from hwmark.traces.trace import Trace
 from hwmark.traces.words import value_text
 
 PARTITIONS_MAX, RECORDS_MAX = 3, 8
 
 
-def broken_sentence(trace: Trace) -> str | None:
-    """What is broken at the end, why if the witness says so, and where; None if nothing is."""
-    if trace.property is None:
-        return None
-    places = {**(trace.witness or {})}
-    why = places.pop("why", None)
-    where = f"({', '.join(_named(*each) for each in places.items())})" if places else ""
-    return " ".join(
-        [f"Broken: {trace.property}", *([f"- {plain_text(why)}"] if why else []), *([where] if where else [])]
-    )
+def witnesses(run: Run) -> set[str]:
+    """The machines that the witness names."""
+    return {name for name in run.machines if name in set(_scalars(run.trace.witness))}
 
 
 def end_boxes(run: Run) -> dict[str, Box]:
@@ -54,10 +45,6 @@ def end_boxes(run: Run) -> dict[str, Box]:
             down = [Note("DOWN; on its disk:", is_strong=True)] if state == DOWN else []
             boxes[name] = Box((*down, *items), broken, is_witness=name in named)
     return boxes
-
-
-def _named(name: str, value: Json) -> str:
-    return f"{name.replace('_', ' ')} {plain_text(value)}"
 
 
 def _partitions(brokers: dict[str, View], named: Container[Json]) -> list[str]:

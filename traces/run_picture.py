@@ -14,9 +14,9 @@ from hwmark.traces.picture_parts import Swatch, draw_caption, draw_legend
 from hwmark.traces.run import Event, Fate, Flight, Run
 from hwmark.traces.run_box import CALL, FAULT, OUTCOME, Mark, parts_of
 from hwmark.traces.run_changes import Appended
-from hwmark.traces.run_end import broken_sentence, end_boxes
+from hwmark.traces.run_end import end_boxes, witnesses
 from hwmark.traces.run_rows import EVERY_STEP_THAT_MATTERS, Arrow, Choice, Fold, Row, arrows_of, folded, rows_of
-from hwmark.traces.run_words import message_text
+from hwmark.traces.run_words import broken_sentence, message_text
 from hwmark.traces.trace import Trace
 from hwmark.traces.words import arguments_text
 
@@ -43,7 +43,7 @@ class _Picture:
         self.rows = rows_of(run, choice)
         self.arrows = list(arrows_of(run, self.rows))
         self.parts = [{} if isinstance(row, Fold) else parts_of(row) for row in self.rows]
-        self.ends = end_boxes(run)
+        self.ends, self.witnesses = end_boxes(run), witnesses(run)
         self.lanes = self._drawn_lanes()
         self.x = {name: GUTTER + PITCH * (place + 0.5) for place, name in enumerate(self.lanes)}
         self.right = max(GUTTER + PITCH * len(self.lanes), 620.0)
@@ -154,10 +154,9 @@ class _Picture:
 
     def _draw_headings(self, y: float) -> None:
         for name, x in self.x.items():
-            wide = text_width(name, HEADING, bold=True) + 12
-            self.canvas.box(
-                x - wide / 2, y - 2, wide, text_height(1, HEADING) + 4, fill="white", ink=LANE_LINE, rounded=True
-            )
+            wide, high = text_width(name, HEADING, bold=True) + 12, text_height(1, HEADING) + 4
+            ink = Ink(RED, 2) if name in self.witnesses else LANE_LINE
+            self.canvas.box(x - wide / 2, y - 2, wide, high, fill="white", ink=ink, rounded=True)
             self.canvas.text(x - PITCH / 2, y, PITCH, name, size=HEADING, bold=True, align="centre")
 
     def _lane_lines(self, top: float) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from hwmark.traces.run import Event, Flight, Run
 from hwmark.traces.run_changes import Appended, Item, Log, LogRecord, Note, object_at
-from hwmark.traces.run_end import broken_sentence
-from hwmark.traces.run_words import plain_text
+from hwmark.traces.run_words import broken_sentence, plain_text
 from hwmark.traces.trace import Trace
 
 SIGNS = {"received": "<-", "sent": "->", "lost": "x "}

@@ -1,4 +1,4 @@
-"""Faults, calls and outcomes of a run in words."""
+"""Messages, faults, calls and outcomes of a run, and what it broke, in words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hwmark.traces.changes import Json
+from hwmark.traces.trace import Trace
 from hwmark.traces.words import arguments_text, value_text
 
 _ERROR = re.compile(r"\b(?!NONE\b)[A-Z]{3,}(_[A-Z]+)+\b")
@@ -133,6 +134,18 @@ def outcomes(returned: Json) -> tuple[Outcome, ...]:
     return tuple(map(_outcome, calls))
 
 
+def broken_sentence(trace: Trace) -> str | None:
+    """What is broken at the end, why if the witness says so, and where; None if nothing is."""
+    if trace.property is None:
+        return None
+    places = {**(trace.witness or {})}
+    why = places.pop("why", None)
+    where = f"({', '.join(_named(*each) for each in places.items())})" if places else ""
+    return " ".join(
+        [f"Broken: {trace.property}", *([f"- {plain_text(why)}"] if why else []), *([where] if where else [])]
+    )
+
+
 def _outcome(call: Json) -> Outcome:
     if not isinstance(call, dict) or not isinstance(call.get("machine"), str):
         raise ValueError(f"returned: expected objects with machine, number and outcome, not {value_text(call)}")
@@ -164,3 +177,7 @@ def _poll_text(result: dict[str, Json]) -> str:
                     polled.setdefault(plain_text(partition), []).append(f"{plain_text(value)}@{offset}")
     records = [f"{partition}: {' '.join(values)}" for partition, values in polled.items()]
     return ", ".join([*told, *records]) or "nothing"
+
+
+def _named(name: str, value: Json) -> str:
+    return f"{name.replace('_', ' ')} {plain_text(value)}"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from hwmark.traces.changes import Json, leaves, value_at
 from hwmark.traces.promise import broken_promise
 from hwmark.traces.run import is_run
-from hwmark.traces.run_text import run_text
 from hwmark.traces.trace import State, Step, Trace, header_of
 from hwmark.traces.words import arguments_text, value_text
 
@@ -19,6 +18,8 @@ long a line may be before the new value gets a line of its own, however long."""
 def trace_text(trace: Trace) -> str:
     """The trace for people, nothing left out: header, initial state, and per step `path  old -> new`."""
     if is_run(trace):
+        from hwmark.traces.run_text import run_text
+
         return run_text(trace)
     return "\n".join([*_header(trace), "", *_initial(trace), *_steps(trace), *_end(trace)]) + "\n"
 
