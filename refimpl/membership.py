@@ -276,7 +276,6 @@ class ConsumerCoordinator:
         added = tuple(partition for partition in assigned if partition not in self.positions)
         self.positions.update((partition, Position()) for partition in added)
         self.rebalances.append((ASSIGNED, added))
-        self.next_auto_commit = None
 
     # ------------------------------------------------------------ offsets
 

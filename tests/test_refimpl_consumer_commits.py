@@ -72,6 +72,16 @@ def test_the_interval_passes_also_for_who_polls_all_the_time():
     assert world.kinds().count("OffsetCommit") in (4, 5)
 
 
+def test_an_automatic_commit_that_fails_for_now_does_not_wait_for_the_interval():
+    world = members(1, auto_commit_interval=10_000)
+    world.poll_all()
+    world.scripted[rpc.OffsetCommitRequest] = [rpc.Response(Error.COORDINATOR_LOAD_IN_PROGRESS)] * 3
+    world.wait(10_000)
+    world.poll_all(6)
+    assert not world.scripted[rpc.OffsetCommitRequest]
+    assert committed(world) == {PARTITION: 0, OTHER: 0}
+
+
 def test_a_position_that_is_not_validated_is_not_committed():
     world = members(1, partitions=1, auto_offset_reset="none")
     world.poll_all()
@@ -151,7 +161,11 @@ def test_without_a_subscription_a_commit_is_of_no_generation():
     world.ask("c1", Assign((PARTITION,)))
     world.write("a", "b")
     assert world.values("c1") == ["a", "b"]
+    world.kinds()
+    assert world.ask("c1", CommitSync(())).error is Error.NONE
+    assert world.kinds() == []
     assert world.ask("c1", CommitSync()).error is Error.NONE
+    assert world.asked[0].who == rpc.ConsumerGroupMetadata(GROUP)
     world.ask("c1", Assign(()))
     world.ask("c1", Assign((PARTITION,)))
     world.write("c")
@@ -168,9 +182,12 @@ def test_undecided_offsets_are_awaited_by_who_reads_committed(is_read_committed:
     commits = ((PARTITION, OffsetAndMetadata(1)),)
     world.do(world.groups.txn_offset_commit(("c0", 1), 0, rpc.ConsumerGroupMetadata(GROUP), commits, 7, 0))
     world.network.clear()
-    world.poll_all(8)
+    world.poll_all(5)
+    world.poll("c1", 300)
     world.groups.complete_transaction(0, 7, "COMMIT")
-    assert world.kinds().count("OffsetFetch") == (4 if first == "b" else 1)
+    fetches = [body for body in world.asked if isinstance(body, rpc.OffsetFetchRequest)]
+    assert {fetch.require_stable for fetch in fetches} == {is_read_committed and kip_447}
+    assert (len(fetches) > 2) == (first == "b")
     world.values("c1", 500)
     results = [outcome.value for outcome in world.outcomes.values() if outcome.value]
     assert next(value for result in results for *_, value in result.records) == first
