@@ -306,8 +306,6 @@ class GroupCoordinator:
     def complete_transaction(self, partition: int, producer_id: int, marker: str) -> None:
         """A marker, COMMIT or ABORT, is replicated in a partition of __consumer_offsets."""
         for group in self.groups_of(partition):
-            for key, commit in [*group.pending_offsets.get(producer_id, {}).items()]:  # a late one is behind the marker
-                group.fail_pending_offset(producer_id, key, commit.position)
             group.complete_pending_txn_offsets(producer_id, marker == COMMIT)
 
     def offset_fetch(self, to: Hashable, now: int, who: Who, partitions: Partitions, require_stable: bool) -> Effects:

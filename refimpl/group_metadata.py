@@ -326,15 +326,13 @@ class GroupMetadata:
                 del self.pending_offsets[producer_id]
 
     def complete_pending_txn_offsets(self, producer_id: int, is_commit: bool) -> None:
-        """The transaction's marker is replicated: its commits count, or are forgotten."""
+        """The transaction's marker is replicated: its commits count, or are forgotten; a late one is behind the marker."""
         for partition, commit in self.pending_offsets.pop(producer_id, {}).items():
-            if is_commit:
+            if is_commit and commit.batch_offset != NOT_REPLICATED:
                 self.put_offset(partition, commit)
 
     def put_offset(self, partition: TopicPartition, commit: CommitRecord) -> None:
         """The commit counts unless a later record does."""
-        if commit.batch_offset == NOT_REPLICATED:
-            raise IllegalStateError(f"the commit of {partition} is completed before its record is in the log")
         if partition not in self.offsets or self.offsets[partition].batch_offset < commit.batch_offset:
             self.offsets[partition] = commit
 
