@@ -326,7 +326,7 @@ class GroupMetadata:
                 del self.pending_offsets[producer_id]
 
     def complete_pending_txn_offsets(self, producer_id: int, is_commit: bool) -> None:
-        """The transaction's marker is replicated: its commits count, or are forgotten; a late one is behind the marker."""
+        """The marker is replicated: the transaction's commits count, or are forgotten; what is late is behind it."""
         for partition, commit in self.pending_offsets.pop(producer_id, {}).items():
             if is_commit and commit.batch_offset != NOT_REPLICATED:
                 self.put_offset(partition, commit)
