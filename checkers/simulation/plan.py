@@ -1,7 +1,7 @@
 """Everything about a run that is drawn from its seed before it begins.
 
 As in swarm testing (Groce et al., 2012) each run has a few kinds of faults, versions and clients only: what all runs
-have in the same mixture is found by none.
+have in the same mixture is found by none. A Focus narrows what is drawn from.
 """
 
 from __future__ import annotations
@@ -18,6 +18,51 @@ from hwmark.refimpl.producer import ProducerConfig
 
 INPUT, OUTPUT = "x", "y"
 FAULTS = ("crash", "power cut", "client", "pause", "partition", "isolate", "one-way", "clock", "reassign", "elect")
+
+
+class Focus(NamedTuple):
+    """What plans are drawn from: a tuple's values, of which those that repeat are likelier, or with a probability.
+
+    `faults` are the kinds there may be, of which a run has one of `fault_counts`; `overtaking` has the probabilities
+    that a message of an unreliable network is doubled or overtaken.
+    """
+
+    brokers: tuple[int, ...] = (2, 3, 3, 3, 4)
+    inputs: tuple[int, ...] = (1, 2, 3)  # partitions
+    acks: tuple[int, ...] = (-1, -1, -1, -1, -1, 1, 0)
+    idempotent: float = 0.8  # with acks=all
+    batch_records: tuple[int, ...] = (1, 2, 100)
+    delivery_timeouts: tuple[int, ...] = (3_000, 8_000)
+    transaction_timeouts: tuple[int, ...] = (2_000, 6_000)
+    max_poll_intervals: tuple[int, ...] = (1_500, 4_000)
+    max_poll_records: tuple[int, ...] = (1, 3, 500)
+    senders: tuple[int, ...] = (1, 1, 2)
+    transactions: float = 0.6
+    zombies: float = 0.3  # two producers with one transactional id
+    transactors: tuple[int, ...] = (1, 2)
+    transforms: float = 0.6  # with transactions
+    transformers: tuple[int, ...] = (1, 2, 2)
+    readers: tuple[int, ...] = (0, 1, 2, 3)
+    read_committed: float = 0.5
+    cooperative: int = 3  # as likely as so many other assignors together
+    static_members: float = 0.2
+    kip_429: float = 0.7
+    kip_497: float = 0.8
+    kip_595: float = 0.7
+    kip_890: float = 0.8
+    kip_966: float = 0.3
+    min_insync_replicas: tuple[int, ...] = (1, 2, 2)
+    segment_records: tuple[int, ...] = (5, 20, 2**31)
+    latencies: tuple[int, ...] = (2, 10, 60)
+    unreliable: float = 0.5
+    overtaking: tuple[float, ...] = (0.0, 0.01)
+    durations: tuple[int, ...] = (2_000, 4_000, 8_000)
+    faults: tuple[str, ...] = FAULTS
+    fault_counts: tuple[int, ...] = (0, 1, 2, 3, 5)
+    fault_intervals: tuple[int, ...] = (150, 400, 1_000)
+
+
+EVERYTHING = Focus()
 
 
 class Plan(NamedTuple):
@@ -57,26 +102,26 @@ class Plan(NamedTuple):
         return f"consumer-{count - 1}", f"consumer-{count}"
 
 
-def draw_plan(seed: int, **changes: Any) -> Plan:
+def draw_plan(seed: int, focus: Focus = EVERYTHING, **changes: Any) -> Plan:
     """The plan that belongs to a seed; `changes` replace fields of its ClusterConfig, for versions that broke."""
     rng = Random(seed)
-    config = _draw_config(rng)._replace(**changes)
+    config = _draw_config(rng, focus)._replace(**changes)
     producers: list[ProducerConfig] = []
     consumers: list[ConsumerConfig] = []
-    acks = rng.choice((-1, -1, -1, -1, -1, 1, 0))
+    acks = rng.choice(focus.acks)
 
     def producer(name: str | None) -> str:
-        idempotent = name is not None or (acks == -1 and rng.random() < 0.8)
+        idempotent = name is not None or (acks == -1 and rng.random() < focus.idempotent)
         producers.append(
             ProducerConfig(
                 acks=-1 if name else acks,
                 enable_idempotence=idempotent,
                 transactional_id=name,
                 linger=rng.choice((0, 0, 5)),
-                batch_records=rng.choice((1, 2, 100)),
+                batch_records=rng.choice(focus.batch_records),
                 max_in_flight=rng.choice((1, 5)) if idempotent else 1,
-                delivery_timeout=rng.choice((3_000, 8_000)),
-                transaction_timeout=rng.choice((2_000, 6_000)),
+                delivery_timeout=rng.choice(focus.delivery_timeouts),
+                transaction_timeout=rng.choice(focus.transaction_timeouts),
             )
         )
         return f"producer-{len(producers)}"
@@ -92,34 +137,37 @@ def draw_plan(seed: int, **changes: Any) -> Plan:
             assignors=assignors,
             session_timeout=1_000,
             heartbeat_interval=300,
-            max_poll_interval=rng.choice((1_500, 4_000)),
-            max_poll_records=rng.choice((1, 3, 500)),
+            max_poll_interval=rng.choice(focus.max_poll_intervals),
+            max_poll_records=rng.choice(focus.max_poll_records),
             instance=f"{group}-{i}" if is_static else None,
             auto_commit_interval=auto_commit,
         )
 
-    senders = tuple(producer(None) for _ in range(rng.choice((1, 1, 2))))
-    has_transactions = rng.random() < 0.6
-    names = ["a"] * 2 if rng.random() < 0.3 else ["a", "b"]
-    transactors = tuple(producer(name) for name in names[: rng.choice((1, 2))]) if has_transactions else ()
-    protocols = [("range",), ("roundrobin",), ("sticky",)] + [("cooperative-sticky",)] * 3 * config.kip_429
-    assignors, is_static, auto_commit = rng.choice(protocols), rng.random() < 0.2, None
+    senders = tuple(producer(None) for _ in range(rng.choice(focus.senders)))
+    has_transactions = rng.random() < focus.transactions
+    names = ["a"] * 2 if rng.random() < focus.zombies else ["a", "b"]
+    transactors = tuple(producer(name) for name in names[: rng.choice(focus.transactors)]) if has_transactions else ()
+    protocols = [("range",), ("roundrobin",), ("sticky",)]
+    protocols += [("cooperative-sticky",)] * focus.cooperative * config.kip_429
+    assignors, is_static, auto_commit = rng.choice(protocols), rng.random() < focus.static_members, None
     transformers = tuple(
         (member("transform", True, assignors, i), producer(f"transform-{i}"))
-        for i in range(rng.choice((1, 2, 2)) if has_transactions and rng.random() < 0.6 else 0)
+        for i in range(rng.choice(focus.transformers) if has_transactions and rng.random() < focus.transforms else 0)
     )
     auto_commit = rng.choice((None, 400))
-    readers = tuple(member("read", rng.random() < 0.5, assignors, i) for i in range(rng.choice((0, 1, 2, 3))))
-    readers += tuple(consumer(is_read_committed=rng.random() < 0.5) for _ in range(rng.choice((0, 1))))
+    readers = tuple(
+        member("read", rng.random() < focus.read_committed, assignors, i) for i in range(rng.choice(focus.readers))
+    )
+    readers += tuple(consumer(is_read_committed=rng.random() < focus.read_committed) for _ in range(rng.choice((0, 1))))
     consumer()
     consumer(is_read_committed=True)
     return Plan(
         seed,
         ClusterSetup(config, tuple(producers), tuple(consumers)),
-        _draw_network(rng, may_overtake=config.kip_890),
-        rng.choice((2_000, 4_000, 8_000)),
-        _draw_faults(rng, config),
-        rng.choice((150, 400, 1_000)),
+        _draw_network(rng, focus, may_overtake=config.kip_890),
+        rng.choice(focus.durations),
+        _draw_faults(rng, focus, config),
+        rng.choice(focus.fault_intervals),
         senders,
         transactors,
         transformers,
@@ -127,25 +175,25 @@ def draw_plan(seed: int, **changes: Any) -> Plan:
     )
 
 
-def _draw_config(rng: Random) -> ClusterConfig:
-    brokers = tuple(range(1, rng.choice((2, 3, 3, 3, 4)) + 1))
+def _draw_config(rng: Random, focus: Focus) -> ClusterConfig:
+    brokers = tuple(range(1, rng.choice(focus.brokers) + 1))
 
     def topic(name: str, partitions: int, **fields: Any) -> Topic:
         copies = min(len(brokers), 3)
         rows = tuple(tuple(brokers[(i + j) % len(brokers)] for j in range(copies)) for i in range(partitions))
         return Topic(name, rows, **fields)
 
-    topics = [topic(INPUT, rng.choice((1, 2, 3))), topic(OUTPUT, rng.choice((1, 2)))]
+    topics = [topic(INPUT, rng.choice(focus.inputs)), topic(OUTPUT, rng.choice((1, 2)))]
     topics += [topic(name, rng.choice((1, 2)), is_compacted=True) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC)]
     return ClusterConfig(
         brokers=brokers,
         topics=tuple(topics),
-        kip_429=rng.random() < 0.7,
-        kip_497=rng.random() < 0.8,
-        kip_595=rng.random() < 0.7,
-        kip_890=rng.random() < 0.8,
-        kip_966=rng.random() < 0.3,
-        min_insync_replicas=rng.choice((1, 2, 2)),
+        kip_429=rng.random() < focus.kip_429,
+        kip_497=rng.random() < focus.kip_497,
+        kip_595=rng.random() < focus.kip_595,
+        kip_890=rng.random() < focus.kip_890,
+        kip_966=rng.random() < focus.kip_966,
+        min_insync_replicas=rng.choice(focus.min_insync_replicas),
         flushes_every_append=rng.random() < 0.5,
         replica_lag_time_max=rng.choice((400, 1_000)),
         replica_fetch_wait_max=100,
@@ -154,26 +202,26 @@ def _draw_config(rng: Random) -> ClusterConfig:
         zookeeper_session_timeout=rng.choice((600, 1_500)),
         request_timeout=500,
         retry_backoff=50,
-        segment_records=rng.choice((5, 20, 2**31)),
+        segment_records=rng.choice(focus.segment_records),
         transaction_check_interval=500,
         group_session_timeout_min=100,
     )
 
 
-def _draw_network(rng: Random, *, may_overtake: bool) -> NetworkConfig:
+def _draw_network(rng: Random, focus: Focus, *, may_overtake: bool) -> NetworkConfig:
     """Messages of a connection overtake each other only where the protocol does not rely on TCP."""
-    unreliable = rng.random() < 0.5
+    unreliable = rng.random() < focus.unreliable
     overtakes = unreliable and may_overtake
     return NetworkConfig(
         latency_min=1,
-        latency_max=rng.choice((2, 10, 60)),
+        latency_max=rng.choice(focus.latencies),
         drop=rng.choice((0.005, 0.02)) if unreliable else 0.0,
-        duplicate=rng.choice((0.0, 0.01)) if overtakes else 0.0,
-        reorder=rng.choice((0.0, 0.01)) if overtakes else 0.0,
+        duplicate=rng.choice(focus.overtaking) if overtakes else 0.0,
+        reorder=rng.choice(focus.overtaking) if overtakes else 0.0,
         holds_partitioned=rng.random() < 0.3,
     )
 
 
-def _draw_faults(rng: Random, config: ClusterConfig) -> tuple[str, ...]:
-    possible = [fault for fault in FAULTS if fault != "power cut" or config.flushes_every_append]
-    return tuple(rng.sample(possible, rng.choice((0, 1, 2, 3, 5))))
+def _draw_faults(rng: Random, focus: Focus, config: ClusterConfig) -> tuple[str, ...]:
+    possible = [fault for fault in focus.faults if fault != "power cut" or config.flushes_every_append]
+    return tuple(rng.sample(possible, min(len(possible), rng.choice(focus.fault_counts))))
