@@ -1,95 +1,49 @@
-"""A run of a cluster that is drawn from a seed: applications, faults, a closing read, and what is checked of it all."""
+"""A trial of a cluster that is drawn from a seed: what the applications do, and the faults that befall the machines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any
 
-from hwmark.checkers.histories import check
-from hwmark.checkers.linearizability.log_history import check_history
 from hwmark.checkers.simulation.cluster import Crash, Pause, Restart, Resume, StepClock
-from hwmark.checkers.simulation.operations import Applications
 from hwmark.checkers.simulation.plan import INPUT, OUTPUT, Plan, draw_plan
-from hwmark.checkers.simulation.promises import BrokenPromiseError, Promises
-from hwmark.checkers.simulation.recorder import Recorder, key_of
-from hwmark.checkers.simulation.schedule import NetworkConfig, TimedSchedule
-from hwmark.checkers.simulation.stage import ObservedCluster, Script, Stage
-from hwmark.checkers.verdict import Violated
+from hwmark.checkers.simulation.promises import BrokenPromiseError
+from hwmark.checkers.simulation.stage import Script
+from hwmark.checkers.simulation.trial import Failure as Failure
+from hwmark.checkers.simulation.trial import Trial
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
-from hwmark.refimpl.broker import Broker
 from hwmark.refimpl.consumer import Assign, Subscribe
-from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import ZOOKEEPER, Address, address
 from hwmark.refimpl.partition_change import PREFERRED
 
-RECOVERS = "a healed cluster answers everybody and decides every transaction"
-EXACTLY_ONCE = "every input record is transformed exactly once"
-SETTLE_TIME = 60_000
-"""How long a healed cluster may take, in ms."""
 
-# What a history shows by rights if its producers ask for less than acks=all with idempotence.
-LOSSES = (
-    "inconsistent-offsets",
-    "lost-write",
-    "torn-transaction",
-    "missing-from-final-read",
-    "unseen",
-    "nonmonotonic-poll",
-    "poll-skip",
-    "int-poll-skip",
-)
-REPEATS = ("duplicate", "nonmonotonic-send", "int-nonmonotonic-send", "int-send-skip", "nonmonotonic-poll")
-REPEATS += ("int-nonmonotonic-poll", "poll-skip", "int-poll-skip")
-
-
-@dataclass
-class Failure:
-    """What a run broke: the checker that found it, the promise, why, and where for pictures."""
-
-    checker: str
-    promise: str
-    why: str
-    witness: dict[str, Any]
-
-
-class Run:
+class Run(Trial):
     """One run. `go` lets it happen, up to the first broken promise; `failure` is what was found."""
 
     def __init__(self, plan: Plan, *, keeps_actions: bool = True) -> None:
-        self.plan, self.rng = plan, Random(f"faults of {plan.seed}")
-        self.cluster = ObservedCluster(plan.setup)
-        self.promises = self.cluster.promises = Promises(self.cluster, plan.setup)
+        super().__init__(plan, keeps_actions=keeps_actions)
+        self.rng = Random(f"faults of {plan.seed}")
         self.failure: Failure | None = None
-        network = Random(f"network of {plan.seed}")
-        self.schedule = TimedSchedule(self.cluster, network, plan.network, keeps_actions=keeps_actions)
-        self.stage = Stage(self.schedule)
-        self.recorder = Recorder({"acks": "all" if plan.acks == -1 else str(plan.acks), "seed": plan.seed})
-        self.applications = Applications(self.stage, self.recorder)
-
-    @property
-    def steps(self) -> int:
-        """How many actions there were."""
-        return self.schedule.steps
 
     def go(self) -> Failure | None:
         """The whole run, and everything that is checked of it."""
         try:
             self._work()
-            self._recover()
-            self._read_all()
+            self.recover()
+            self.read_all()
+            self.failure = self.judge()
         except BrokenPromiseError as broken:
-            self.failure = Failure("promises", broken.promise, broken.why, broken.witness)
-        return self.failure or self._judge()
+            self.failure = Failure.of(broken)
+        return self.failure
 
     # ------------------------------------------------------------ the applications
 
     def _work(self) -> None:
         """Let all applications and the nemesis act until the end."""
-        self.schedule.run_until(self._has_leaders, time=SETTLE_TIME)
+        self.await_leaders()
         self.end = self.stage.now + self.plan.duration
         for producer in self.plan.senders:
             for user in range(self.rng.choice((1, 2, 4))):
@@ -103,13 +57,6 @@ class Run:
         if self.plan.faults:
             self.stage.start(self._befall())
         self.schedule.run_until(time=self.end)
-
-    def _has_leaders(self) -> bool:
-        wanted = sum(len(topic.assignment) for topic in self.plan.setup.config.topics)
-        return sum(replica.is_leader for broker in self._brokers() for replica in broker.replicas.values()) >= wanted
-
-    def _brokers(self) -> list[Broker]:
-        return [machine for machine in self.cluster.machines.values() if isinstance(machine, Broker)]
 
     def _partitions(self, *topics: str) -> list[TopicPartition]:
         return [partition for partition in self.plan.partitions if partition[0] in topics]
@@ -181,7 +128,7 @@ class Run:
         return self.rng.choice((20, 300, 900, 2_500))
 
     def _up(self) -> list[Address]:
-        return [broker.name for broker in self._brokers() if broker.name not in self.cluster.paused]
+        return [broker.name for broker in self.brokers() if broker.name not in self.cluster.paused]
 
     def _workers(self) -> list[Address]:
         plan = self.plan
@@ -251,7 +198,7 @@ class Run:
         return self._ask_controller(rpc.ElectLeadersRequest(self._any_partition(), PREFERRED))
 
     def _ask_controller(self, request: Any) -> Script:
-        controllers = [broker.name for broker in self._brokers() if broker.controller.is_active]
+        controllers = [broker.name for broker in self.brokers() if broker.controller.is_active]
         if controllers:
             self.schedule.invoke(self.rng.choice(controllers), request)
         yield 1
@@ -259,92 +206,6 @@ class Run:
     def _any_partition(self) -> TopicPartition:
         topics = self.plan.setup.config.topics
         return self.rng.choice([(topic.name, i) for topic in topics for i in range(len(topic.assignment))])
-
-    # ------------------------------------------------------------ the end
-
-    def _recover(self) -> None:
-        """All faults end; everybody gets an answer, and nothing stays undecided."""
-        cluster, schedule = self.cluster, self.schedule
-        schedule.network = NetworkConfig()
-        schedule.heal()
-        for name in sorted(cluster.paused):
-            schedule.apply(Resume(name, self.stage.now))
-        for name in self.plan.setup.servers:
-            if name not in cluster.machines:
-                schedule.apply(Restart(name, self.stage.now))
-        self._wait_for(lambda: not self.stage.running and self._undecided() is None)
-
-    def _wait_for(self, is_done: Callable[[], bool]) -> None:
-        end = self.stage.now + SETTLE_TIME
-        while not is_done():
-            if self.stage.now >= end:
-                why = self._undecided() or f"{self.stage.running} applications have had no answer"
-                raise BrokenPromiseError(RECOVERS, f"{why}, {SETTLE_TIME} ms after all faults ended")
-            self.schedule.run_until(time=self.stage.now + 200)
-
-    def _undecided(self) -> str | None:
-        """A partition without a leader, or whose log has an end that is not replicated, or not decided."""
-        logs: dict[TopicPartition, Log] = {}
-        for broker in self._brokers():
-            logs.update({partition: replica.log for partition, replica in broker.replicas.items() if replica.is_leader})
-        for topic in self.plan.setup.config.topics:
-            for partition in range(len(topic.assignment)):
-                log = logs.get((topic.name, partition))
-                if log is None:
-                    return f"{topic.name}-{partition} has no leader"
-                if log.last_stable_offset < log.log_end_offset:
-                    return f"{topic.name}-{partition} is stable up to {log.last_stable_offset} of {log.log_end_offset}"
-        return None
-
-    def _read_all(self) -> None:
-        for consumer, isolation in zip(self.plan.closers, ("read_uncommitted", "read_committed"), strict=True):
-            self.stage.start(self._close(consumer, isolation))
-        self._wait_for(lambda: not self.stage.running)
-
-    def _close(self, consumer: Address, isolation: str) -> Script:
-        """Read every partition from its beginning to its end."""
-        partitions = self.plan.partitions
-        yield from self.applications.subscribe(consumer, "assign", Assign(partitions), partitions)
-        while not self._has_read_all(consumer):
-            yield from self.applications.poll(consumer, 100, final=isolation)
-
-    def _has_read_all(self, consumer: Address) -> bool:
-        ends = {p: r.log.log_end_offset for b in self._brokers() for p, r in b.replicas.items() if r.is_leader}
-        positions = self.cluster.machines[consumer].positions  # type: ignore[attr-defined]
-        return all(positions[partition].offset >= ends.get(partition, 1 << 62) for partition in self.plan.partitions)
-
-    def _judge(self) -> Failure | None:
-        """What the recorded history shows."""
-        self.failure = self._judge_history() or self._judge_transformation()
-        return self.failure
-
-    def _judge_history(self) -> Failure | None:
-        history = self.recorder.history()
-        senders = [self.plan.setup.producers[int(name.rsplit("-")[-1]) - 1] for name in self.plan.senders]
-        allow = REPEATS if not all(sender.enable_idempotence for sender in senders) else ()
-        allow += LOSSES if self.plan.acks != -1 or self.promises.may_lose else ()
-        report = check(history, allow=allow, via="subscribe")
-        for name in report.bad_error_types:
-            anomaly = report.anomalies[name][0]
-            return Failure("history", name, str(anomaly), {})
-        if not allow:
-            for key, judgement in check_history(history).items():
-                if isinstance(judgement.verdict, Violated):
-                    return Failure(
-                        "linearizability", f"the log of {key} is linearizable", str(judgement), {"partition": key}
-                    )
-        return None
-
-    def _judge_transformation(self) -> Failure | None:
-        """No input has two results."""
-        results: dict[tuple[TopicPartition, int], int] = {}
-        origins = self.applications.origins
-        for value in self.applications.closing.get("read_committed", ()):
-            if value in origins and results.setdefault(origins[value], value) != value:
-                partition, offset = origins[value]
-                why = f"{results[origins[value]]} and {value} are both results of {key_of(partition)}, offset {offset}"
-                return Failure("history", EXACTLY_ONCE, why, {"partition": key_of(partition), "offset": offset})
-        return None
 
 
 NEMESES: dict[str, Callable[[Run], Script]] = {

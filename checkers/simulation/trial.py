@@ -1,0 +1,178 @@
+"""A trial of a cluster: machines with applications and promises, then an end to all faults, and what is judged of it.
+
+Who chooses what happens before the end is a Run, by a seed, or a state machine of Hypothesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from hwmark.checkers.histories import check
+from hwmark.checkers.linearizability.log_history import check_history
+from hwmark.checkers.simulation.cluster import Restart, Resume
+from hwmark.checkers.simulation.operations import Applications
+from hwmark.checkers.simulation.plan import Plan
+from hwmark.checkers.simulation.promises import BrokenPromiseError, Promises
+from hwmark.checkers.simulation.recorder import Recorder, key_of
+from hwmark.checkers.simulation.schedule import NetworkConfig, TimedSchedule
+from hwmark.checkers.simulation.stage import ObservedCluster, Script, Stage
+from hwmark.checkers.verdict import Violated
+from hwmark.refimpl.batches import TopicPartition
+from hwmark.refimpl.broker import Broker
+from hwmark.refimpl.consumer import Assign
+from hwmark.refimpl.log import Log
+from hwmark.refimpl.machine import Address
+
+RECOVERS = "a healed cluster answers everybody and decides every transaction"
+EXACTLY_ONCE = "every input record is transformed exactly once"
+SETTLE_TIME = 60_000
+"""How long a healed cluster may take, in ms."""
+
+# What a history shows by rights if its producers ask for less than acks=all with idempotence.
+LOSSES = (
+    "inconsistent-offsets",
+    "lost-write",
+    "torn-transaction",
+    "missing-from-final-read",
+    "unseen",
+    "nonmonotonic-poll",
+    "poll-skip",
+    "int-poll-skip",
+)
+REPEATS = ("duplicate", "nonmonotonic-send", "int-nonmonotonic-send", "int-send-skip", "nonmonotonic-poll")
+REPEATS += ("int-nonmonotonic-poll", "poll-skip", "int-poll-skip")
+
+
+@dataclass
+class Failure:
+    """What a trial broke: the checker that found it, the promise, why, and where for pictures."""
+
+    checker: str
+    promise: str
+    why: str
+    witness: dict[str, Any]
+
+    @classmethod
+    def of(cls, broken: BrokenPromiseError) -> Failure:
+        """A promise that was broken while the trial went on."""
+        return cls("promises", broken.promise, broken.why, broken.witness)
+
+
+class Trial:
+    """A cluster from its beginning; `forgives` are the anomalies that its history may show by rights."""
+
+    def __init__(self, plan: Plan, *, keeps_actions: bool = True) -> None:
+        self.plan = plan
+        self.cluster = ObservedCluster(plan.setup)
+        self.promises = self.cluster.promises = Promises(self.cluster, plan.setup)
+        network = Random(f"network of {plan.seed}")
+        self.schedule = TimedSchedule(self.cluster, network, plan.network, keeps_actions=keeps_actions)
+        self.stage = Stage(self.schedule)
+        self.recorder = Recorder({"acks": "all" if plan.acks == -1 else str(plan.acks), "seed": plan.seed})
+        self.applications = Applications(self.stage, self.recorder)
+        self.forgives: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """How many actions there were."""
+        return self.schedule.steps
+
+    def brokers(self) -> list[Broker]:
+        """Those that are up."""
+        return [machine for machine in self.cluster.machines.values() if isinstance(machine, Broker)]
+
+    def await_leaders(self) -> None:
+        """Let time pass until every partition has a leader, or as long as that may take."""
+        self.schedule.run_until(self._has_leaders, time=self.stage.now + SETTLE_TIME)
+
+    def _has_leaders(self) -> bool:
+        wanted = sum(len(topic.assignment) for topic in self.plan.setup.config.topics)
+        return sum(replica.is_leader for broker in self.brokers() for replica in broker.replicas.values()) >= wanted
+
+    # ------------------------------------------------------------ the end
+
+    def recover(self) -> None:
+        """All faults end; everybody gets an answer, and nothing stays undecided. Raises BrokenPromiseError."""
+        cluster, schedule = self.cluster, self.schedule
+        schedule.network = NetworkConfig()
+        schedule.heal()
+        for name in sorted(cluster.paused):
+            schedule.apply(Resume(name, self.stage.now))
+        for name in self.plan.setup.servers:
+            if name not in cluster.machines:
+                schedule.apply(Restart(name, self.stage.now))
+        self._wait_for(lambda: not self.stage.running and self._undecided() is None)
+
+    def read_all(self) -> None:
+        """The closing reads, uncommitted and committed. Raises BrokenPromiseError."""
+        for consumer, isolation in zip(self.plan.closers, ("read_uncommitted", "read_committed"), strict=True):
+            self.stage.start(self._close(consumer, isolation))
+        self._wait_for(lambda: not self.stage.running)
+
+    def judge(self) -> Failure | None:
+        """What the recorded history shows."""
+        return self._judge_history() or self._judge_transformation()
+
+    def _wait_for(self, is_done: Callable[[], bool]) -> None:
+        end = self.stage.now + SETTLE_TIME
+        while not is_done():
+            if self.stage.now >= end:
+                why = self._undecided() or f"{self.stage.running} applications have had no answer"
+                raise BrokenPromiseError(RECOVERS, f"{why}, {SETTLE_TIME} ms after all faults ended")
+            self.schedule.run_until(time=self.stage.now + 200)
+
+    def _undecided(self) -> str | None:
+        """A partition without a leader, or whose log has an end that is not replicated, or not decided."""
+        logs: dict[TopicPartition, Log] = {}
+        for broker in self.brokers():
+            logs.update({partition: replica.log for partition, replica in broker.replicas.items() if replica.is_leader})
+        for topic in self.plan.setup.config.topics:
+            for partition in range(len(topic.assignment)):
+                log = logs.get((topic.name, partition))
+                if log is None:
+                    return f"{topic.name}-{partition} has no leader"
+                if log.last_stable_offset < log.log_end_offset:
+                    return f"{topic.name}-{partition} is stable up to {log.last_stable_offset} of {log.log_end_offset}"
+        return None
+
+    def _close(self, consumer: Address, isolation: str) -> Script:
+        """Read every partition from its beginning to its end."""
+        partitions = self.plan.partitions
+        yield from self.applications.subscribe(consumer, "assign", Assign(partitions), partitions)
+        while not self._has_read_all(consumer):
+            yield from self.applications.poll(consumer, 100, final=isolation)
+
+    def _has_read_all(self, consumer: Address) -> bool:
+        ends = {p: r.log.log_end_offset for b in self.brokers() for p, r in b.replicas.items() if r.is_leader}
+        positions = self.cluster.machines[consumer].positions  # type: ignore[attr-defined]
+        return all(positions[partition].offset >= ends.get(partition, 1 << 62) for partition in self.plan.partitions)
+
+    def _judge_history(self) -> Failure | None:
+        history = self.recorder.history()
+        senders = [self.plan.setup.producers[int(name.rsplit("-")[-1]) - 1] for name in self.plan.senders]
+        allow = self.forgives + (REPEATS if not all(sender.enable_idempotence for sender in senders) else ())
+        allow += LOSSES if self.plan.acks != -1 or self.promises.may_lose else ()
+        report = check(history, allow=allow, via="subscribe")
+        for name in report.bad_error_types:
+            anomaly = report.anomalies[name][0]
+            return Failure("history", name, str(anomaly), {})
+        if not allow:
+            for key, judgement in check_history(history).items():
+                if isinstance(judgement.verdict, Violated):
+                    promise = f"the log of {key} is linearizable"
+                    return Failure("linearizability", promise, str(judgement), {"partition": key})
+        return None
+
+    def _judge_transformation(self) -> Failure | None:
+        """No input has two results."""
+        results: dict[tuple[TopicPartition, int], int] = {}
+        origins = self.applications.origins
+        for value in self.applications.closing.get("read_committed", ()):
+            if value in origins and results.setdefault(origins[value], value) != value:
+                partition, offset = origins[value]
+                why = f"{results[origins[value]]} and {value} are both results of {key_of(partition)}, offset {offset}"
+                return Failure("history", EXACTLY_ONCE, why, {"partition": key_of(partition), "offset": offset})
+        return None
