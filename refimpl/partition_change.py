@@ -118,10 +118,13 @@ class PartitionChangeBuilder(NamedTuple):
         return target._replace(leader=leader)
 
     def populate_elr(self, target: PartitionRegistration) -> PartitionRegistration:
-        """Whoever leaves an ISR below its minimum stays eligible: the high watermark stands still meanwhile."""
-        if len(target.isr) >= self.min_isr:
+        """Whoever leaves an ISR below its minimum stays eligible, unless it is no replica any more: the high watermark
+        stands still meanwhile. As many replicas as are left after a reassignment are enough.
+        """
+        if len(target.isr) >= min(self.min_isr, len(target.replicas)):
             return self.forget_elr(target)
-        candidates = without(tuple(sorted({*target.elr, *self.partition.isr})), target.isr)
+        remaining = {*target.elr, *self.partition.isr} & {*target.replicas}
+        candidates = without(tuple(sorted(remaining)), target.isr)
         elr = without(candidates, self.unclean_shutdown)
         if self.use_last_known_leader:
             return target._replace(elr=elr)

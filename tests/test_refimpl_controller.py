@@ -294,6 +294,17 @@ def test_who_left_an_isr_below_its_minimum_may_lead_unless_it_lost_its_tail(lost
     world.check_told()
 
 
+def test_who_is_no_replica_any_more_is_not_eligible() -> None:
+    world = World(1, 2, brokers=(1, 2), kip_966=True, min_insync_replicas=2)
+    assert world.move(2) is Error.NONE
+    assert (world.state.replicas, world.state.isr, world.state.elr) == ((2,), (2,), ())
+    world.crash(2)
+    world.start(2, broker_lost_tail=True)
+    world.settle()
+    assert leads(world) == (2, 3, (2,))  # the last known leader: nobody else has the partition
+    world.check_told()
+
+
 def test_a_lost_tail_is_counted_once() -> None:
     world = World(2, 3, kip_966=True, min_insync_replicas=2)
     world.crash(3)

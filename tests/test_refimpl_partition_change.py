@@ -93,7 +93,7 @@ def test_the_elr_has_all_committed_records(case: tuple[PartitionChangeBuilder, P
     assert not set(after.elr) & set(after.isr)
     assert set(after.elr) <= {*builder.partition.elr, *builder.partition.isr}
     if builder.eligible_leader_replicas:
-        assert not set(after.elr) & set(builder.unclean_shutdown)
+        assert not set(after.elr) & set(builder.unclean_shutdown) and set(after.elr) <= set(after.replicas)
     else:
         assert after.elr == () and after.isr
 
@@ -107,7 +107,7 @@ def test_after_a_change_only_an_elr_that_is_no_longer_needed_changes(
     after = merged(builder, target)
     again = builder._replace(partition=after).build(after) or PartitionChange()
     assert again._replace(elr=None, last_known_elr=None) == PartitionChange()
-    assert again == PartitionChange() or len(after.isr) >= builder.min_isr
+    assert again == PartitionChange() or len(after.isr) >= min(builder.min_isr, len(after.replicas))
 
 
 @given(asked())
