@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 from hwmark.checkers.simulation.cluster import Restart
-from hwmark.checkers.simulation.recorder import Recorder, key_of
+from hwmark.checkers.simulation.recorder import Record, Recorder, key_of
 from hwmark.checkers.simulation.stage import Ask, Script, Stage
+from hwmark.checkers.simulation.values import copy_of
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.consumer import Poll, PollResult, Seek
 from hwmark.refimpl.errors import Error
@@ -25,6 +27,21 @@ from hwmark.refimpl.transaction_manager import (
 Outgoing = tuple[TopicPartition, Any]  # where to, and the value
 
 
+@dataclass(eq=False)
+class Transaction:
+    """A transaction that is done call by call, by one incarnation of its producer.
+
+    What it sends is written into the record of its invocation when it ends: it was not known before.
+    """
+
+    producer: Address
+    incarnation: int | None
+    invoked: Record
+    records: list[Outgoing] = field(default_factory=list)
+    responses: list[Any] = field(default_factory=list)
+    is_over: bool = False
+
+
 class Applications:
     """The users of a cluster's clients; values are drawn from one counter, so that none is sent twice.
 
@@ -37,14 +54,33 @@ class Applications:
         self.origins: dict[int, tuple[TopicPartition, int]] = {}
         self.closing: dict[str, list[Any]] = {}
 
-    def send(self, producer: Address, user: str, partition: TopicPartition, *, by_key: Any = None) -> Script:
-        """Send a record; a producer's users send several at a time."""
-        record = partition, next(self.values)
+    def send(self, producer: Address, user: str, partition: TopicPartition, *, key: Any = None) -> Script:
+        """Send a record to a partition, or to that of its key; a producer's users send several at a time."""
+        return self._record_send(producer, user, (partition, next(self.values)), key, is_free=key is not None)
+
+    def send_sticky(self, producer: Address, user: str, partition: TopicPartition) -> Script:
+        """Send a record wherever the producer likes; to this partition if it does not know any yet."""
+        return self._record_send(producer, user, (partition, next(self.values)), None, is_free=True)
+
+    def _record_send(self, producer: Address, user: str, record: Outgoing, key: Any, *, is_free: bool) -> Script:
+        partition, value = record
+        send = Send(partition[0], key, value, partition[1])
+        foreseen = self._foresee(producer, send._replace(partition=None)) if is_free else None
+        if foreseen is not None:
+            record, send = (foreseen, value), send._replace(partition=None)
         self._invoke(user, "send", _sends([record]))
-        response = yield Ask(producer, self._send(record, by_key))
+        response = yield Ask(producer, send)
         outcome = "info" if response is None or response.value is True else "fail"
         outcome = "ok" if response is not None and response.error is Error.NONE else outcome
         self._complete(user, outcome, "send", _sends([record], [response]))
+
+    def _foresee(self, producer: Address, send: Send) -> TopicPartition | None:
+        """The partition that the producer is about to choose, as a copy of it tells; None if it would have to wait."""
+        machine: Any = self.stage.schedule.cluster.machines.get(producer)
+        if machine is None or machine.calls:
+            return None
+        chosen: TopicPartition | None = copy_of(machine)._partition(send, self.stage.now)
+        return chosen
 
     def transaction(self, producer: Address, partitions: Sequence[TopicPartition], *, commits: bool) -> Script:
         """A transaction that sends a record to each partition."""
@@ -53,6 +89,45 @@ class Applications:
         records = [(partition, next(self.values)) for partition in partitions]
         self._invoke(producer, "txn", _sends(records), **({} if commits else {"abort": True}))
         yield from self._transact(producer, records, [], commits, [])
+
+    def begin(self, producer: Address) -> Transaction:
+        """Begin a transaction of a producer that is ready; to be ended by `end`, or `lose` if the producer dies."""
+        incarnation = self.stage.schedule.cluster.incarnations.get(producer)
+        transaction = Transaction(producer, incarnation, self._invoke(producer, "txn", []))
+        self.stage.start(self.call(producer, BeginTransaction()))
+        return transaction
+
+    def send_in(self, transaction: Transaction, partition: TopicPartition) -> Script:
+        """Send a record as part of a transaction."""
+        record, place = (partition, next(self.values)), len(transaction.records)
+        transaction.records.append(record)
+        transaction.responses.append(None)
+        transaction.responses[place] = yield Ask(transaction.producer, self._send(record))
+
+    def end(self, transaction: Transaction, *, commits: bool) -> Script:
+        """Commit or abort a transaction, unless that was done."""
+        if transaction.is_over:
+            return
+        transaction.is_over, producer = True, transaction.producer
+        if not commits:
+            transaction.invoked["abort"] = True
+        ended = yield Ask(producer, CommitTransaction() if commits else AbortTransaction())
+        outcome = yield from self._outcome(producer, ended, commits)
+        self._complete_transaction(transaction, outcome)
+
+    def lose(self, transaction: Transaction) -> None:
+        """The producer died before it ended the transaction."""
+        if not transaction.is_over:
+            transaction.is_over = True
+            self._complete_transaction(transaction, "info")
+
+    def _complete_transaction(self, transaction: Transaction, outcome: str) -> None:
+        transaction.invoked["value"] = _sends(transaction.records)
+        self._complete(transaction.producer, outcome, "txn", _sends(transaction.records, transaction.responses))
+
+    def call(self, client: Address, operation: Any) -> Script:
+        """A call that no history knows of."""
+        yield Ask(client, operation)
 
     def transform(
         self, consumer: Address, producer: Address, output: Sequence[TopicPartition], *, timeout: int, commits: bool
@@ -138,25 +213,28 @@ class Applications:
         asks = [BeginTransaction(), *map(self._send, records), *offers]
         asks.append(CommitTransaction() if commits else AbortTransaction())
         outcomes = yield [Ask(producer, operation) for operation in asks]
-        end = outcomes[-1]
-        is_over = end is not None and end.error is Error.NONE
-        outcome = "info" if not is_over else "ok" if commits else "fail"
-        machine: Any = self.stage.schedule.cluster.machines.get(producer)
-        if end is not None and not is_over and machine is not None and machine.manager.state == "ABORTABLE_ERROR":
-            aborted = yield Ask(producer, AbortTransaction())
-            outcome = "fail" if aborted is not None and aborted.error is Error.NONE else "info"
+        outcome = yield from self._outcome(producer, outcomes[-1], commits)
         sent = _sends(records, outcomes[1 : 1 + len(records)])
         errors = [each.error.name for each in outcomes if each is not None and each.error is not Error.NONE]
         more = {"error": errors[0]} if errors else {}
         self._complete(producer, outcome, "txn", [*polls, *sent, *groups], **more)
         return outcome == "ok"
 
-    def _send(self, record: Outgoing, by_key: Any = None) -> Send:
-        (topic, partition), value = record
-        return Send(topic, by_key, value, None if by_key is not None else partition)
+    def _outcome(self, producer: Address, end: Any, commits: bool) -> Any:
+        """How a transaction ended, by the answer to its end; one that can be aborted only, is."""
+        is_over = end is not None and end.error is Error.NONE
+        machine: Any = self.stage.schedule.cluster.machines.get(producer)
+        if end is not None and not is_over and machine is not None and machine.manager.state == "ABORTABLE_ERROR":
+            aborted = yield Ask(producer, AbortTransaction())
+            return "fail" if aborted is not None and aborted.error is Error.NONE else "info"
+        return "info" if not is_over else "ok" if commits else "fail"
 
-    def _invoke(self, user: str, f: str, value: Any, **more: Any) -> None:
-        self.recorder.invoke(self.stage.now, user, f, value, **more)
+    def _send(self, record: Outgoing) -> Send:
+        (topic, partition), value = record
+        return Send(topic, None, value, partition)
+
+    def _invoke(self, user: str, f: str, value: Any, **more: Any) -> Record:
+        return self.recorder.invoke(self.stage.now, user, f, value, **more)
 
     def _complete(self, user: str, outcome: str, f: str, value: Any, **more: Any) -> None:
         self.recorder.complete(self.stage.now, user, outcome, f, value, **more)

@@ -6,6 +6,7 @@ have in the same mixture is found by none. A Focus narrows what is drawn from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Any, NamedTuple
 
@@ -175,19 +176,33 @@ def draw_plan(seed: int, focus: Focus = EVERYTHING, **changes: Any) -> Plan:
     )
 
 
-def _draw_config(rng: Random, focus: Focus) -> ClusterConfig:
-    brokers = tuple(range(1, rng.choice(focus.brokers) + 1))
-
-    def topic(name: str, partitions: int, **fields: Any) -> Topic:
-        copies = min(len(brokers), 3)
-        rows = tuple(tuple(brokers[(i + j) % len(brokers)] for j in range(copies)) for i in range(partitions))
-        return Topic(name, rows, **fields)
-
-    topics = [topic(INPUT, rng.choice(focus.inputs)), topic(OUTPUT, rng.choice((1, 2)))]
-    topics += [topic(name, rng.choice((1, 2)), is_compacted=True) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC)]
-    return ClusterConfig(
-        brokers=brokers,
+def config_of(brokers: int, partitions: Mapping[str, int], **settings: Any) -> ClusterConfig:
+    """A cluster of so many brokers and partitions per topic, with three replicas each, and with short times."""
+    ids = tuple(range(1, brokers + 1))
+    topics = []
+    for name, count in partitions.items():
+        rows = tuple(tuple(ids[(i + j) % brokers] for j in range(min(brokers, 3))) for i in range(count))
+        topics.append(Topic(name, rows, is_compacted=name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC)))
+    config = ClusterConfig(
+        brokers=ids,
         topics=tuple(topics),
+        replica_lag_time_max=400,
+        replica_fetch_wait_max=100,
+        high_watermark_checkpoint_interval=500,
+        zookeeper_session_timeout=600,
+        request_timeout=500,
+        retry_backoff=50,
+        transaction_check_interval=500,
+        group_session_timeout_min=100,
+    )
+    return config._replace(**settings)
+
+
+def _draw_config(rng: Random, focus: Focus) -> ClusterConfig:
+    sizes = {INPUT: focus.inputs, OUTPUT: (1, 2), OFFSETS_TOPIC: (1, 2), TRANSACTIONS_TOPIC: (1, 2)}
+    return config_of(
+        rng.choice(focus.brokers),
+        {name: rng.choice(counts) for name, counts in sizes.items()},
         kip_429=rng.random() < focus.kip_429,
         kip_497=rng.random() < focus.kip_497,
         kip_595=rng.random() < focus.kip_595,
@@ -196,15 +211,9 @@ def _draw_config(rng: Random, focus: Focus) -> ClusterConfig:
         min_insync_replicas=rng.choice(focus.min_insync_replicas),
         flushes_every_append=rng.random() < 0.5,
         replica_lag_time_max=rng.choice((400, 1_000)),
-        replica_fetch_wait_max=100,
         replica_fetch_max_records=rng.choice((1, 2, 2**31)),
-        high_watermark_checkpoint_interval=500,
         zookeeper_session_timeout=rng.choice((600, 1_500)),
-        request_timeout=500,
-        retry_backoff=50,
         segment_records=rng.choice(focus.segment_records),
-        transaction_check_interval=500,
-        group_session_timeout_min=100,
     )
 
 

@@ -21,6 +21,7 @@ from hwmark.refimpl.machine import Address, address
 from hwmark.refimpl.producer import Send
 from hwmark.refimpl.replica import Replica
 
+NO_MACHINE_FAILS = "whatever happens, no machine fails"
 ONE_CONTROLLER = "one controller per controller epoch"
 ONE_LEADER = "one leader per leader epoch"
 HIGH_WATERMARK_RISES = "the high watermark only rises within a leader epoch"

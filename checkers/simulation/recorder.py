@@ -32,9 +32,9 @@ class Recorder:
             self._numbers[user] = next(self._unused)
         return self._numbers[user]
 
-    def invoke(self, time: int, user: str, f: str, value: Any, **more: Any) -> None:
-        """An operation begins; time in ms."""
-        self._note(time, type="invoke", process=self.process(user), f=f, value=value, **more)
+    def invoke(self, time: int, user: str, f: str, value: Any, **more: Any) -> Record:
+        """An operation begins; time in ms. The record may be completed by who learns later what the operation does."""
+        return self._note(time, type="invoke", process=self.process(user), f=f, value=value, **more)
 
     def complete(self, time: int, user: str, outcome: str, f: str, value: Any, **more: Any) -> None:
         """The user's operation ends: ok, fail or info; after info the user acts under another number."""
@@ -54,5 +54,6 @@ class Recorder:
             parser.take(record, line)
         return parser.history(len(self.records))
 
-    def _note(self, time: int, **record: Any) -> None:
+    def _note(self, time: int, **record: Any) -> Record:
         self.records.append({"index": len(self.records), "time": time * 1_000_000, **record})
+        return self.records[-1]

@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
-from hwmark.checkers.simulation.cluster import ADMIN, Action, Cluster, Crash, Returned, Setup
-from hwmark.checkers.simulation.promises import Promises
+from hwmark.checkers.simulation.cluster import (
+    ADMIN,
+    Action,
+    Cluster,
+    Crash,
+    Deliver,
+    NotEnabledError,
+    Returned,
+    Setup,
+)
+from hwmark.checkers.simulation.coverage import SESSION
+from hwmark.checkers.simulation.promises import NO_MACHINE_FAILS, BrokenPromiseError, Promises
 from hwmark.checkers.simulation.schedule import TimedSchedule
 from hwmark.refimpl.machine import Address
 
@@ -26,17 +36,30 @@ Script = Generator[Ask | list[Ask] | int, Any, None]
 
 
 class ObservedCluster(Cluster):
-    """A cluster whose promises are looked at after each action."""
+    """A cluster whose promises are looked at after each action; what happens is counted."""
 
-    __slots__ = ("promises",)
+    __slots__ = ("coverage", "promises")
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.promises: Promises | None = None
+        self.coverage = SESSION
 
     def apply(self, action: Action) -> list[Returned]:
         """Let an action happen. Raises BrokenPromiseError."""
-        returned = super().apply(action)
+        message = self.in_flight.get(action.message) if type(action) is Deliver else None
+        try:
+            returned = super().apply(action)
+        except NotEnabledError:
+            raise
+        except Exception as error:
+            name = message.destination if message else getattr(action, "machine", None)
+            raise BrokenPromiseError(NO_MACHINE_FAILS, f"{name}: {error!r}", machine=name) from error
+        self.coverage.actions[type(action)] += 1
+        if message is not None:
+            self.coverage.see(message.body)
+        for one in returned:
+            self.coverage.see_outcome(one)
         if self.promises is not None:
             self.promises.observe(action, returned)
         return returned
