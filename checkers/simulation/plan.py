@@ -61,6 +61,8 @@ class Focus(NamedTuple):
     faults: tuple[str, ...] = FAULTS
     fault_counts: tuple[int, ...] = (0, 1, 2, 3, 5)
     fault_intervals: tuple[int, ...] = (150, 400, 1_000)
+    fault_lengths: tuple[int, ...] = (20, 300, 900, 2_500)
+    nemeses: int = 1  # how many faults may last at the same time
 
 
 EVERYTHING = Focus()
@@ -79,6 +81,8 @@ class Plan(NamedTuple):
     duration: int
     faults: tuple[str, ...]
     fault_interval: int
+    fault_lengths: tuple[int, ...]
+    nemeses: int
     senders: tuple[str, ...]
     transactors: tuple[str, ...]
     transformers: tuple[tuple[str, str], ...]
@@ -169,6 +173,8 @@ def draw_plan(seed: int, focus: Focus = EVERYTHING, **changes: Any) -> Plan:
         rng.choice(focus.durations),
         _draw_faults(rng, focus, config),
         rng.choice(focus.fault_intervals),
+        focus.fault_lengths,
+        focus.nemeses,
         senders,
         transactors,
         transformers,

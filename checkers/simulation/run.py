@@ -54,7 +54,7 @@ class Run(Trial):
             self.stage.start(self._consume(consumer, (INPUT,), partial(self._transform, consumer, producer)))
         for consumer in self.plan.readers:
             self.stage.start(self._consume(consumer, (INPUT, OUTPUT), partial(self._poll, consumer)))
-        if self.plan.faults:
+        for _ in range(self.plan.nemeses if self.plan.faults else 0):
             self.stage.start(self._befall())
         self.schedule.run_until(time=self.end)
 
@@ -125,7 +125,7 @@ class Run(Trial):
             yield from NEMESES[fault](self)
 
     def _while(self) -> int:
-        return self.rng.choice((20, 300, 900, 2_500))
+        return self.rng.choice(self.plan.fault_lengths)
 
     def _up(self) -> list[Address]:
         return [broker.name for broker in self.brokers() if broker.name not in self.cluster.paused]
