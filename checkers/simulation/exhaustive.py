@@ -28,28 +28,25 @@ from hwmark.refimpl.machine import Address, Message
 class Scenario(NamedTuple):
     """What the clients of a cluster do, and what may befall it.
 
-    `scripts` are a client's calls, one after the other (ADMIN's are (server, request)); `ticks` says how often a host's
-    deadline may come. Of those in `may_crash`, who has crashed restarts while `restarts` are left.
+    The calls of the `warm_up` return before it begins. `scripts` are a client's calls, one after the other (ADMIN's are
+    (server, request)); `ticks` says how often a host's deadline may come. The `faults`, (CRASH, POWER_CUT or RESTART,
+    host), happen in this order, at any time; so many messages may be dropped.
     """
 
     name: str
     setup: Setup
+    warm_up: tuple[tuple[Address, Any], ...] = ()
     scripts: tuple[tuple[Address, tuple[Any, ...]], ...] = ()
     ticks: tuple[tuple[Address, int], ...] = ()
-    may_crash: tuple[Address, ...] = ()
-    crashes: int = 0
-    power_cuts: int = 0
-    restarts: int = 0
+    faults: tuple[tuple[str, Address], ...] = ()
     drops: int = 0
 
 
-State = tuple[int, ...]  # hosts, their inboxes, and the BUDGETS that are left
-BUDGETS = ("crashes", "power_cuts", "restarts", "drops")
-CRASHES, POWER_CUTS, RESTARTS, DROPS = range(4)
+State = tuple[int, ...]  # hosts, their inboxes, the faults that have happened, the drops that are left
+FAULTS, DROPS = -2, -1  # their places
+CRASH, POWER_CUT, RESTART = "crash", "power cut", "restart"
 # A transition's place at its host: a source whose message arrives, or is dropped, or one of these.
-TICK, CALL, CRASH, POWER_CUT, RESTART = range(5)
-FAULTS = (CRASH, POWER_CUT, RESTART)
-WORDS = ("tick", "call", "crash", "power cut", "restart")
+TICK, CALL, FAULT = range(3)
 
 HostCheck = Callable[[Host, Host], str | None]
 StateCheck = Callable[[dict[Address, Host]], str | None]
@@ -59,7 +56,7 @@ class Event(NamedTuple):
     """One step of an interleaving, for people and for replaying it."""
 
     host: Address
-    what: str  # deliver, drop or one of WORDS
+    what: str  # deliver, drop, tick, call, or a fault
     detail: Any = None  # the message, or the call
 
 
@@ -103,14 +100,14 @@ class Space:
         self.scenario, self.check_host = scenario, check_host
         self.names = [*cluster.clock_offsets, ADMIN]
         self.count = len(self.names)
-        self.width = 2 * self.count + len(WORDS)
+        self.width = 2 * self.count + 3
         self.scripts = [dict(scenario.scripts).get(name, ()) for name in self.names]
         self.hosts, self.messages, self.inboxes = Numbers(), Numbers(), Numbers()
         self._steps: dict[tuple[int, int], tuple[int, tuple[tuple[int, int], ...], str | None]] = {}
         self._pushed: dict[tuple[int, int], int] = {}
         self._popped: dict[tuple[int, int], tuple[int, int]] = {}
         self._checked: dict[State, str | None] = {}
-        self._possible: dict[tuple[int, int, tuple[bool, ...]], tuple[int, ...]] = {}
+        self._possible: dict[tuple[int, int, int, bool], tuple[int, ...]] = {}
         self.dependent = self._dependencies()
         self.initial = self._initial(cluster)
 
@@ -121,10 +118,9 @@ class Space:
 
     def transitions(self, state: State) -> list[int]:
         """What may happen next."""
-        count, found = self.count, []
-        left = tuple([budget > 0 for budget in state[2 * count :]])
+        count, found, faults, drops = self.count, [], state[FAULTS], state[DROPS]
         for host in range(count):
-            key = state[host], state[count + host], left
+            key = state[host], state[count + host], faults, drops > 0
             possible = self._possible.get(key)
             if possible is None:
                 possible = self._possible[key] = tuple(self._at_host(host, *key))
@@ -140,12 +136,13 @@ class Space:
             inbox, event = self._pop(state[count + host], place % count)
             following[count + host] = inbox
             if place >= count:
-                following[2 * count + DROPS] -= 1
+                following[DROPS] -= 1
                 return tuple(following), None
-        elif place - 2 * count >= CRASH:
-            following[2 * count + place - 2 * count - CRASH] -= 1
-            if place - 2 * count != RESTART:
+        elif place == 2 * count + FAULT:
+            event -= state[FAULTS]
+            if self.scenario.faults[state[FAULTS]][0] != RESTART:
                 following[count + host] = self.inboxes.of((), ())
+            following[FAULTS] += 1
         number, sends, broken = self._step(host, state[host], event)
         following[host] = number
         for destination, message in sends:
@@ -171,16 +168,18 @@ class Space:
         if place < 2 * self.count:
             message = self.messages.values[self._pop(state[self.count + host], place % self.count)[1]]
             return Event(self.names[host], "deliver" if place < self.count else "drop", message)
-        what = place - 2 * self.count
-        called = self.hosts.values[state[host]].called
-        return Event(self.names[host], WORDS[what], self.scripts[host][called] if what == CALL else None)
+        if place == 2 * self.count + FAULT:
+            return Event(self.names[host], self.scenario.faults[state[FAULTS]][0])
+        if place == 2 * self.count + TICK:
+            return Event(self.names[host], "tick")
+        return Event(self.names[host], "call", self.scripts[host][self.hosts.values[state[host]].called])
 
-    def _at_host(self, host: int, number: int, inbox: int, left: tuple[bool, ...]) -> Iterator[int]:
+    def _at_host(self, host: int, number: int, inbox: int, faults: int, may_drop: bool) -> Iterator[int]:
         """The transitions at one host."""
         name, first, here = self.names[host], host * self.width, self.hosts.values[number]
         for source, _ in self.inboxes.values[inbox]:
             yield first + source
-            if left[DROPS]:
+            if may_drop:
                 yield first + self.count + source
         first += 2 * self.count
         is_up = here.machine is not None
@@ -188,12 +187,12 @@ class Space:
             yield first + TICK
         if (is_up or name == ADMIN) and here.called < len(self.scripts[host]) and here.has_returned():
             yield first + CALL
-        if name in self.scenario.may_crash:
-            faults = ((CRASH, is_up), (POWER_CUT, is_up), (RESTART, not is_up))
-            yield from [first + fault for fault, can in faults if can and left[fault - CRASH]]
+        fault, victim = self.scenario.faults[faults] if faults < len(self.scenario.faults) else ("", "")
+        if victim == name and (fault == RESTART) != is_up:
+            yield first + FAULT
 
     def _step(self, host: int, number: int, event: int) -> tuple[int, tuple[tuple[int, int], ...], str | None]:
-        """What an event, a message or -1 - its place, does to a host: looked up if it has been computed."""
+        """What an event, a message or -1 - its place (- that of a fault), does to a host; looked up if it is known."""
         known = self._steps.get((number, event))
         if known is None:
             before = self.hosts.values[number]
@@ -205,16 +204,17 @@ class Space:
         return known
 
     def _react(self, host: int, before: Host, event: int) -> tuple[Host, list[Message]]:
-        name, what = self.names[host], -1 - event - 2 * self.count
+        what = -1 - event - 2 * self.count
         if event >= 0:
             return hosts.deliver(before, self.messages.values[event])
         if what == TICK:
             return hosts.tick(before)
         if what == CALL:
             return hosts.call(before, self.scripts[host][before.called])
-        if what == RESTART:
+        fault, name = self.scenario.faults[what - FAULT]
+        if fault == RESTART:
             return hosts.restart(before, self.scenario.setup, name)
-        return hosts.crash(before, keeps_unflushed=what == CRASH)
+        return hosts.crash(before, keeps_unflushed=fault == CRASH)
 
     def _pop(self, inbox: int, source: int) -> tuple[int, int]:
         """The inbox without the first message of a source, and that."""
@@ -256,14 +256,14 @@ class Space:
         for message in cluster.in_flight.values():
             to = self.names.index(message.destination)
             inboxes[to] = self._push(inboxes[to], self._message(message))
-        return (*state, *inboxes, *[getattr(self.scenario, budget) for budget in BUDGETS])
+        return (*state, *inboxes, 0, self.scenario.drops)
 
     def _dependencies(self) -> list[int]:
         """For each transition, as a set of bits, those that do not commute with it."""
         count, width = self.count, self.width
         numbers = range(count * width)
         drops = sum(1 << t for t in numbers if count <= t % width < 2 * count)
-        faults = sum(1 << t for t in numbers if t % width - 2 * count in FAULTS)
+        faults = sum(1 << t for t in numbers if t % width - 2 * count == FAULT)
         dependent = []
         for t in numbers:
             mask = ((1 << width) - 1) << (t // width * width) | faults

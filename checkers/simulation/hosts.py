@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwmark.checkers.simulation.cluster import ADMIN, INCARNATION_BITS, Setup, is_response
+from hwmark.checkers.simulation.cluster import ADMIN, Setup, by_incarnation, for_incarnation
 from hwmark.checkers.simulation.values import copy_of
 from hwmark.refimpl.machine import Address, Call, Event, Machine, Message, Return, Tick
 
@@ -34,12 +34,10 @@ def deliver(host: Host, message: Message) -> tuple[Host, list[Message]]:
     """The message arrives; it vanishes if the host is down, or another incarnation asked."""
     if message.destination == ADMIN:
         return replace(host, outcomes=(*host.outcomes, message.body)), []
-    if is_response(message):
-        incarnation, correlation = divmod(message.correlation, 1 << INCARNATION_BITS)
-        if incarnation != host.incarnation:
-            return host, []
-        message = message._replace(correlation=correlation)
-    return _react(host, message)
+    arrived = for_incarnation(message, host.incarnation)
+    if arrived is None:
+        return host, []
+    return _react(host, arrived)
 
 
 def tick(host: Host) -> tuple[Host, list[Message]]:
@@ -81,8 +79,6 @@ def _react(host: Host, event: Event) -> tuple[Host, list[Message]]:
     for effect in host.machine.step(event, host.clock):
         if isinstance(effect, Return):
             host.outcomes = (*host.outcomes, effect.outcome)
-        elif host.incarnation and not is_response(effect):
-            sent.append(effect._replace(correlation=effect.correlation + (host.incarnation << INCARNATION_BITS)))
         else:
-            sent.append(effect)
+            sent.append(by_incarnation(effect, host.incarnation))
     return host, sent

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 from typing import Any
 
-from hwmark.checkers.simulation.cluster import Cluster, ClusterSetup
+from hwmark.checkers.simulation.cluster import Cluster, ClusterSetup, Pause, Resume
 from hwmark.checkers.simulation.exhaustive import Result, Scenario, Space, search
 from hwmark.checkers.simulation.hosts import Host
 from hwmark.checkers.simulation.promises import (
@@ -26,7 +27,7 @@ from hwmark.refimpl.config import ClusterConfig, Topic
 from hwmark.refimpl.consumer import Consumer, ConsumerConfig, PollResult
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.log import Log
-from hwmark.refimpl.machine import Address
+from hwmark.refimpl.machine import ZOOKEEPER, Address, address
 from hwmark.refimpl.producer import Producer, ProducerConfig
 from hwmark.refimpl.replica import Replica
 
@@ -41,18 +42,38 @@ def small(brokers: int = 2, *, clients: tuple[Any, ...] = (ProducerConfig(),), *
     return ClusterSetup(ClusterConfig(brokers=ids, topics=(Topic("x", (ids,)),), **config), producers, consumers)
 
 
-def settled(setup: ClusterSetup) -> Cluster:
-    """The cluster once it has its leaders and nothing more is under way."""
+def settled(setup: ClusterSetup, warm_up: tuple[tuple[Address, Any], ...] = ()) -> Cluster:
+    """The cluster once it has its leaders, the calls of the warm-up have returned and nothing more is under way.
+
+    The sessions of the brokers other than the first were renewed later, so that ZooKeeper's first Tick ends that of the
+    first broker, who leads, alone.
+    """
     cluster = Cluster(setup)
     schedule = TimedSchedule(cluster, Random(0), keeps_actions=False)
-    schedule.run_until(time=3_000)
+    later = [name for name in setup.servers if name not in (ZOOKEEPER, address(setup.config.brokers[0]))]
+    ping = setup.config.zookeeper_session_timeout // 3
+    schedule.run_until(time=ping // 4)
+    for client, operation in warm_up:
+        number = schedule.invoke(client, operation)
+        schedule.run_until(partial(_has_returned, schedule, number), time=ping // 2)
+    schedule.run_until(time=ping - 10)
+    for name in later:
+        schedule.apply(Pause(name, cluster.now))
+    schedule.run_until(time=ping + 100)
+    for name in later:
+        schedule.apply(Resume(name, cluster.now))
+    schedule.run_until(time=ping + 200)
     schedule.run_until(lambda: not cluster.in_flight, time=60_000)
     return cluster
 
 
+def _has_returned(schedule: TimedSchedule, number: int) -> bool:
+    return any(returned.number == number for returned in schedule.returned)
+
+
 def explore(scenario: Scenario, *, is_reduced: bool = True, max_states: int | None = None) -> Result:
     """Search a scenario from its settled cluster."""
-    space = Space(scenario, settled(scenario.setup), check_host)
+    space = Space(scenario, settled(scenario.setup, scenario.warm_up), check_host)
     return search(space, check_state, is_reduced=is_reduced, max_states=max_states)
 
 
