@@ -30,8 +30,10 @@ LOGS_AGREE = "logs agree below the high watermark"
 ISR_COMPLETE = "whoever is in the ISR has every committed record"
 SEQUENCES = "a producer epoch has no duplicate and no gap"
 ACKNOWLEDGED = "what is acknowledged by all is committed"
+ENOUGH_COPIES = "what is acknowledged by all has been on min.insync.replicas brokers"
 READS_COMMITTED = "consumers read what is committed"
 ONE_OWNER = "one owner per partition and generation"
+GIVEN_UP_FIRST = "a member gives a partition up before another of its generation gets it"
 
 
 class BrokenPromiseError(AssertionError):
@@ -62,6 +64,8 @@ class Committed:
     leaders: dict[int, Address] = field(default_factory=dict)  # of each leader epoch
     ends: dict[int, int] = field(default_factory=dict)  # as far as each leader epoch committed
     producers: dict[int, tuple[int, int]] = field(default_factory=dict)
+    reached: dict[Address, int] = field(default_factory=dict)  # the end of each log at its longest
+    min_isr: int = 1 << 31  # the least that any leader had to ask for
 
 
 class Seen(NamedTuple):
@@ -84,7 +88,7 @@ class Promises:
     seen: dict[tuple[Address, TopicPartition], Seen] = field(default_factory=dict)
     controllers: dict[int, Address] = field(default_factory=dict)
     owners: dict[tuple[str, int, TopicPartition], Address] = field(default_factory=dict)
-    memberships: dict[Address, object] = field(default_factory=dict)
+    memberships: dict[Address, tuple[Any, ...]] = field(default_factory=dict)
     sends: dict[tuple[Address, int], Send] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,6 +108,7 @@ class Promises:
             for name in self.cluster.machines:
                 self._see(name)
         elif isinstance(action, Crash):
+            self.memberships.pop(action.machine, None)
             self.seen = {key: seen for key, seen in self.seen.items() if key[0] != action.machine}
             self.may_lose |= not (action.keeps_unflushed or self.setup.config.flushes_every_append)
         elif kind is WipeDisk:
@@ -141,6 +146,8 @@ class Promises:
         topic_partition = replica.topic_partition
         committed = self.committed.setdefault(topic_partition, Committed())
         is_known = before is not None and before[:2] == after[:2]
+        committed.reached[name] = max(committed.reached.get(name, 0), after.log_end_offset)
+        committed.min_isr = min(committed.min_isr, replica.min_isr) if after.is_leader else committed.min_isr
         if after.is_leader and not is_known:
             self._see_new_leader(name, replica, committed)
         if before and is_known and after.is_leader and after.high_watermark < before.high_watermark:
@@ -231,6 +238,7 @@ class Promises:
         send, value = self.sends.pop((returned.machine, returned.number), None), returned.outcome.value
         if send is not None and returned.machine in self.with_all_acks:
             self._see_record(ACKNOWLEDGED, returned.machine, *value, send.key, send.value)
+            self._see_copies(returned.machine, *value)
         elif isinstance(value, PollResult):
             for record in value.records:
                 self._see_record(READS_COMMITTED, returned.machine, *record)
@@ -244,15 +252,28 @@ class Promises:
             why = f"{name} is told that {value!r} is at {offset}, where {_words(entry)} is committed"
             raise _broken(promise, why, name, topic_partition, offset)
 
+    def _see_copies(self, name: Address, topic_partition: TopicPartition, offset: int) -> None:
+        """Not only the leader has a record that is acknowledged by all, whatever the ISR has become since."""
+        committed = self.committed[topic_partition]
+        copies = sum(end > offset for end in committed.reached.values())
+        if copies < committed.min_isr:
+            why = f"{name} is told of offset {offset}, which has been on {copies} brokers of {committed.min_isr}"
+            raise _broken(ENOUGH_COPIES, why, name, topic_partition, offset)
+
     def _see_member(self, consumer: Consumer) -> None:
-        """Within a generation nobody reads what another member does."""
+        """Within a generation nobody reads what another member does, or has not given up yet."""
         who = consumer.group_metadata
         if who.generation < 0:
             return
-        state = who.generation, *consumer.positions
-        if state == self.memberships.get(consumer.name):
+        state, before = (who.generation, *consumer.positions), self.memberships.get(consumer.name, (0,))
+        if state == before:
             return
         self.memberships[consumer.name] = state
+        for topic_partition in sorted(set(before[1:]) - set(state[1:])):
+            other = self.owners.get((who.group_id, who.generation, topic_partition), consumer.name)
+            if other != consumer.name:
+                why = f"{other} has got it in generation {who.generation} already, {consumer.name} gives it up now"
+                raise _broken(GIVEN_UP_FIRST, why, consumer.name, topic_partition, -1)
         for topic_partition in consumer.positions:
             other = self.owners.setdefault((who.group_id, who.generation, topic_partition), consumer.name)
             if other != consumer.name:
