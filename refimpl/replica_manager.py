@@ -231,10 +231,10 @@ class ReplicaManager:
             self.ask(self.controller_id if replica.is_leader else replica.leader, request, now, "on_replica_answered")
 
     def on_replica_answered(self, request: Any, response: Any, now: int) -> None:
-        """Let the replica go on, unless it asks for something else by now; errors that may pass are tried again."""
+        """Let the replica go on, unless it wants something else by now; after an error that may pass it asks again."""
         here = request.topic_partition
         replica = self.replicas.get(here)
-        if replica is None or self.asking.get(here) != request:
+        if replica is None:
             return
         error = Error.REQUEST_TIMED_OUT if response is None else response.error
         if error.is_retriable and error is not Error.FENCED_LEADER_EPOCH:

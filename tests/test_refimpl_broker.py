@@ -10,6 +10,9 @@ from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
 from hwmark.refimpl.broker import Broker, Disk
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, GroupKey
+from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.transaction_metadata import Producer
@@ -131,7 +134,7 @@ def test_too_few_replicas_refuse_before_and_after_the_append() -> None:
     asked = alone.ask(rpc.ProduceRequest(HERE, batch("a")))
     alone.become(isr=(1,), partition_epoch=1)
     alone.tick(30_001)
-    assert alone.answer(asked).error is Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
+    assert alone.answer(asked) == rpc.ProduceResponse(Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND, -1, 0)
     refused = alone.ask(rpc.ProduceRequest(HERE, batch("b")))
     assert alone.answer(refused) == rpc.ProduceResponse(Error.NOT_ENOUGH_REPLICAS, -1, 0)
     assert values(alone.broker) == ["a"]
@@ -141,31 +144,26 @@ def test_who_does_not_lead_says_whether_it_knows_the_partition() -> None:
     alone = Alone()
     alone.ask(rpc.UpdateMetadataRequest(9, 1, 5, ((THERE, PartitionRegistration((2,), (2,), 2)),), ALL))
     for here, error in ((HERE, Error.UNKNOWN_TOPIC_OR_PARTITION), (THERE, Error.NOT_LEADER_OR_FOLLOWER)):
-        assert alone.answer(alone.ask(rpc.ProduceRequest(here, batch("a")))).error is error
-        assert alone.answer(alone.ask(rpc.FetchRequest(here, 0))).error is error
-        assert alone.answer(alone.ask(rpc.ListOffsetsRequest(here, rpc.LATEST))).error is error
+        assert alone.answer(alone.ask(rpc.ProduceRequest(here, batch("a")))) == rpc.ProduceResponse(error)
+        assert alone.answer(alone.ask(rpc.FetchRequest(here, 0))) == rpc.FetchResponse(error)
+        assert alone.answer(alone.ask(rpc.ListOffsetsRequest(here, rpc.LATEST))) == rpc.ListOffsetsResponse(error)
 
 
 @pytest.mark.parametrize("is_stopped", [False, True])
 def test_who_waits_is_told_that_the_broker_leads_no_more(is_stopped: bool) -> None:
     alone = leading()
-    requests = [
-        rpc.ProduceRequest(HERE, batch("a")),
-        rpc.FetchRequest(HERE, 0, max_wait=500),
-        rpc.FetchRequest(HERE, 1, 0, -1, 2, max_wait=500),
-    ]
-    asked = [alone.ask(request) for request in requests]
-    asked.append(alone.fetch(2, 1))  # the first answer told the high watermark
-    alone.fetch(3, 1)
-    asked.append(alone.ask(rpc.DeleteRecordsRequest(HERE, 1)))
-    waiting = [number for number in asked if alone.answer(number) is None]
-    assert asked[-1] in waiting
+    alone.fetch(2, 0)  # this answer tells the high watermark
+    asked = [alone.ask(rpc.ProduceRequest(HERE, batch("a"))), alone.ask(rpc.FetchRequest(HERE, 0, max_wait=500))]
+    asked += [alone.fetch(2, 1), alone.ask(rpc.DeleteRecordsRequest(HERE, 0))]
+    assert [alone.answer(number) for number in asked] == [None] * 4
     if is_stopped:
         alone.ask(rpc.StopReplicaRequest(9, 1, 5, (HERE,)))
         assert HERE not in alone.broker.replicas and HERE not in alone.broker.disk.logs
     else:
         alone.become(2, 1)
-    assert {alone.answer(number).error for number in waiting} == {Error.NOT_LEADER_OR_FOLLOWER}
+    errors = [Error.NOT_LEADER_OR_FOLLOWER] * 4
+    errors[2] = errors[2] if is_stopped else Error.FENCED_LEADER_EPOCH  # the one that named its leader's epoch
+    assert [alone.answer(number).error for number in asked] == errors
     assert not alone.broker.waiting[HERE] and not any("maybe_complete" in timer for timer in alone.broker.timers)
 
 
@@ -192,8 +190,8 @@ def test_a_consumer_waits_for_the_high_watermark_or_its_time() -> None:
 def test_a_consumer_of_committed_transactions_waits_for_the_last_stable_offset() -> None:
     alone = leading(isr=(1,), kip_890=False)
     alone.tick(30_001)
-    alone.ask(rpc.ProduceRequest(HERE, transactional(), transactional_id="t"))
     asked = alone.ask(rpc.FetchRequest(HERE, 0, is_read_committed=True, max_wait=500))
+    alone.ask(rpc.ProduceRequest(HERE, transactional(), transactional_id="t"))
     assert alone.answer(asked) is None and alone.broker.replicas[HERE].log.high_watermark == 1
     alone.ask(rpc.WriteTxnMarkersRequest(7, 0, 0, ABORT, (HERE,)))
     assert alone.answer(asked).aborted == [(7, 0)]
@@ -250,8 +248,9 @@ def test_a_transaction_is_verified_before_its_first_batch() -> None:
     (question,) = alone.wants(rpc.AddPartitionsToTxnRequest)
     assert question.destination == "broker-2" and alone.answer(asked) is None and values(alone.broker) == []
     assert question.body == rpc.AddPartitionsToTxnRequest(Producer("t", 7, 0), (HERE,), True)
-    alone.respond(question, rpc.Response(Error.NONE, {HERE: Error.NONE}))
-    assert alone.answer(asked) == rpc.ProduceResponse(Error.NONE, 0, 0)
+    for _ in range(2):
+        alone.respond(question, rpc.Response(Error.NONE, {HERE: Error.NONE}))
+        assert alone.answer(asked) == rpc.ProduceResponse(Error.NONE, 0, 0)
     asked = alone.ask(rpc.ProduceRequest(HERE, transactional(1), transactional_id="t"))
     assert alone.answer(asked).base_offset == 1 and not alone.wants(rpc.AddPartitionsToTxnRequest)
     alone, asked = verifying(kip_890=False)
@@ -275,6 +274,30 @@ def test_a_transaction_that_is_not_verified_has_no_batch(answer: rpc.Response | 
     else:
         alone.tick(alone.now + 30_000)
     assert alone.answer(asked).error is error and values(alone.broker) == []
+
+
+def test_a_transaction_without_a_name_cannot_be_verified() -> None:
+    alone = leading()
+    assert alone.answer(alone.ask(rpc.ProduceRequest(HERE, transactional()))).error is Error.INVALID_TXN_STATE
+
+
+def test_offsets_of_a_transaction_are_verified_too_and_appended_in_the_coordinators_epoch_only() -> None:
+    alone = leading(isr=(1,))
+    alone.tick(30_001)
+    for here, leader in ((OFFSETS, 1), (TRANSACTIONS, 2)):
+        alone.become(leader, isr=(1,), here=here)
+    commits = ((HERE, OffsetAndMetadata(1)),)
+    request = rpc.TxnOffsetCommitRequest(ConsumerGroupMetadata("g"), commits, Producer("t", 7, 0))
+    for epoch in (0, 1):
+        asked = alone.ask(request)
+        (question,) = alone.wants(rpc.AddPartitionsToTxnRequest)
+        alone.become(1, epoch, (1,), OFFSETS)
+        alone.respond(question, rpc.Response(Error.NONE, {OFFSETS: Error.NONE}))
+        assert alone.answer(asked).error is (Error.NONE if epoch == 0 else Error.NOT_COORDINATOR)
+        if epoch == 0:
+            assert alone.answer(alone.ask(request)).error is Error.NONE  # no sequence numbers
+            alone.ask(rpc.WriteTxnMarkersRequest(7, 0, 0, COMMIT, (OFFSETS,)))
+    assert len(alone.broker.replicas[OFFSETS].log.batches) == 3
 
 
 def test_without_a_coordinator_nothing_is_verified() -> None:
@@ -318,6 +341,31 @@ def test_what_is_meant_for_a_former_incarnation_is_refused(kip_380: bool) -> Non
     assert alone.become(1, 2, broker_epoch=5) == rpc.Response(error)
     assert alone.broker.replicas[HERE].is_leader == (not kip_380)
     assert alone.answer(alone.ask(rpc.StopReplicaRequest(9, 1, 5, (HERE,)))).error is error
+
+
+def test_only_replicas_are_led_and_followed() -> None:
+    alone = Alone()
+    partition = PartitionRegistration((2, 3), (2, 3), 2)
+    assert alone.answer(alone.ask(rpc.LeaderAndIsrRequest(9, 1, 5, ((HERE, partition),)))) == rpc.Response()
+    assert HERE not in alone.broker.replicas
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_groups_are_loaded_when_all_is_committed_and_given_up_with_the_partition(is_stopped: bool) -> None:
+    log = Log()
+    log.append_as_follower([Batch(0, 0, 0, (Record(0, GroupKey("other", HERE), None),))])
+    alone = Alone(Disk({OFFSETS: log}))
+    alone.become(here=OFFSETS)
+    heartbeat = rpc.HeartbeatRequest(ConsumerGroupMetadata("g", 1, "m"))
+    assert alone.answer(alone.ask(heartbeat)) == rpc.Response()  # while it is loading
+    for follower in (2, 3):
+        alone.fetch(follower, 1, here=OFFSETS)
+    assert alone.answer(alone.ask(heartbeat)).error is Error.UNKNOWN_MEMBER_ID
+    if is_stopped:
+        alone.ask(rpc.StopReplicaRequest(9, 1, 5, (OFFSETS,)))
+    else:
+        alone.become(2, 1, here=OFFSETS)
+    assert alone.answer(alone.ask(heartbeat)).error is Error.NOT_COORDINATOR
 
 
 def test_clients_find_leaders_and_coordinators() -> None:
@@ -404,7 +452,7 @@ def test_a_proposal_of_another_epoch_waits_for_the_controllers_word() -> None:
     alone.tick(60_000)
     alone.fetch(2, 0)
     assert not alone.wants(rpc.AlterPartitionRequest)
-    alone.become(isr=(1,), partition_epoch=1)
+    alone.become(isr=(1,))
     alone.fetch(2, 0)
     (asked,) = alone.wants(rpc.AlterPartitionRequest)
     alone.respond(asked, rpc.AlterPartitionResponse(Error.INELIGIBLE_REPLICA))

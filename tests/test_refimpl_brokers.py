@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import COMMIT, Batch, Record
+from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
 from hwmark.refimpl.broker import Broker, Disk
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick
+from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick, earliest
 from hwmark.refimpl.transaction_metadata import Producer
-from hwmark.refimpl.zookeeper import ZooKeeper
+from hwmark.refimpl.zookeeper import PRODUCER_IDS, ZooKeeper
 
 HERE, THERE, TRANSACTIONS = ("x", 0), ("x", 1), (TRANSACTIONS_TOPIC, 0)
 ALL = (1, 2, 3)
@@ -41,6 +41,7 @@ class Cluster:
         self.network: deque[Message] = deque()
         self.answers: dict[int, Any] = {}
         self.now = self.asked = 0
+        self.kinds: set[type] = set()
         for id in ALL:
             self.start(id)
         self.settle()
@@ -62,6 +63,7 @@ class Cluster:
             if not self.network:
                 return
             message = self.network.popleft()
+            self.kinds.add(type(message.body))
             if message.destination == "admin":
                 self.answers[message.correlation] = message.body
             elif message.destination in self.machines:
@@ -70,11 +72,10 @@ class Cluster:
 
     def run(self, until: int) -> None:
         while True:
-            due = min((m.deadline() for m in self.machines.values() if m.deadline() is not None), default=until)
-            if due > until:
+            due = earliest(*[machine.deadline() for machine in self.machines.values()])
+            if due is None or due > until:
                 self.now = until
                 return
-            assert due > self.now or not self.network
             self.now = max(due, self.now)
             for machine in list(self.machines.values()):
                 deadline = machine.deadline()
@@ -114,6 +115,48 @@ def test_what_is_acknowledged_survives_the_leaders_crash(config: dict[str, bool]
     assert set(cluster.machines[f"broker-{leader}"].replicas[HERE].isr) == {1, 2, 3}
     assert [values(broker) for broker in cluster.brokers()] == [["a", "b"]] * 3
     assert {broker.replicas[HERE].log.high_watermark for broker in cluster.brokers()} == {2}
+    assert (rpc.AlterPartitionRequest in cluster.kinds) == cluster.config.kip_497
+
+
+def test_who_may_have_lost_its_tail_is_not_elected_without_the_others() -> None:
+    """KIP-966: after a crash nobody knows what was flushed."""
+    cluster = Cluster(kip_966=True)
+    cluster.run(1_000)
+    disks = {}
+    for id in (3, 2, 1):
+        disks[id] = cluster.crash(id)
+        cluster.run(cluster.now + 40_000)
+    cluster.start(2, disks[2])
+    cluster.run(cluster.now + 40_000)
+    assert not cluster.machines["broker-2"].replicas[HERE].is_leader
+    cluster.start(1, disks[1])
+    cluster.run(cluster.now + 40_000)
+    assert cluster.leader(HERE) == 1
+
+
+def init_producer_id(cluster: Cluster, transactional_id: str, timeout: int = 60_000) -> Producer:
+    request = rpc.InitProducerIdRequest(transactional_id, timeout)
+    while (found := cluster.ask(2, request)).error is Error.COORDINATOR_LOAD_IN_PROGRESS:
+        cluster.run(cluster.now + 100)
+    return Producer(transactional_id, *found.value)
+
+
+def test_producer_ids_come_in_blocks() -> None:
+    cluster = Cluster()
+    cluster.run(1_000)
+    assert [init_producer_id(cluster, name).producer_id for name in "ab"] == [0, 1]
+    cluster.machines["broker-2"].coordinators.transactions.producer_ids = (1000, 1000)
+    assert [init_producer_id(cluster, name).producer_id for name in "cd"] == [1000, 1001]
+    assert cluster.machines[ZOOKEEPER].nodes[PRODUCER_IDS].value == 2000
+
+
+def test_a_transaction_that_lasts_too_long_is_aborted() -> None:
+    cluster = Cluster()
+    cluster.run(1_000)
+    producer = init_producer_id(cluster, "t", 1_000)
+    assert cluster.ask(2, rpc.AddPartitionsToTxnRequest(producer, (HERE,))).error is Error.NONE
+    cluster.run(40_000)
+    assert [batch.control for batch in cluster.machines["broker-3"].replicas[HERE].log.batches] == [ABORT]
 
 
 def test_a_transaction_is_decided_on_every_broker() -> None:
@@ -121,9 +164,7 @@ def test_a_transaction_is_decided_on_every_broker() -> None:
     cluster.run(1_000)
     coordinator = cluster.ask(1, rpc.FindCoordinatorRequest("t", True)).value
     assert coordinator == cluster.leader(TRANSACTIONS) == 2
-    while (found := cluster.ask(2, rpc.InitProducerIdRequest("t"))).error is Error.COORDINATOR_LOAD_IN_PROGRESS:
-        cluster.run(cluster.now + 100)
-    producer = Producer("t", *found.value)
+    producer = init_producer_id(cluster, "t")
     data = batch("a", producer_id=producer.producer_id, producer_epoch=0, base_sequence=0, is_transactional=True)
     refused = cluster.ask(1, rpc.ProduceRequest(HERE, data, transactional_id="t"))
     assert refused.error is Error.TRANSACTION_ABORTABLE
