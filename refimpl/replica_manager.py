@@ -133,9 +133,7 @@ class ReplicaManager:
         if controller.producer_ids[0] < controller.producer_ids[1]:
             self.coordinators.give_producer_ids(controller.producer_ids)
             controller.producer_ids = (0, 0)
-            self.timers.pop(("provide_producer_ids",), None)
-        elif ("provide_producer_ids",) not in self.timers:
-            self.timers["provide_producer_ids",] = now + self.config.request_timeout
+        else:
             self.effects += controller.want_producer_ids(now)
 
     def verify(self, delayed: DelayedProduce, guard: int, now: int) -> None:
