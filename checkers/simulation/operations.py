@@ -90,6 +90,10 @@ class Applications:
         self._invoke(producer, "txn", _sends(records), **({} if commits else {"abort": True}))
         yield from self._transact(producer, records, [], commits, [])
 
+    def initialize(self, producer: Address) -> Script:
+        """Give the producer an epoch, as a new process if the last one came to an end."""
+        yield from self._initialize(producer)
+
     def begin(self, producer: Address) -> Transaction:
         """Begin a transaction of a producer that is ready; to be ended by `end`, or `lose` if the producer dies."""
         incarnation = self.stage.schedule.cluster.incarnations.get(producer)
@@ -132,7 +136,10 @@ class Applications:
     def transform(
         self, consumer: Address, producer: Address, output: Sequence[TopicPartition], *, timeout: int, commits: bool
     ) -> Script:
-        """Consume, transform, produce: the records of one Poll, their results and their offsets in one transaction."""
+        """Consume, transform, produce: the records of one Poll, their results and their offsets in one transaction.
+
+        After an abort they are read again; if nobody knows how it ended, a new consumer goes on where the group is.
+        """
         response = yield Ask(consumer, Poll(timeout))
         if response is None or response.error is not Error.NONE or not response.value.records:
             return
@@ -153,7 +160,10 @@ class Applications:
                 self._invoke(producer, "txn", value, **({} if commits else {"abort": True}))
                 polls = [["poll", _read(polled)]]
                 offers = [SendOffsets(tuple(positions.items()), who)]
-                if (yield from self._transact(producer, records, offers, commits, polls, [group])):
+                outcome = yield from self._transact(producer, records, offers, commits, polls, [group])
+                if outcome == "info" and consumer in self.stage.schedule.cluster.machines:
+                    self.stage.crash_client(consumer)  # what is committed tells where to go on
+                if outcome != "fail":
                     return
         first: dict[TopicPartition, int] = {}
         for partition, offset, _, _ in polled:
@@ -209,7 +219,7 @@ class Applications:
         polls: list[Any],
         groups: Sequence[Any] = (),
     ) -> Any:
-        """Begin, send, end, and record how it ended; whether it committed."""
+        """Begin, send, end, and record how it ended, which is also returned: ok, fail or info."""
         asks = [BeginTransaction(), *map(self._send, records), *offers]
         asks.append(CommitTransaction() if commits else AbortTransaction())
         outcomes = yield [Ask(producer, operation) for operation in asks]
@@ -218,7 +228,7 @@ class Applications:
         errors = [each.error.name for each in outcomes if each is not None and each.error is not Error.NONE]
         more = {"error": errors[0]} if errors else {}
         self._complete(producer, outcome, "txn", [*polls, *sent, *groups], **more)
-        return outcome == "ok"
+        return outcome
 
     def _outcome(self, producer: Address, end: Any, commits: bool) -> Any:
         """How a transaction ended, by the answer to its end; one that can be aborted only, is."""
