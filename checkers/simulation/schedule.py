@@ -72,7 +72,6 @@ class TimedSchedule:
         self._arrivals: dict[tuple[Address, Address], int] = {}
         self._held: list[int] = []  # by partitions
         self._waiting: list[int] = []  # for paused machines
-        self._latencies = network.latency_max - network.latency_min + 1
         self.apply(Start())
 
     def apply(self, action: Action) -> None:
@@ -191,7 +190,8 @@ class TimedSchedule:
         """Draw when a new message arrives, and what befalls it."""
         network, message = self.network, self.cluster.in_flight[id]
         fate = self.rng.random() if network.is_faulty else 1.0
-        time = self.cluster.now + network.latency_min + int(self.rng.random() * self._latencies)
+        latencies = network.latency_max - network.latency_min + 1
+        time = self.cluster.now + network.latency_min + int(self.rng.random() * latencies)
         if fate < network.drop:
             self._push(time, partial(self._lose, id))
         elif fate < network.drop + network.reorder:
