@@ -31,7 +31,7 @@ REQUESTS = frozenset(name for name in vars(requests) if name.endswith("Request")
 class Coverage:
     """Counts: `bodies` of delivered messages by class and error, `actions`, and the `rules` of state machines."""
 
-    bodies: Counter[tuple[type, Error | None]] = field(default_factory=Counter)
+    bodies: Counter[tuple[type, Any]] = field(default_factory=Counter)
     parts: Counter[Error] = field(default_factory=Counter)  # errors about one partition of several
     actions: Counter[type] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
@@ -70,7 +70,8 @@ class Coverage:
         """The errors of responses, or of calls."""
         counts = self.parts.copy()
         for (_, error), count in self.bodies.items():
-            counts[error or Error.NONE] += count if error else 0
+            if type(error) is Error:
+                counts[error] += count
         return counts
 
     def missing(self) -> list[str]:

@@ -90,6 +90,7 @@ class Promises:
     owners: dict[tuple[str, int, TopicPartition], Address] = field(default_factory=dict)
     memberships: dict[Address, tuple[Any, ...]] = field(default_factory=dict)
     sends: dict[tuple[Address, int], Send] = field(default_factory=dict)
+    truncations: int = 0
 
     def __post_init__(self) -> None:
         """What the configuration says about loss."""
@@ -153,6 +154,7 @@ class Promises:
         if before and is_known and after.is_leader and after.high_watermark < before.high_watermark:
             why = f"{name} sets it back from {before.high_watermark} to {after.high_watermark}"
             raise _broken(HIGH_WATERMARK_RISES, why, name, topic_partition, after.high_watermark)
+        self.truncations += before is not None and after.log_end_offset < before.log_end_offset
         is_longer = before and is_known and after.log_end_offset >= before.log_end_offset
         first = before.high_watermark if before and is_longer else 0
         self._compare(LOGS_AGREE, name, replica, first, min(after.high_watermark, committed.end))
@@ -235,7 +237,8 @@ class Promises:
     def _see_outcome(self, returned: Returned) -> None:
         if self.may_lose or getattr(returned.outcome, "error", None) is not Error.NONE:
             return
-        send, value = self.sends.pop((returned.machine, returned.number), None), returned.outcome.value
+        send = self.sends.pop((returned.machine, returned.number), None)
+        value = getattr(returned.outcome, "value", None)
         if send is not None and returned.machine in self.with_all_acks:
             self._see_record(ACKNOWLEDGED, returned.machine, *value, send.key, send.value)
             self._see_copies(returned.machine, *value)
