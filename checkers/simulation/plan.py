@@ -38,6 +38,7 @@ class Focus(NamedTuple):
     max_poll_intervals: tuple[int, ...] = (1_500, 4_000)
     max_poll_records: tuple[int, ...] = (1, 3, 500)
     senders: tuple[int, ...] = (1, 1, 2)
+    users: tuple[int, ...] = (1, 2, 4)  # of each of them
     transactions: float = 0.6
     zombies: float = 0.3  # two producers with one transactional id
     transactors: tuple[int, ...] = (1, 2)
@@ -53,7 +54,11 @@ class Focus(NamedTuple):
     kip_890: float = 0.8
     kip_966: float = 0.3
     min_insync_replicas: tuple[int, ...] = (1, 2, 2)
+    replica_lag_times: tuple[int, ...] = (400, 1_000)
+    zookeeper_session_timeouts: tuple[int, ...] = (600, 1_500)
+    replica_fetch_max_records: tuple[int, ...] = (1, 2, 2**31)
     segment_records: tuple[int, ...] = (5, 20, 2**31)
+    request_timeout: int = 500
     latencies: tuple[int, ...] = (2, 10, 60)
     unreliable: float = 0.5
     overtaking: tuple[float, ...] = (0.0, 0.01)
@@ -83,6 +88,7 @@ class Plan(NamedTuple):
     fault_interval: int
     fault_lengths: tuple[int, ...]
     nemeses: int
+    users: tuple[int, ...]
     senders: tuple[str, ...]
     transactors: tuple[str, ...]
     transformers: tuple[tuple[str, str], ...]
@@ -175,6 +181,7 @@ def draw_plan(seed: int, focus: Focus = EVERYTHING, **changes: Any) -> Plan:
         rng.choice(focus.fault_intervals),
         focus.fault_lengths,
         focus.nemeses,
+        focus.users,
         senders,
         transactors,
         transformers,
@@ -216,10 +223,11 @@ def _draw_config(rng: Random, focus: Focus) -> ClusterConfig:
         kip_966=rng.random() < focus.kip_966,
         min_insync_replicas=rng.choice(focus.min_insync_replicas),
         flushes_every_append=rng.random() < 0.5,
-        replica_lag_time_max=rng.choice((400, 1_000)),
-        replica_fetch_max_records=rng.choice((1, 2, 2**31)),
-        zookeeper_session_timeout=rng.choice((600, 1_500)),
+        replica_lag_time_max=rng.choice(focus.replica_lag_times),
+        replica_fetch_max_records=rng.choice(focus.replica_fetch_max_records),
+        zookeeper_session_timeout=rng.choice(focus.zookeeper_session_timeouts),
         segment_records=rng.choice(focus.segment_records),
+        request_timeout=focus.request_timeout,
     )
 
 

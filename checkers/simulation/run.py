@@ -46,7 +46,7 @@ class Run(Trial):
         self.await_leaders()
         self.end = self.stage.now + self.plan.duration
         for producer in self.plan.senders:
-            for user in range(self.rng.choice((1, 2, 4))):
+            for user in range(self.rng.choice(self.plan.users)):
                 self.stage.start(self._repeat(producer, partial(self._send, producer, f"{producer}, user {user}")))
         for producer in self.plan.transactors:
             self.stage.start(self._repeat(producer, partial(self._transact, producer)))
