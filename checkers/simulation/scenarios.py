@@ -1,35 +1,19 @@
-"""Small clusters to be searched exhaustively, and what is checked of each of their states."""
+"""The scenarios that are searched exhaustively: small clusters, few calls, few faults."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
-from random import Random
 from typing import Any
 
-from hwmark.checkers.simulation.cluster import Cluster, ClusterSetup, Pause, Resume
-from hwmark.checkers.simulation.exhaustive import Result, Scenario, Space, search
-from hwmark.checkers.simulation.hosts import Host
-from hwmark.checkers.simulation.promises import (
-    ACKNOWLEDGED,
-    HIGH_WATERMARK_RISES,
-    LOGS_AGREE,
-    ONE_LEADER,
-    ONE_OWNER,
-    READS_COMMITTED,
-    SEQUENCES,
-    entries_of,
-)
-from hwmark.checkers.simulation.schedule import TimedSchedule
+from hwmark.checkers.simulation.cluster import ADMIN, ClusterSetup
+from hwmark.checkers.simulation.exhaustive import CRASH, POWER_CUT, RESTART, Scenario
+from hwmark.checkers.simulation.promises import ACKNOWLEDGED
+from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
-from hwmark.refimpl.broker import Broker
-from hwmark.refimpl.config import ClusterConfig, Topic
-from hwmark.refimpl.consumer import Consumer, ConsumerConfig, PollResult
-from hwmark.refimpl.errors import Error
-from hwmark.refimpl.log import Log
+from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
+from hwmark.refimpl.consumer import Assign, ConsumerConfig, Poll, Subscribe
 from hwmark.refimpl.machine import ZOOKEEPER, Address, address
-from hwmark.refimpl.producer import Producer, ProducerConfig
-from hwmark.refimpl.replica import Replica
+from hwmark.refimpl.producer import ProducerConfig, Send
+from hwmark.refimpl.transaction_manager import BeginTransaction, CommitTransaction, InitTransactions
 
 X: TopicPartition = ("x", 0)
 
@@ -42,135 +26,117 @@ def small(brokers: int = 2, *, clients: tuple[Any, ...] = (ProducerConfig(),), *
     return ClusterSetup(ClusterConfig(brokers=ids, topics=(Topic("x", (ids,)),), **config), producers, consumers)
 
 
-def settled(setup: ClusterSetup, warm_up: tuple[tuple[Address, Any], ...] = ()) -> Cluster:
-    """The cluster once it has its leaders, the calls of the warm-up have returned and nothing more is under way.
-
-    The sessions of the brokers other than the first were renewed later, so that ZooKeeper's first Tick ends that of the
-    first broker, who leads, alone.
-    """
-    cluster = Cluster(setup)
-    schedule = TimedSchedule(cluster, Random(0), keeps_actions=False)
-    later = [name for name in setup.servers if name not in (ZOOKEEPER, address(setup.config.brokers[0]))]
-    ping = setup.config.zookeeper_session_timeout // 3
-    schedule.run_until(time=ping // 4)
-    for client, operation in warm_up:
-        number = schedule.invoke(client, operation)
-        schedule.run_until(partial(_has_returned, schedule, number), time=ping // 2)
-    schedule.run_until(time=ping - 10)
-    for name in later:
-        schedule.apply(Pause(name, cluster.now))
-    schedule.run_until(time=ping + 100)
-    for name in later:
-        schedule.apply(Resume(name, cluster.now))
-    schedule.run_until(time=ping + 200)
-    schedule.run_until(lambda: not cluster.in_flight, time=60_000)
-    return cluster
+def scenario(
+    name: str,
+    setup: ClusterSetup,
+    scripts: dict[Address, tuple[Any, ...]],
+    *faults: tuple[str, int],
+    ticks: dict[Address, int] | None = None,
+    warm_up: tuple[tuple[Address, Any], ...] = (("producer-1", Send("x", None, 0, 0)),),
+    drops: int = 0,
+) -> Scenario:
+    """A scenario; faults are (what, broker id)."""
+    happening = tuple([(what, address(broker)) for what, broker in faults])
+    return Scenario(name, setup, warm_up, tuple(scripts.items()), tuple((ticks or {}).items()), happening, drops)
 
 
-def _has_returned(schedule: TimedSchedule, number: int) -> bool:
-    return any(returned.number == number for returned in schedule.returned)
+def _with_topics(setup: ClusterSetup, *names: str) -> ClusterSetup:
+    """With internal topics, of one partition each."""
+    topics = [Topic(name, (setup.config.brokers,), is_compacted=True) for name in names]
+    return setup._replace(config=setup.config._replace(topics=(*setup.config.topics, *topics)))
 
 
-def explore(scenario: Scenario, *, is_reduced: bool = True, max_states: int | None = None) -> Result:
-    """Search a scenario from its settled cluster."""
-    space = Space(scenario, settled(scenario.setup, scenario.warm_up), check_host)
-    return search(space, check_state, is_reduced=is_reduced, max_states=max_states)
+def _two_leaders(name: str, **config: Any) -> Scenario:
+    """The first leader dies, then the second, whoever follows (KIP-101)."""
+    faults = (CRASH, 1), (CRASH, 2)
+    return scenario(name, small(3, **config), {"producer-1": (ONE,)}, *faults, ticks={ZOOKEEPER: 2})
 
 
-def check_host(before: Host, after: Host) -> str | None:
-    """A leader's high watermark does not go back within its epoch."""
-    for topic_partition, old in _replicas(before):
-        new = after.machine.replicas.get(topic_partition) if isinstance(after.machine, Broker) else None
-        is_same = new and old.is_leader and new.is_leader and old.leader_epoch == new.leader_epoch
-        if new and is_same and new.log.high_watermark < old.log.high_watermark:
-            return f"{HIGH_WATERMARK_RISES}: {old.log.high_watermark} to {new.log.high_watermark}"
-    return None
+ONE, TWO = Send("x", None, 1, 0), Send("x", None, 2, 0)
+PRODUCER, CONSUMER = "producer-1", "consumer-1"
+TRANSACTIONAL = _with_topics(small(clients=(ProducerConfig(transactional_id="t"),)), TRANSACTIONS_TOPIC)
+GROUP = _with_topics(small(clients=(ConsumerConfig(group_id="g"), ConsumerConfig(group_id="g"))), OFFSETS_TOPIC)
+READING = small(clients=(ProducerConfig(), ConsumerConfig()))
+ASSIGNED = ((PRODUCER, Send("x", None, 0, 0)), (CONSUMER, Assign((X,))), (CONSUMER, Poll(1_000)))
+MOVE = "broker-1", rpc.AlterPartitionReassignmentsRequest(X, (2,))
 
+SCENARIOS = {
+    each.name: each
+    for each in (
+        scenario("one record", small(), {PRODUCER: (ONE,)}, ticks={"broker-1": 1, "broker-2": 1}),
+        scenario("two records, lost messages", small(), {PRODUCER: (ONE, TWO)}, ticks={PRODUCER: 1}, drops=2),
+        scenario("the leader restarts", small(), {PRODUCER: (ONE,)}, (CRASH, 1), (RESTART, 1)),
+        scenario("the leader dies", small(), {PRODUCER: (ONE,)}, (CRASH, 1), ticks={ZOOKEEPER: 1, PRODUCER: 2}),
+        scenario("the leader's session expires", small(), {PRODUCER: (ONE,)}, ticks={ZOOKEEPER: 1, PRODUCER: 1}),
+        scenario(
+            "the leader dies and comes back",
+            small(),
+            {PRODUCER: (ONE,)},
+            (CRASH, 1),
+            (RESTART, 1),
+            ticks={ZOOKEEPER: 1, PRODUCER: 2},
+        ),
+        scenario(
+            "the leader loses its power and comes back",
+            small(flushes_every_append=True),
+            {PRODUCER: (ONE,)},
+            (POWER_CUT, 1),
+            (RESTART, 1),
+            ticks={ZOOKEEPER: 1, PRODUCER: 2},
+        ),
+        scenario(
+            "a follower leaves the ISR",
+            small(replica_lag_time_max=1_000),
+            {PRODUCER: (ONE,)},
+            ticks={"broker-1": 2, "broker-2": 1, PRODUCER: 1},
+            drops=1,
+        ),
+        scenario("the partition moves", small(), {PRODUCER: (ONE,), ADMIN: (MOVE,)}, ticks={PRODUCER: 1}),
+        scenario(
+            "the partition moves and the leader dies",
+            small(),
+            {PRODUCER: (ONE,), ADMIN: (MOVE,)},
+            (CRASH, 1),
+            ticks={ZOOKEEPER: 1},
+        ),
+        scenario(
+            "three replicas, the leader dies",
+            small(3),
+            {PRODUCER: (ONE,)},
+            (CRASH, 1),
+            ticks={ZOOKEEPER: 1, PRODUCER: 1},
+        ),
+        scenario(
+            "a consumer reads while the leader dies",
+            READING,
+            {PRODUCER: (ONE,), CONSUMER: (Poll(1_000),)},
+            (CRASH, 1),
+            ticks={ZOOKEEPER: 1, PRODUCER: 1},
+            warm_up=ASSIGNED,
+        ),
+        scenario(
+            "a transaction while its coordinator dies",
+            TRANSACTIONAL,
+            {PRODUCER: (BeginTransaction(), ONE, CommitTransaction())},
+            (CRASH, 1),
+            ticks={ZOOKEEPER: 1, PRODUCER: 1},
+            warm_up=((PRODUCER, InitTransactions()),),
+        ),
+        scenario(
+            "two members join a group",
+            GROUP,
+            {CONSUMER: (Subscribe(("x",)), Poll(100)), "consumer-2": (Subscribe(("x",)), Poll(100))},
+            ticks={CONSUMER: 2, "consumer-2": 2},
+            warm_up=(),
+        ),
+    )
+}
+"""What every interleaving of keeps its promises."""
 
-def check_state(hosts: dict[Address, Host]) -> str | None:
-    """The promises that a state by itself can break."""
-    return _check_leaders(hosts) or _check_logs(hosts) or _check_outcomes(hosts) or _check_owners(hosts)
+LARGE = {each.name: each for each in (_two_leaders("two leaders die"),)}
+"""The same, of millions of states."""
 
-
-def _replicas(host: Host) -> list[tuple[TopicPartition, Replica]]:
-    return [*host.machine.replicas.items()] if isinstance(host.machine, Broker) else []
-
-
-def _leaders(hosts: dict[Address, Host]) -> dict[TopicPartition, Replica]:
-    """The leaders of the latest epochs."""
-    leaders: dict[TopicPartition, Replica] = {}
-    for host in hosts.values():
-        for topic_partition, replica in _replicas(host):
-            known = leaders.get(topic_partition)
-            if replica.is_leader and (known is None or known.leader_epoch < replica.leader_epoch):
-                leaders[topic_partition] = replica
-    return leaders
-
-
-def _check_leaders(hosts: dict[Address, Host]) -> str | None:
-    seen: dict[tuple[TopicPartition, int], Address] = {}
-    for name, host in hosts.items():
-        for topic_partition, replica in _replicas(host):
-            if replica.is_leader and seen.setdefault((topic_partition, replica.leader_epoch), name) != name:
-                return f"{ONE_LEADER}: {seen[topic_partition, replica.leader_epoch]} and {name}"
-    return None
-
-
-def _logs(hosts: dict[Address, Host]) -> Iterator[tuple[Address, TopicPartition, Log]]:
-    for name, host in hosts.items():
-        disk = host.machine.disk if isinstance(host.machine, Broker) else host.disk
-        for topic_partition, log in disk.logs.items() if disk else ():
-            yield name, topic_partition, log
-
-
-def _check_logs(hosts: dict[Address, Host]) -> str | None:
-    """Below the least high watermark of two replicas their logs are the same, and nobody's batch is there twice."""
-    first: dict[TopicPartition, tuple[Address, Log]] = {}
-    for name, topic_partition, log in _logs(hosts):
-        other, longer = first.setdefault(topic_partition, (name, log))
-        limit = min(longer.high_watermark, log.high_watermark)
-        if [*entries_of(longer, 0, limit)] != [*entries_of(log, 0, limit)]:
-            return f"{LOGS_AGREE}: {other} and {name} differ below {limit}"
-        if log.high_watermark > longer.high_watermark:
-            first[topic_partition] = name, log
-        batches = [batch[4:7] for batch in log.batches if batch.producer_id >= 0 and batch.control is None]
-        if len(set(batches)) < len(batches):
-            return f"{SEQUENCES}: {name} has a batch twice"
-    return None
-
-
-def _check_outcomes(hosts: dict[Address, Host]) -> str | None:
-    """What a producer was acknowledged by all, or a consumer has read, the latest leader has."""
-    leaders = _leaders(hosts)
-    for name, host in hosts.items():
-        for outcome in host.outcomes:
-            value = getattr(outcome, "value", None)
-            if getattr(outcome, "error", None) is not Error.NONE or value is None:
-                continue
-            if isinstance(host.machine, Producer) and host.machine.config.acks == -1 and len(value) == 2:
-                if not _has(leaders, *value):
-                    return f"{ACKNOWLEDGED}: offset {value[1]} is gone"
-            elif isinstance(value, PollResult):
-                for topic_partition, offset, _, read in value.records:
-                    if not _has(leaders, topic_partition, offset, read):
-                        return f"{READS_COMMITTED}: {name} has read {read!r} at {offset}"
-    return None
-
-
-def _has(leaders: dict[TopicPartition, Replica], topic_partition: TopicPartition, offset: int, *value: Any) -> bool:
-    """Whether the leader, if there is one, has the offset (with the value)."""
-    if topic_partition not in leaders:
-        return True
-    found = [entry.value for _, entry in entries_of(leaders[topic_partition].log, offset, offset + 1)]
-    return found == [*value] if value else bool(found)
-
-
-def _check_owners(hosts: dict[Address, Host]) -> str | None:
-    owners: dict[tuple[str, int, TopicPartition], Address] = {}
-    for name, host in hosts.items():
-        if isinstance(host.machine, Consumer) and host.machine.group_metadata.generation >= 0:
-            who = host.machine.group_metadata
-            for partition in host.machine.positions:
-                if owners.setdefault((who.group_id, who.generation, partition), name) != name:
-                    return f"{ONE_OWNER}: {owners[who.group_id, who.generation, partition]} and {name} own {partition}"
-    return None
+BROKEN = {
+    _two_leaders("two leaders die, before KIP-101", kip_101=False, kip_595=False): ACKNOWLEDGED,
+}
+"""What breaks a promise in some interleaving, and which."""

@@ -1,0 +1,76 @@
+"""Every interleaving of small clusters of the reference implementation keeps the promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TypeVar
+
+import pytest
+from hwmark.checkers.simulation.exhaustive import Result, Scenario, Space, count_schedules
+from hwmark.checkers.simulation.export import export_run, verify_run
+from hwmark.checkers.simulation.scenarios import BROKEN, LARGE, SCENARIOS
+from hwmark.checkers.simulation.small_cluster import check_host, cluster_actions, explore, settled
+
+T = TypeVar("T")
+SCHEDULES = 200_000  # at least so many interleavings are covered by the deep profile
+
+
+def test_every_interleaving_keeps_the_promises() -> None:
+    """All scenarios, reduced, in parallel processes."""
+    for result in _in_parallel(_explore, [*SCENARIOS.values()]):
+        assert result.broken is None, result
+        assert result.is_complete
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", LARGE)
+def test_every_interleaving_of_a_large_scenario_keeps_the_promises(name: str) -> None:
+    """Millions of states."""
+    result = explore(LARGE[name])
+    assert result.broken is None, result
+    assert result.is_complete
+
+
+@pytest.mark.parametrize("scenario", BROKEN, ids=lambda scenario: scenario.name)
+def test_what_was_broken_is_found_with_its_shortest_interleaving(scenario: Scenario) -> None:
+    """A version without the fix breaks the promise, and the run can be taken again."""
+    result = explore(scenario)
+    assert result.broken is not None
+    why, events = result.broken
+    assert why.startswith(BROKEN[scenario])
+    trace = export_run(scenario.setup, cluster_actions(scenario, events), violated=BROKEN[scenario])
+    assert verify_run(trace) is None
+
+
+@pytest.mark.deep
+def test_the_reduced_search_agrees_with_the_full_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same states, ends and verdicts, from fewer transitions; how many interleavings that are is counted."""
+    scenarios = [*SCENARIOS.values()]
+    reduced = _in_parallel(_explore, scenarios)
+    full = _in_parallel(_explore_fully, scenarios)
+    total = 0
+    with capsys.disabled():
+        print(f"\n{'scenario':45} {'states':>9} {'full':>9} {'reduced':>9} {'interleavings':>14}")
+        for one, (other, schedules) in zip(reduced, full, strict=True):
+            counts = f"{one.states:9,} {other.transitions:9,} {one.transitions:9,} {schedules:14.3g}"
+            print(f"{one.scenario:45} {counts}")
+            assert (one.states, one.ends, one.broken) == (other.states, other.ends, other.broken)
+            assert one.transitions <= other.transitions
+            total += schedules
+    assert total >= SCHEDULES
+
+
+def _explore(scenario: Scenario) -> Result:
+    return explore(scenario)
+
+
+def _explore_fully(scenario: Scenario) -> tuple[Result, int]:
+    schedules = count_schedules(Space(scenario, settled(scenario.setup, scenario.warm_up), check_host))
+    return explore(scenario, is_reduced=False), schedules
+
+
+def _in_parallel(work: Callable[[Scenario], T], scenarios: list[Scenario]) -> list[T]:
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        return [*pool.map(work, scenarios)]
