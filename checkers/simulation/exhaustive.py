@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hwmark.checkers.simulation import hosts
-from hwmark.checkers.simulation.cluster import ADMIN, Cluster, Setup
+from hwmark.checkers.simulation.cluster import ADMIN, Cluster, ClusterSetup
 from hwmark.checkers.simulation.hosts import Host
 from hwmark.checkers.simulation.values import copy_of, freeze
 from hwmark.refimpl.machine import Address, Message
@@ -34,7 +34,7 @@ class Scenario(NamedTuple):
     """
 
     name: str
-    setup: Setup
+    setup: ClusterSetup
     warm_up: tuple[tuple[Address, Any], ...] = ()
     scripts: tuple[tuple[Address, tuple[Any, ...]], ...] = ()
     ticks: tuple[tuple[Address, int], ...] = ()
@@ -118,7 +118,8 @@ class Space:
 
     def transitions(self, state: State) -> list[int]:
         """What may happen next."""
-        count, found, faults, drops = self.count, [], state[FAULTS], state[DROPS]
+        count, faults, drops = self.count, state[FAULTS], state[DROPS]
+        found: list[int] = []
         for host in range(count):
             key = state[host], state[count + host], faults, drops > 0
             possible = self._possible.get(key)

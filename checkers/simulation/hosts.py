@@ -42,7 +42,7 @@ def deliver(host: Host, message: Message) -> tuple[Host, list[Message]]:
 
 def tick(host: Host) -> tuple[Host, list[Message]]:
     """The host's clock comes to the machine's deadline."""
-    deadline = host.machine and host.machine.deadline()
+    deadline = host.machine.deadline() if host.machine is not None else None
     assert deadline is not None
     return _react(replace(host, ticks=host.ticks - 1, clock=max(host.clock, deadline)), Tick())
 

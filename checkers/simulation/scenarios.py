@@ -100,7 +100,7 @@ SCENARIOS = {
             ticks={ZOOKEEPER: 1},
         ),
         scenario(
-            "three replicas, the leader dies",
+            "the leader of three replicas dies",
             small(3),
             {PRODUCER: (ONE,)},
             (CRASH, 1),
