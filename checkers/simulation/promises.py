@@ -250,7 +250,7 @@ class Promises:
         self, promise: str, name: Address, topic_partition: TopicPartition, offset: int, key: Any, value: Any
     ) -> None:
         committed = self.committed.get(topic_partition)
-        entry = committed and committed.entries.get(offset)
+        entry = committed.entries.get(offset) if committed else None
         if offset >= 0 and (entry is None or (entry.key, entry.value) != (key, value)):
             why = f"{name} is told that {value!r} is at {offset}, where {_words(entry)} is committed"
             raise _broken(promise, why, name, topic_partition, offset)
