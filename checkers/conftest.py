@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hwmark.checkers.profiles import pytest_collection_modifyitems, pytest_configure
+from hwmark.checkers.profiles import pytest_collection_modifyitems, pytest_configure, pytest_terminal_summary
 
-__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]
+__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure", "pytest_terminal_summary"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,11 +5,14 @@ The profiles are `quick`, by default, and `--hypothesis-profile=deep`, which the
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("quick", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("deep", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", COMMON, max_examples=50, stateful_step_count=20)
+settings.register_profile("deep", COMMON, max_examples=2000, stateful_step_count=30)
 settings.load_profile("quick")
 
 
@@ -26,3 +29,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("deep") and not item.get_closest_marker("skip"):
             item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the clusters that were observed have been through, if there were any."""
+    coverage = sys.modules.get("hwmark.checkers.simulation.coverage")
+    if coverage is not None and coverage.SESSION.steps:
+        terminalreporter.section("what the clusters have been through")
+        terminalreporter.write_line(coverage.SESSION.text())

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from hwmark.checkers.simulation.cluster import Returned
+from hwmark.checkers.simulation.cluster import ACTIONS, Returned
 from hwmark.refimpl import requests
 from hwmark.refimpl.errors import Error
 
@@ -52,6 +52,11 @@ class Coverage:
         for name, counts in vars(self).items():
             counts.update(getattr(other, name))
 
+    def clear(self) -> None:
+        """Begin anew."""
+        for counts in vars(self).values():
+            counts.clear()
+
     @property
     def steps(self) -> int:
         """How many actions there were."""
@@ -76,8 +81,6 @@ class Coverage:
 
     def missing(self) -> list[str]:
         """What could have occurred, and did not: requests, errors and actions."""
-        from hwmark.checkers.simulation.cluster import ACTIONS
-
         requests = sorted(REQUESTS - self.requests.keys())
         errors = sorted(error.name for error in Error if error not in self.errors and error not in NEVER_ANSWERED)
         return [*requests, *errors, *sorted(ACTIONS.keys() - {kind.__name__ for kind in self.actions})]

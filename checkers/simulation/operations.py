@@ -31,15 +31,20 @@ Outgoing = tuple[TopicPartition, Any]  # where to, and the value
 class Transaction:
     """A transaction that is done call by call, by one incarnation of its producer.
 
-    What it sends is written into the record of its invocation when it ends: it was not known before.
+    It is "new" until its producer has an epoch, then "open", and at last "over". What it sends is written into the
+    record of its invocation when it ends: it was not known before.
     """
 
     producer: Address
-    incarnation: int | None
-    invoked: Record
+    state: str = "new"
+    invoked: Record = field(default_factory=dict)
     records: list[Outgoing] = field(default_factory=list)
     responses: list[Any] = field(default_factory=list)
-    is_over: bool = False
+
+    def has_begun(self) -> Script:
+        """Wait until it is clear whether it begins."""
+        while self.state == "new":
+            yield 5
 
 
 class Applications:
@@ -90,29 +95,38 @@ class Applications:
         self._invoke(producer, "txn", _sends(records), **({} if commits else {"abort": True}))
         yield from self._transact(producer, records, [], commits, [])
 
-    def initialize(self, producer: Address) -> Script:
-        """Give the producer an epoch, as a new process if the last one came to an end."""
-        yield from self._initialize(producer)
-
-    def begin(self, producer: Address) -> Transaction:
-        """Begin a transaction of a producer that is ready; to be ended by `end`, or `lose` if the producer dies."""
-        incarnation = self.stage.schedule.cluster.incarnations.get(producer)
-        transaction = Transaction(producer, incarnation, self._invoke(producer, "txn", []))
-        self.stage.start(self.call(producer, BeginTransaction()))
-        return transaction
+    def begin(self, transaction: Transaction) -> Script:
+        """Begin a transaction, once its producer has an epoch; it is to be ended by `end`, or `lose` if that dies."""
+        producer = transaction.producer
+        is_ready = yield from self._initialize(producer)
+        if is_ready and transaction.state == "new":
+            transaction.state, transaction.invoked = "open", self._invoke(producer, "txn", [])
+            yield Ask(producer, BeginTransaction())
+        else:
+            transaction.state = "over"
 
     def send_in(self, transaction: Transaction, partition: TopicPartition) -> Script:
         """Send a record as part of a transaction."""
+        yield from transaction.has_begun()
+        if transaction.state != "open":
+            return
         record, place = (partition, next(self.values)), len(transaction.records)
         transaction.records.append(record)
         transaction.responses.append(None)
         transaction.responses[place] = yield Ask(transaction.producer, self._send(record))
 
+    def send_offsets_in(self, transaction: Transaction, offers: SendOffsets) -> Script:
+        """Send offsets as part of a transaction; no history knows of them."""
+        yield from transaction.has_begun()
+        if transaction.state == "open":
+            yield Ask(transaction.producer, offers)
+
     def end(self, transaction: Transaction, *, commits: bool) -> Script:
-        """Commit or abort a transaction, unless that was done."""
-        if transaction.is_over:
+        """Commit or abort a transaction."""
+        yield from transaction.has_begun()
+        if transaction.state != "open":
             return
-        transaction.is_over, producer = True, transaction.producer
+        transaction.state, producer = "over", transaction.producer
         if not commits:
             transaction.invoked["abort"] = True
         ended = yield Ask(producer, CommitTransaction() if commits else AbortTransaction())
@@ -121,9 +135,9 @@ class Applications:
 
     def lose(self, transaction: Transaction) -> None:
         """The producer died before it ended the transaction."""
-        if not transaction.is_over:
-            transaction.is_over = True
+        if transaction.state == "open":
             self._complete_transaction(transaction, "info")
+        transaction.state = "over"
 
     def _complete_transaction(self, transaction: Transaction, outcome: str) -> None:
         transaction.invoked["value"] = _sends(transaction.records)

@@ -82,6 +82,7 @@ class Stage:
         self.schedule = schedule
         self.running = 0
         self._waiting: dict[tuple[Address, int], tuple[Waiting, int]] = {}
+        self._held: dict[Address, list[tuple[Ask, Waiting, int]]] = {}  # calls of clients that stand still
         schedule.on_return = self._take
 
     @property
@@ -117,11 +118,13 @@ class Stage:
             self._ask(ask, waiting, place)
 
     def _ask(self, ask: Ask, waiting: Waiting, place: int) -> None:
-        """Make the call; a process that stands still makes it when it goes on."""
+        """Make the call; a process that stands still makes it when it goes on, after those that it was to make."""
         cluster = self.schedule.cluster
         is_client = ask.machine in cluster.clients
-        if is_client and ask.machine in cluster.paused:
-            self.schedule.plan(self.now + 10, lambda: self._ask(ask, waiting, place))
+        if is_client and (ask.machine in cluster.paused or ask.machine in self._held):
+            if ask.machine not in self._held:
+                self._hold(ask.machine)
+            self._held.setdefault(ask.machine, []).append((ask, waiting, place))
             return
         key = (ask.machine if is_client else ADMIN), self.schedule.calls + 1
         self._waiting[key] = waiting, place
@@ -129,6 +132,18 @@ class Stage:
             self._answer(key, None)
         else:
             self.schedule.invoke(*ask)
+
+    def _hold(self, machine: Address) -> None:
+        """Look again soon whether a client goes on."""
+        self.schedule.plan(self.now + 10, lambda: self._go_on(machine))
+
+    def _go_on(self, machine: Address) -> None:
+        """Make the calls of a client that stood still, in their order."""
+        if machine in self.schedule.cluster.paused:
+            self._hold(machine)
+            return
+        for ask, waiting, place in self._held.pop(machine):
+            self._ask(ask, waiting, place)
 
     def _take(self, returned: Returned) -> None:
         self._answer((returned.machine, returned.number), returned.outcome)

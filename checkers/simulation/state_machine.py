@@ -11,31 +11,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from hwmark.checkers.simulation.cluster import Crash, Deliver, Drop, Duplicate, Pause, Restart, Resume, StepClock
 from hwmark.checkers.simulation.coverage import SESSION
-from hwmark.checkers.simulation.export import export_run
 from hwmark.checkers.simulation.odd_requests import Maker
 from hwmark.checkers.simulation.operations import Transaction
 from hwmark.checkers.simulation.plan import INPUT, OUTPUT, Plan, config_of
 from hwmark.checkers.simulation.promises import BrokenPromiseError
 from hwmark.checkers.simulation.schedule import NetworkConfig
 from hwmark.checkers.simulation.stage import Script
-from hwmark.checkers.simulation.trial import Failure, Trial
+from hwmark.checkers.simulation.trial import FOLDER, Failure, Trial
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig
 from hwmark.refimpl.machine import ZOOKEEPER, Address
-from hwmark.traces.trace import write_trace
 from hypothesis import HealthCheck, Phase, settings, target
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-
-FOLDER = Path(".hypothesis", "hwmark")
-"""Where the traces of failures are saved, beside Hypothesis's own examples."""
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 WAITS = st.sampled_from((0, 5, 30, 100, 300))
 LATENCIES = st.sampled_from((1, 10, 60))
@@ -245,11 +247,14 @@ class ClusterMachine(RuleBasedStateMachine):
         producer=Choice(senders),
         partition=Choice(lambda self: self.inputs()),
         how=st.sampled_from(("to the partition", "by key", "wherever")),
-        key=st.integers(0, 3),
+        records=st.integers(1, 5),
     )
-    def send(self, producer: Address, partition: TopicPartition, how: str, key: int) -> Any:
-        """Send a record; of the arguments `how` tells which count. It goes by its value."""
+    def send(self, producer: Address, partition: TopicPartition, how: str, records: int) -> Any:
+        """Send records, each for another user; of the arguments `how` tells which count. They go by their values."""
         self.revive(producer)
+        return multiple(*[self._send(producer, partition, how, key) for key in range(records)])
+
+    def _send(self, producer: Address, partition: TopicPartition, how: str, key: int) -> Any:
         user = next(name for name in map(f"{producer}, user {{}}".format, count()) if self.is_idle(name))
         applications = self.trial.applications
         if how == "wherever":
@@ -258,7 +263,7 @@ class ClusterMachine(RuleBasedStateMachine):
             self.start(user, applications.send(producer, user, partition, key=key if how == "by key" else None))
         return self.trial.recorder.records[-1]["value"][0][2]
 
-    @act(ms=st.sampled_from((10, 100, 500, 2_000)))
+    @act(ms=st.sampled_from((100, 500, 2_000)))
     def advance(self, ms: int) -> None:
         """Time passes."""
         self.pass_time(ms)
@@ -348,7 +353,7 @@ class ClusterMachine(RuleBasedStateMachine):
         failure = trial.judge()
         if failure is not None:
             self.failure, type(self).failed = failure, self
-            raise AssertionError(f"{failure.checker}: {failure.promise}: {failure.why}")
+            raise AssertionError(str(failure))
 
     def depths(self) -> dict[str, int]:
         """How far the trial came, in what takes long to come to."""
@@ -363,17 +368,6 @@ class ClusterMachine(RuleBasedStateMachine):
             "generations": max([generation for _, generation, _ in promises.owners], default=0),
             "producer epochs": max(bumped, default=0),
         }
-
-    def save(self, folder: Path = FOLDER) -> Path:
-        """The run of a failed trial as a trace."""
-        assert self.failure is not None
-        plan, actions = self.trial.plan, self.trial.schedule.actions or []
-        witness, promise = self.failure.witness or None, self.failure.promise
-        trace = export_run(plan.setup, actions, seed=plan.seed, violated=promise, witness=witness)
-        name = f"{type(self).__name__}-{sha256(repr(actions).encode()).hexdigest()[:8]}.ndjson"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_trace(folder / name, trace)
-        return folder / name
 
 
 def examine(machine: type[ClusterMachine], folder: Path = FOLDER) -> None:
@@ -390,6 +384,6 @@ def examine(machine: type[ClusterMachine], folder: Path = FOLDER) -> None:
         run_state_machine_as_test(machine, settings=chosen)
     except Exception as failure:
         if machine.failed is not None:
-            file = machine.failed.save(folder)
-            failure.add_note(f"Its run:\nhwmark replay {file}\nhwmark draw {file} -o {file.with_suffix('.svg')}")
+            assert machine.failed.failure is not None
+            failure.add_note(machine.failed.trial.save(machine.failed.failure, folder, machine.__name__))
         raise

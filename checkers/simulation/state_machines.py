@@ -6,6 +6,7 @@ and are shorter.
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any, ClassVar
 
 from hwmark.checkers.simulation.cluster import ClusterSetup, Crash, WipeDisk
@@ -13,12 +14,13 @@ from hwmark.checkers.simulation.odd_requests import CONTROLLER, GROUPS, REPLICAT
 from hwmark.checkers.simulation.operations import Transaction
 from hwmark.checkers.simulation.plan import INPUT, OUTPUT, Plan
 from hwmark.checkers.simulation.schedule import NetworkConfig
+from hwmark.checkers.simulation.stage import Script
 from hwmark.checkers.simulation.state_machine import Choice, ClusterMachine, act
 from hwmark.checkers.simulation.trial import LOSSES
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import ClusterConfig
-from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, ConsumerConfig, Poll, Seek, Subscribe
+from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, ConsumerConfig, Seek, Subscribe
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
 from hwmark.refimpl.machine import ZOOKEEPER, Address
@@ -26,7 +28,7 @@ from hwmark.refimpl.partition_change import PREFERRED, UNCLEAN
 from hwmark.refimpl.producer import ProducerConfig
 from hwmark.refimpl.transaction_manager import SendOffsets
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, consumes
+from hypothesis.stateful import Bundle, consumes, multiple
 
 SENDER = ProducerConfig(batch_records=2, delivery_timeout=3_000)
 READER = ConsumerConfig(fetch_max_wait=200, api_timeout=3_000)
@@ -75,11 +77,11 @@ class Administration(ClusterMachine):
     @act(
         partition=Choice(all_partitions),
         replicas=Choice(lambda self: [self.ids()[i:] + self.ids()[:i] for i in range(len(self.ids()))]),
-        count=st.integers(1, 3),
+        copies=st.integers(1, 3),
     )
-    def reassign(self, partition: TopicPartition, replicas: tuple[int, ...], count: int) -> None:
+    def reassign(self, partition: TopicPartition, replicas: tuple[int, ...], copies: int) -> None:
         """Other replicas for a partition: the first so many."""
-        self.ask_controller(rpc.AlterPartitionReassignmentsRequest(partition, replicas[:count]))
+        self.ask_controller(rpc.AlterPartitionReassignmentsRequest(partition, replicas[:copies]))
 
     @act(partition=Choice(all_partitions))
     def take_back(self, partition: TopicPartition) -> None:
@@ -189,61 +191,46 @@ class Transactions(ClusterMachine):
         return plan_of(seed, config, network, (SENDER, first, second), (CLOSERS[1],))
 
     def prepare(self) -> None:
-        """Both have their epochs, as far as one does not fence the other; the reader has its partitions."""
-        applications, partitions = self.trial.applications, self.trial.plan.partitions
-        subscription = applications.subscribe(self.reader, "assign", Assign(partitions), partitions)
-        self.start(self.reader, subscription)
-        for producer in self.trial.plan.transactors:
-            self.start(producer, applications.initialize(producer))
-            self.watch(lambda: self.pass_time(300))
-
-    def state(self, producer: Address) -> str:
-        """The state of a transactional producer that takes part and has no call under way; empty of others."""
-        machine: Any = self.trial.cluster.machines.get(producer)
-        is_there = machine is not None and producer not in self.trial.cluster.paused and self.is_idle(producer)
-        return machine.manager.state if is_there else ""
+        """The reader has its partitions."""
+        partitions = self.trial.plan.partitions
+        self.start(
+            self.reader, self.trial.applications.subscribe(self.reader, "assign", Assign(partitions), partitions)
+        )
 
     def ready(self) -> list[Address]:
-        """Who can begin a transaction."""
-        names = self.trial.plan.transactors
-        return [name for name in names if name not in self.open and self.state(name) == "READY"]
-
-    def unready(self) -> list[Address]:
-        """Who needs an epoch first, or has died."""
-        cluster, names = self.trial.cluster, self.trial.plan.transactors
-        dead = [name for name in names if name not in cluster.machines and self.is_idle(name)]
-        return dead + [name for name in names if self.state(name) in ("UNINITIALIZED", "FATAL_ERROR")]
+        """Who can begin a transaction, perhaps as a new process."""
+        names, paused = self.trial.plan.transactors, self.trial.cluster.paused
+        return [name for name in names if name not in self.open and name not in paused and self.is_idle(name)]
 
     def is_open(self, transaction: Transaction) -> bool:
         """Whether something can be done in the transaction."""
-        is_there = transaction.producer not in self.trial.cluster.paused and self.is_idle(transaction.producer)
-        return is_there and not transaction.is_over
+        return self.open.get(transaction.producer) is transaction
 
-    @act(producer=Choice(unready))
-    def initialize_producer(self, producer: Address) -> None:
-        """InitTransactions, of a new process if the former cannot go on."""
-        if self.state(producer) == "FATAL_ERROR":
-            self.kill(producer)
-        self.start(producer, self.trial.applications.initialize(producer))
+    @act(target=transactions, producer=Choice(ready), sends=st.integers(0, 3))
+    def begin_transaction(self, producer: Address, sends: int) -> Transaction:
+        """A transaction begins, and sends so many records, to one partition after the other."""
+        self.open[producer] = transaction = Transaction(producer)
+        self.start(producer, self.trial.applications.begin(transaction))
+        for i in range(sends):
+            self.send_in(transaction, self.partitions()[i % len(self.partitions())])
+        return transaction
 
-    @act(target=transactions, producer=Choice(ready))
-    def begin_transaction(self, producer: Address) -> Transaction:
-        """A transaction begins."""
-        self.open[producer] = self.trial.applications.begin(producer)
-        return self.open[producer]
+    def send_in(self, transaction: Transaction, partition: TopicPartition) -> None:
+        """A record more."""
+        self.trial.stage.start(self.trial.applications.send_in(transaction, partition))
 
     @act(transaction=transactions, partition=Choice(ClusterMachine.partitions))
-    def send_in(self, transaction: Transaction, partition: TopicPartition) -> None:
+    def send_more(self, transaction: Transaction, partition: TopicPartition) -> None:
         """Send a record in a transaction."""
         if self.is_open(transaction):
-            self.trial.stage.start(self.trial.applications.send_in(transaction, partition))
+            self.send_in(transaction, partition)
 
     @act(transaction=transactions, group=st.sampled_from(("others", "more")))
     def send_offsets(self, transaction: Transaction, group: str) -> None:
         """Offsets of a group that has no members become part of a transaction."""
         if self.is_open(transaction):
             offsets = SendOffsets(tuple([(one, 1) for one in self.partitions()]), ConsumerGroupMetadata(group))
-            self.trial.stage.start(self.trial.applications.call(transaction.producer, offsets))
+            self.trial.stage.start(self.trial.applications.send_offsets_in(transaction, offsets))
 
     @act(transaction=consumes(transactions), commits=st.booleans())
     def end(self, transaction: Transaction, commits: bool) -> None:
@@ -274,6 +261,7 @@ class Groups(ClusterMachine):
     def __init__(self) -> None:
         super().__init__()
         self.joined: dict[Address, int] = {}  # the incarnations that have subscribed
+        self.aborts = 4  # of four turns of a transformer, the one that it aborts
 
     def plan(self, seed: int, config: ClusterConfig, network: NetworkConfig, clients: int) -> Plan:
         """A sender, two pairs of member and transactional producer, and two readers."""
@@ -296,12 +284,15 @@ class Groups(ClusterMachine):
         return [partition for partition in self.partitions() if partition[0] == INPUT]
 
     def is_member(self, consumer: Address) -> bool:
-        """Whether the consumer has subscribed, can go on and does nothing."""
+        """Whether the consumer has subscribed and can go on."""
         cluster = self.trial.cluster
         machine: Any = cluster.machines.get(consumer)
-        is_there = machine is not None and consumer not in cluster.paused and self.is_idle(consumer)
-        is_usable = is_there and machine.fatal is None and not machine.is_closing
+        is_usable = machine is not None and machine.fatal is None and not machine.is_closing and not self.is_over
         return is_usable and self.joined.get(consumer) == cluster.incarnations.get(consumer, 0)
+
+    def readers(self) -> list[Address]:
+        """Members of the group that only reads."""
+        return [name for name in self.trial.plan.readers if self.is_member(name)]
 
     def outsiders(self) -> list[Address]:
         """Consumers that can subscribe, perhaps as new processes."""
@@ -309,54 +300,56 @@ class Groups(ClusterMachine):
         names = sorted({*names}.difference(self.trial.plan.closers, self.trial.cluster.paused))
         return [name for name in names if self.is_idle(name) and not self.is_member(name)]
 
-    @act(target=members, consumer=Choice(outsiders))
-    def subscribe(self, consumer: Address) -> Address:
-        """Become a member, or one again."""
-        machine: Any = self.trial.cluster.machines.get(consumer)
-        if machine is not None and machine.is_closing:
-            self.kill(consumer)
-        self.revive(consumer)
-        self.joined[consumer] = self.trial.cluster.incarnations.get(consumer, 0)
-        partitions = self.inputs()
-        self.start(consumer, self.trial.applications.subscribe(consumer, "subscribe", Subscribe((INPUT,)), partitions))
-        return consumer
+    @act(target=members, consumers=Choice(lambda self: [self.outsiders()[i:] for i in range(len(self.outsiders()))]))
+    def subscribe(self, consumers: list[Address]) -> Any:
+        """Become members, or again: they read, and transform what they read, until they die or leave."""
+        for consumer in consumers:
+            machine: Any = self.trial.cluster.machines.get(consumer)
+            if machine is not None and machine.is_closing:
+                self.kill(consumer)
+            self.revive(consumer)
+            self.joined[consumer] = self.trial.cluster.incarnations.get(consumer, 0)
+            self.start(consumer, self._consume(consumer))
+        return multiple(*consumers)
 
-    @act(member=members, commits=st.booleans())
-    def consume(self, member: Address, commits: bool) -> None:
-        """Read; a transformer transforms what it reads, and commits or aborts that."""
-        producer = dict(self.trial.plan.transformers).get(member)
-        if not self.is_member(member) or producer in self.trial.cluster.paused:
-            return
-        applications, output = self.trial.applications, [(OUTPUT, 0)]
-        if producer is None:
-            self.start(member, applications.poll_unrecorded(member, 100))
-        else:
-            self.start(member, applications.transform(member, producer, output, timeout=100, commits=commits))
+    def _consume(self, consumer: Address) -> Script:
+        applications, output, partitions = self.trial.applications, [(OUTPUT, 0)], self.inputs()
+        yield from applications.subscribe(consumer, "subscribe", Subscribe((INPUT,)), partitions)
+        producer = dict(self.trial.plan.transformers).get(consumer)
+        for turn in count():
+            if not self.is_member(consumer):
+                return
+            if producer is None:
+                yield from applications.poll_unrecorded(consumer, 100)
+            else:
+                commits = turn % 4 != self.aborts
+                yield from applications.transform(consumer, producer, output, timeout=100, commits=commits)
+            yield 20
 
-    @act(member=members, how=st.sampled_from((CommitSync, CommitAsync)), back=st.sampled_from((None, 0, 1)))
-    def commit(self, member: Address, how: Any, back: int | None) -> None:
+    @act(turn=st.integers(0, 4))
+    def abort(self, turn: int) -> None:
+        """From now on transformers abort one turn in four, or none."""
+        self.aborts = turn
+
+    @act(reader=Choice(readers), how=st.sampled_from((CommitSync, CommitAsync)), back=st.sampled_from((None, 0, 1)))
+    def commit(self, reader: Address, how: Any, back: int | None) -> None:
         """A reader commits: its positions, or so many records before them."""
-        if not self.is_member(member) or member not in self.trial.plan.readers:
-            return
-        positions = self.trial.cluster.machines[member].positions  # type: ignore[attr-defined]
+        positions = self.trial.cluster.machines[reader].positions  # type: ignore[attr-defined]
         known = {partition: position.offset for partition, position in positions.items() if position.offset >= 0}
         before = [(one, OffsetAndMetadata(max(0, offset - (back or 0)))) for one, offset in known.items()]
-        self.start(member, self.trial.applications.call(member, how(None if back is None else tuple(before))))
+        call = how(None if back is None else tuple(before))
+        self.trial.stage.start(self.trial.applications.call(reader, call))
 
-    @act(member=members)
-    def commit_out_of_turn(self, member: Address) -> None:
-        """A reader seeks to the beginning, and what it then reads is committed."""
-        if self.is_member(member) and member in self.trial.plan.readers:
-            partitions = [*self.trial.cluster.machines[member].positions]  # type: ignore[attr-defined]
-            calls = [Seek(partition, 0) for partition in partitions] + [Poll(20), CommitAsync()]
-            for call in calls:
-                self.trial.stage.start(self.trial.applications.call(member, call))
+    @act(reader=Choice(readers), partition=Choice(inputs), offset=st.sampled_from((0, 1_000)))
+    def seek(self, reader: Address, partition: TopicPartition, offset: int) -> None:
+        """A reader reads again from the beginning, or where nothing is; perhaps it does not own the partition."""
+        self.trial.stage.start(self.trial.applications.call(reader, Seek(partition, offset)))
 
     @act(member=consumes(members))
     def leave(self, member: Address) -> None:
         """Close."""
         if self.is_member(member):
-            self.start(member, self.trial.applications.call(member, Close()))
+            self.trial.stage.start(self.trial.applications.call(member, Close()))
 
 
 class Controlling(Administration):

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from hwmark.checkers.histories import check
 from hwmark.checkers.linearizability.log_history import check_history
 from hwmark.checkers.simulation.cluster import Restart, Resume
+from hwmark.checkers.simulation.export import export_run
 from hwmark.checkers.simulation.operations import Applications
 from hwmark.checkers.simulation.plan import Plan
 from hwmark.checkers.simulation.promises import BrokenPromiseError, Promises
@@ -25,6 +28,10 @@ from hwmark.refimpl.broker import Broker
 from hwmark.refimpl.consumer import Assign
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Address
+from hwmark.traces.trace import write_trace
+
+FOLDER = Path(".hypothesis", "hwmark")
+"""Where the runs of failures are saved, beside Hypothesis's own examples."""
 
 RECOVERS = "a healed cluster answers everybody and decides every transaction"
 EXACTLY_ONCE = "every input record is transformed exactly once"
@@ -56,6 +63,9 @@ class Failure:
     promise: str
     why: str
     witness: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.checker}: {self.promise}: {self.why}"
 
     @classmethod
     def of(cls, broken: BrokenPromiseError) -> Failure:
@@ -93,6 +103,16 @@ class Trial:
     def _has_leaders(self) -> bool:
         wanted = sum(len(topic.assignment) for topic in self.plan.setup.config.topics)
         return sum(replica.is_leader for broker in self.brokers() for replica in broker.replicas.values()) >= wanted
+
+    def save(self, failure: Failure, folder: Path, name: str) -> str:
+        """Save the run as a trace under a name that begins so; how to look at it."""
+        actions = self.schedule.actions or []
+        told = {"seed": self.plan.seed, "violated": failure.promise, "witness": failure.witness or None}
+        trace = export_run(self.plan.setup, actions, **told)  # type: ignore[arg-type]
+        file = folder / f"{name}-{sha256(repr(actions).encode()).hexdigest()[:8]}.ndjson"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_trace(file, trace)
+        return f"Its run:\nhwmark replay {file}\nhwmark draw {file} -o {file.with_suffix('.svg')}"
 
     # ------------------------------------------------------------ the end
 
