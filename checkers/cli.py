@@ -23,6 +23,7 @@ COMMANDS = {
     "models": "list what there is to check: models, variants, bounds, invariants",
     "prove": "look for the shortest violation of an invariant with Z3, where there are too many states to explore",
     "replay": "step through a trace, and verify it against the model",
+    "simulate": "run clusters of the reference implementation under faults, everything drawn from a seed",
 }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from itertools import count
+from pathlib import Path
 from typing import Any
 
+import orjson
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.traces.history import History
 from hwmark.traces.history_records import Parser
@@ -53,6 +55,10 @@ class Recorder:
         for line, record in enumerate(self.records, 1):
             parser.take(record, line)
         return parser.history(len(self.records))
+
+    def write(self, file: str) -> None:
+        """Write the history as JSON lines; OSError where that is impossible."""
+        Path(file).write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in self.records))
 
     def _note(self, time: int, **record: Any) -> Record:
         self.records.append({"index": len(self.records), "time": time * 1_000_000, **record})
