@@ -54,7 +54,7 @@ class Broker(ReplicaManager):
         """Route a message; a request that is refused is answered with the error."""
         kind, is_own = type(message.body), message.correlation % 2 == 0
         if message.source == ZOOKEEPER or kind in REQUESTS or (kind in RESPONSES and not is_own):
-            self.control(message, now)
+            self.effects += self.controller.step(message, now)
         elif kind in RESPONSES:
             if asked := self.outbox.answered(message):
                 self.on_answered(asked, message.body, now)
@@ -76,7 +76,7 @@ class Broker(ReplicaManager):
 
     def tick(self, now: int) -> None:
         """Do what is due."""
-        self.control(None, now)
+        self.effects += self.controller.step(None, now)
         self.perform(self.coordinators.tick(now), now)
         for asked in self.outbox.expire(now):
             self.on_answered(asked, None, now)
@@ -88,14 +88,6 @@ class Broker(ReplicaManager):
         """When something is due."""
         timer = min(self.timers.values())
         return earliest(timer, self.outbox.deadline(), self.controller.deadline(), self.coordinators.deadline())
-
-    def control(self, message: Message | None, now: int) -> None:
-        """Let the controller go on, and take from it what is for the other parts."""
-        controller = self.controller
-        self.effects += controller.step(message, now)
-        outcomes, controller.isr_outcomes = controller.isr_outcomes, []
-        for request, response in outcomes:
-            self.on_replica_answered(request, response, now)
 
     # What the controller says
 

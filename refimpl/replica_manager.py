@@ -222,11 +222,8 @@ class ReplicaManager:
     def ask_for(self, replica: Replica, request: Any, now: int) -> None:
         """Send what a replica wants."""
         self.asking[replica.topic_partition] = request
-        if replica.is_leader and not self.config.kip_497:
-            self.effects += self.controller.alter_isr(request, now)
-            self.timers["ask_again", replica.topic_partition, request] = now + self.config.request_timeout
-        else:
-            self.ask(self.controller_id if replica.is_leader else replica.leader, request, now, "on_replica_answered")
+        controller_id = self.controller_id if self.config.kip_497 else self.broker_id
+        self.ask(controller_id if replica.is_leader else replica.leader, request, now, "on_replica_answered")
 
     def on_replica_answered(self, request: Any, response: Any, now: int) -> None:
         """Let the replica go on, unless it wants something else by now; after an error that may pass it asks again."""

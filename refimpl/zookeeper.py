@@ -1,31 +1,32 @@
 """ZooKeeper as Kafka uses it: one reliable, linearizable machine, and the session that a broker has with it.
 
-Sessions own ephemeral nodes, which are deleted when a session expires, and one-shot watches on all nodes below a
-prefix. A client has one request under way; it sends it again, under the same number, until it is answered, and a
-request that was carried out already is answered from memory: that stands for the real client's reconnecting. Watch
-events are numbered, and repeated in every response until the client has acknowledged them: a lost message loses none,
-as the real client's setWatches sees to.
+Sessions own ephemeral nodes, which are deleted when a session expires, and one-shot watches on all nodes whose paths
+begin with a prefix. A client has one request under way; it sends it again, under the same number, until it is answered,
+and a request that was carried out already is answered from memory: that stands for the real client's reconnecting. A
+watch that has fired is repeated in every response until its prefix is read again: a lost message loses none, as the
+real client's setWatches sees to, and one too many costs a Read.
 
-Not modelled: ZooKeeper's own replication (ZAB), ACLs, sequential nodes (their names are given by the client).
+Not modelled: ZooKeeper's own replication (ZAB), ACLs, sequential nodes. A request in a session that has expired opens
+the next one; the real client has to begin anew for that.
 
 Source: org.apache.zookeeper (ZooKeeper, ClientCnxn, DataTree), kafka.zookeeper.ZooKeeperClient, kafka.zk.ZkData.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import ClusterConfig
-from hwmark.refimpl.machine import ZOOKEEPER, Address, Effects, Event, Message, Tick
+from hwmark.refimpl.machine import ZOOKEEPER, Address, Effects, Event, Message
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 
-OK, NO_NODE, NODE_EXISTS, BAD_VERSION, SESSION_EXPIRED = "OK", "NONODE", "NODEEXISTS", "BADVERSION", "SESSIONEXPIRED"
+OK, NO_NODE, NODE_EXISTS, BAD_VERSION = "OK", "NONODE", "NODEEXISTS", "BADVERSION"
 CHECK, CREATE, CREATE_EPHEMERAL, SET, DELETE = "CHECK", "CREATE", "CREATE_EPHEMERAL", "SET", "DELETE"
 BROKERS, IDS, BROKER_EPOCHS = "/brokers", "/brokers/ids", "/brokers/epochs"
-CONTROLLER, CONTROLLER_EPOCH = "/controller", "/controller_epoch"
-ISR_CHANGES, PRODUCER_IDS = "/isr_change_notification", "/latest_producer_id_block"
+CONTROLLER, CONTROLLER_EPOCH, PRODUCER_IDS = "/controller", "/controller_epoch", "/latest_producer_id_block"
 NEW = -1  # the epochs of a partition that was never led, and its node's version: it goes along with partition_epoch
 
 
@@ -53,7 +54,7 @@ class Op(NamedTuple):
 
 
 class Read(NamedTuple):
-    """All nodes at and below a prefix, as ((path, Node), ...); `watch`: and say when the next of them changes."""
+    """All nodes whose paths begin with a prefix, as ((path, Node), ...); `watch`: and again after the next change."""
 
     prefix: str
     watch: bool = False
@@ -66,35 +67,33 @@ class Multi(NamedTuple):
 
 
 class ZooKeeperRequest(NamedTuple):
-    """An operation in a session, None to keep it; session 0 opens one. `acknowledged` is the last event that came."""
+    """An operation in a session, None to keep it; session 0 opens one."""
 
     session: int
     number: int
-    acknowledged: int
     operation: Read | Multi | None
 
 
 class ZooKeeperResponse(NamedTuple):
-    """The answer to a request by its number, or to none (0); `events` are (number, watched prefix)."""
+    """The answer to a request by its number, or to none (0); `fired` are the prefixes of watches."""
 
     session: int
     number: int = 0
     error: str = OK
     value: Any = None
-    events: tuple[tuple[int, str], ...] = ()
+    fired: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Session:
-    """What the server keeps of a client; `number` and `answer` are the last request's."""
+    """What the server keeps of a client: the last request's number and answer, and the watches that have not fired."""
 
     client: Address
-    deadline: int
-    number: int = 0
+    number: int
+    deadline: int = 0
     answer: tuple[str, Any] = (OK, None)
-    watches: list[str] = field(default_factory=list)
-    events: list[tuple[int, str]] = field(default_factory=list)
-    last_event: int = 0
+    watches: tuple[str, ...] = ()
+    fired: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -108,8 +107,7 @@ class ZooKeeper:
     sessions: dict[int, Session] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        values = {CONTROLLER_EPOCH: 0, PRODUCER_IDS: 0, BROKER_EPOCHS: ()}
-        self.nodes = {path: Node(value) for path, value in values.items()}
+        self.nodes = {CONTROLLER_EPOCH: Node(0), PRODUCER_IDS: Node(0), BROKER_EPOCHS: Node(())}
         for topic in self.config.topics:
             for index, replicas in enumerate(topic.assignment):
                 state = PartitionRegistration(replicas, (), NO_LEADER, NEW, NEW)
@@ -120,38 +118,37 @@ class ZooKeeper:
         if isinstance(event, Message):
             return self._handle(event, event.body, now)
         expired = [id for id, session in self.sessions.items() if session.deadline <= now]
-        return [push for id in expired for push in self._expire(id)] if isinstance(event, Tick) else []
+        for id in expired:
+            del self.sessions[id]
+        return self._multi([Op(DELETE, path) for path, node in self.nodes.items() if node.owner in expired], 0)[1]
 
     def deadline(self) -> int | None:
         """When the next session expires."""
         return min((session.deadline for session in self.sessions.values()), default=None)
 
     def _handle(self, message: Message, request: ZooKeeperRequest, now: int) -> Effects:
-        pushes, id = Effects(), request.session
-        if not id:
+        pushes, id, operation = Effects(), request.session, request.operation
+        if id not in self.sessions:
             self.zxid = id = self.zxid + 1
-            self.sessions[id] = Session(message.source, now)
-        response, session = ZooKeeperResponse(id, request.number, SESSION_EXPIRED), self.sessions.get(id)
-        if session:
-            if request.number < session.number:
-                return []  # the client has its answer already
-            session.deadline = now + self.config.zookeeper_session_timeout
-            session.events = [event for event in session.events if event[0] > request.acknowledged]
-            if request.number > session.number:
-                session.number, (session.answer, pushes) = request.number, self._carry_out(request.operation, id)
-            response = ZooKeeperResponse(id, request.number, *session.answer, tuple(session.events))
+            self.sessions[id] = Session(message.source, request.number)
+        session = self.sessions[id]
+        session.deadline = now + self.config.zookeeper_session_timeout
+        if request.number > session.number and operation:
+            if isinstance(operation, Multi):
+                session.answer, pushes = self._multi(operation.ops, id)
+            else:
+                session.answer = OK, self._read(operation, session)
+        session.number = max(session.number, request.number)
+        response = ZooKeeperResponse(id, request.number, *session.answer, session.fired)
         return [*pushes, Message(self.name, message.source, message.correlation, response)]
 
-    def _carry_out(self, operation: Read | Multi | None, by: int) -> tuple[tuple[str, Any], Effects]:
-        if isinstance(operation, Multi):
-            return self._multi(operation.ops, by)
-        if operation is None:
-            return (OK, None), []
-        watches, prefix = self.sessions[by].watches, operation.prefix
-        watches += [prefix] if operation.watch and prefix not in watches else []
-        return (OK, tuple([(path, node) for path, node in self.nodes.items() if is_at(path, prefix)])), []
+    def _read(self, read: Read, session: Session) -> tuple[tuple[str, Node], ...]:
+        if read.watch:
+            session.fired = tuple([prefix for prefix in session.fired if prefix != read.prefix])
+            session.watches += (read.prefix,) * (read.prefix not in session.watches)
+        return tuple([(path, node) for path, node in self.nodes.items() if path.startswith(read.prefix)])
 
-    def _multi(self, ops: tuple[Op, ...], by: int) -> tuple[tuple[str, Any], Effects]:
+    def _multi(self, ops: Sequence[Op], by: int) -> tuple[tuple[str, Any], Effects]:
         nodes = dict(self.nodes)
         for op in ops:
             node, creates = nodes.get(op.path), op.kind in (CREATE, CREATE_EPHEMERAL)
@@ -168,87 +165,71 @@ class ZooKeeper:
         self.nodes, self.zxid = nodes, self.zxid + 1
         return (OK, self.zxid), self._fire([op.path for op in ops if op.kind != CHECK], by)
 
-    def _expire(self, id: int) -> Effects:
-        del self.sessions[id]
-        gone = [path for path, node in self.nodes.items() if node.owner == id]
-        return self._multi(tuple([Op(DELETE, path) for path in gone]), id)[1]
-
     def _fire(self, paths: list[str], by: int) -> Effects:
-        """Note the events of the watches on the paths, and tell all but the session that hears it in its answer."""
+        """Fire the watches on the paths, and tell all but the session that hears it in its answer."""
         pushes = Effects()
         for id, session in self.sessions.items():
-            fired = [prefix for prefix in session.watches if any(is_at(path, prefix) for path in paths)]
-            session.watches = [prefix for prefix in session.watches if prefix not in fired]
-            session.events += enumerate(fired, session.last_event + 1)
-            session.last_event += len(fired)
+            fired = tuple([prefix for prefix in session.watches if any(path.startswith(prefix) for path in paths)])
+            session.watches = tuple([prefix for prefix in session.watches if prefix not in fired])
+            session.fired += fired
             if fired and id != by:
-                response = ZooKeeperResponse(id, events=tuple(session.events))
-                pushes.append(Message(self.name, session.client, 0, response))
+                pushes.append(Message(self.name, session.client, 0, ZooKeeperResponse(id, fired=session.fired)))
         return pushes
 
 
-def is_at(path: str, prefix: str) -> bool:
-    """Whether a path is the prefix, or below it."""
-    return path == prefix or path.startswith(prefix + "/")
-
-
-class Outcome(NamedTuple):
-    """What became of a submitted operation, by its context; or CONNECTED, EXPIRED, or WATCHED with the prefix."""
-
-    context: tuple[Any, ...]
-    error: str = OK
-    value: Any = None
-
-
-CONNECTED, EXPIRED, WATCHED = ("connected",), ("expired",), ("watched",)
+CONNECTED = ("connected",)
+PING = None, ()
 
 
 @dataclass(slots=True)
 class ZooKeeperClient:
-    """A broker's session: carries out operations one after the other; `session` is 0 while it has none.
+    """A broker's session: carries out operations one after the other; `session` is 0 while it never had one.
 
-    A request's number is its correlation id too, one less than a multiple of four: an Outbox has other ids.
+    A request's number is its correlation id too, one less than a multiple of four: the controller has others.
     """
 
     name: Address
     timeout: int
     session: int = 0
     number: int = -1
-    acknowledged: int = 0
-    queue: list[tuple[Read | Multi, tuple[Any, ...]]] = field(default_factory=list)
-    asked: ZooKeeperRequest | None = None
+    queue: list[tuple[Read | Multi | None, tuple[Any, ...]]] = field(default_factory=list)
+    watching: dict[str, tuple[Any, ...]] = field(default_factory=dict)  # the contexts by prefix
+    is_asking: bool = False  # the first in the queue is under way
     deadline: int = 0  # when to ask again, or to ping
 
     def submit(self, operation: Read | Multi, *context: Any) -> None:
-        """Carry out an operation after those submitted before; its Outcome has the context. An expiry forgets it."""
+        """Carry out an operation after those submitted before; `receive` gives the context back.
+
+        What is read with a watch is read again after each change. In a new session all is forgotten.
+        """
         self.queue.append((operation, context))
+        if isinstance(operation, Read) and operation.watch:
+            self.watching[operation.prefix] = context
 
     def send(self, now: int) -> list[Message]:
         """What to send: what is next, if nothing is under way; at the deadline what is, or else a ping."""
-        if now < self.deadline and (self.asked or not self.queue):
+        if now < self.deadline and (self.is_asking or not self.queue):
             return []
-        if self.asked is None:
-            operation = self.queue[0][0] if self.session and self.queue else None
-            self.number += 4
-            self.asked = ZooKeeperRequest(self.session, self.number, self.acknowledged, operation)
-        self.deadline = now + self.timeout // 3
-        return [Message(self.name, ZOOKEEPER, self.number, self.asked)]
+        self.queue = self.queue or [PING]
+        self.number += 0 if self.is_asking else 4
+        self.is_asking, self.deadline = True, now + self.timeout // 3
+        return [
+            Message(self.name, ZOOKEEPER, self.number, ZooKeeperRequest(self.session, self.number, self.queue[0][0]))
+        ]
 
-    def receive(self, response: ZooKeeperResponse) -> list[Outcome]:
-        """What a response says that was not known; events come before the answer, as the real client has it."""
-        asked = self.asked if self.asked and response.number == self.asked.number else None
-        if not self.session and asked:
-            self.session, self.acknowledged, self.asked = response.session, 0, None
-            return [Outcome(CONNECTED)]
-        if not self.session or response.session != self.session:
-            return []
-        if response.error == SESSION_EXPIRED:
-            self.session, self.asked, self.deadline = 0, None, 0
+    def receive(self, response: ZooKeeperResponse) -> tuple[tuple[Any, ...], str, Any] | None:
+        """What a response is the answer to, by context, with error and value; or that a session is CONNECTED.
+
+        What is read again, since a watch has fired, is submitted before.
+        """
+        is_answer, is_new = self.is_asking and response.number == self.number, response.session != self.session
+        if not is_answer and is_new:
+            return None
+        context, self.is_asking = self.queue.pop(0)[1] if is_answer else (), self.is_asking and not is_answer
+        if is_new:
+            self.session = response.session
             self.queue.clear()
-            return [Outcome(EXPIRED)]
-        outcomes = [Outcome(WATCHED, OK, prefix) for id, prefix in response.events if id > self.acknowledged]
-        self.acknowledged += len(outcomes)
-        if asked:
-            self.asked = None
-            outcomes += [Outcome(self.queue.pop(0)[1], response.error, response.value)] if asked.operation else []
-        return outcomes
+            return CONNECTED, OK, None
+        again = [(Read(prefix, True), self.watching[prefix]) for prefix in response.fired]
+        self.queue += [one for one in again if one not in self.queue]
+        return (context, response.error, response.value) if context else None

@@ -29,6 +29,7 @@ class World:
         self.messages: list[Message] = []
         self.answers: dict[int, Any] = {}
         self.answer = Error.NONE  # of the brokers to the controller
+        self.is_mute = False  # what it says to them is lost
         for id in self.config.brokers:
             self.start(id)
         self.settle()
@@ -47,7 +48,9 @@ class World:
             self.messages += self.zookeeper.step(message, self.now)  # type: ignore[arg-type]
         elif message.destination == "admin":
             self.answers[message.correlation] = message.body
-        elif isinstance(message.body, FROM_CONTROLLER) and message.destination in ids:
+        elif isinstance(message.body, FROM_CONTROLLER) and (self.is_mute or message.destination not in ids):
+            pass
+        elif isinstance(message.body, FROM_CONTROLLER):
             answer = rpc.Response(self.tell(ids[message.destination], message.body))
             self.messages.append(Message(message.destination, message.source, message.correlation, answer))
         elif message.destination in ids:

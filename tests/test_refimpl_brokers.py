@@ -63,7 +63,8 @@ class Cluster:
             if not self.network:
                 return
             message = self.network.popleft()
-            self.kinds.add(type(message.body))
+            if message.source != message.destination:
+                self.kinds.add(type(message.body))
             if message.destination == "admin":
                 self.answers[message.correlation] = message.body
             elif message.destination in self.machines:

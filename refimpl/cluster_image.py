@@ -1,0 +1,124 @@
+"""What the controller knows of the cluster, and what it decides from that alone: changes to write, news to tell.
+
+A decision is the partitions that change, by their names; all go by `partition_change`.
+
+Source: kafka.controller (KafkaController, PartitionStateMachine, ControllerBrokerRequestBatch), and what became of them
+in ReplicationControlManager.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from hwmark.refimpl import partition_change as changing
+from hwmark.refimpl import requests as rpc
+from hwmark.refimpl.batches import TopicPartition
+from hwmark.refimpl.config import ClusterConfig
+from hwmark.refimpl.errors import Error, KafkaError
+from hwmark.refimpl.partition_change import NO_LEADER, ONLINE, PREFERRED, UNCLEAN, BrokerIds
+from hwmark.refimpl.partition_change import PartitionRegistration as Partition
+
+Partitions = dict[TopicPartition, Partition]
+NOT_AVAILABLE = {PREFERRED: Error.PREFERRED_LEADER_NOT_AVAILABLE, UNCLEAN: Error.ELIGIBLE_LEADERS_NOT_AVAILABLE}
+
+
+class ClusterImage(NamedTuple):
+    """The partitions, and the registrations of the brokers that live as far as the partitions know."""
+
+    config: ClusterConfig
+    partitions: Partitions
+    live: dict[int, int]
+
+    def change_brokers(self, lost_tail: BrokerIds) -> Partitions:
+        """Make leaders and ISRs live, if anybody is; all live replicas are a partition's first ISR.
+
+        Who has `lost_tail` may have lost what it had not flushed.
+        """
+        changes: Partitions = {}
+        for tp, old in self.partitions.items():
+            isr = tuple([id for id in (old.isr if old.leader_epoch >= 0 else old.replicas) if id in self.live])
+            changes |= self.change(tp, old._replace(isr=isr), lost_tail=lost_tail)
+        return changes
+
+    def decide(self, request: Any) -> Partitions:
+        """Do what is asked of the controller; KafkaError if it cannot be."""
+        old = self.partitions.get(request.topic_partition)
+        if old is None:
+            raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        if isinstance(request, rpc.AlterPartitionRequest):
+            return self.alter_partition(old, request)
+        if isinstance(request, rpc.ElectLeadersRequest):
+            return self.elect_leader(old, *request)
+        return self.reassign(old, *request)
+
+    def alter_partition(self, old: Partition, request: rpc.AlterPartitionRequest) -> Partitions:
+        """A leader wants another ISR; if it is so already, the answer was lost."""
+        here, broker_id, leader_epoch, partition_epoch, isr = request
+        is_later = leader_epoch > old.leader_epoch or partition_epoch > old.partition_epoch
+        refuse_if(is_later, Error.NOT_CONTROLLER)  # the leader knows of another one
+        refuse_if(leader_epoch < old.leader_epoch, Error.FENCED_LEADER_EPOCH)
+        refuse_if(broker_id != old.leader, Error.INVALID_REQUEST)
+        if sorted(isr) == sorted(old.isr):
+            return {}
+        refuse_if(partition_epoch < old.partition_epoch, Error.INVALID_UPDATE_VERSION)
+        refuse_if(old.leader not in isr or len(set(isr)) < len(isr), Error.INVALID_REQUEST)
+        refuse_if(not set(isr) <= set(old.replicas), Error.INVALID_REQUEST)
+        refuse_if(not set(isr) <= set(self.live), Error.INELIGIBLE_REPLICA)
+        return self.change(here, old._replace(isr=isr), is_asked_by_leader=True)
+
+    def elect_leader(self, old: Partition, here: TopicPartition, election: str) -> Partitions:
+        """Elect the PREFERRED leader, or an UNCLEAN one where there is none."""
+        is_needed = old.leader != old.replicas[0] if election == PREFERRED else old.leader == NO_LEADER
+        refuse_if(not is_needed, Error.ELECTION_NOT_NEEDED)
+        changes = self.change(here, old, election)
+        refuse_if(here not in changes or changes[here].leader == old.leader, NOT_AVAILABLE[election])
+        return changes
+
+    def reassign(self, old: Partition, here: TopicPartition, replicas: BrokerIds | None) -> Partitions:
+        """Move a partition to other replicas, or (None) back."""
+        if replicas is not None:
+            added, is_set = set(replicas) - set(old.replicas), len(set(replicas)) == len(replicas) > 0
+            refuse_if(not is_set or not added <= set(self.live), Error.INVALID_REPLICA_ASSIGNMENT)
+            return self.change(here, changing.start_reassignment(old, replicas))
+        refuse_if(not old.adding and not old.removing, Error.NO_REASSIGNMENT_IN_PROGRESS)
+        target, is_unclean = changing.revert_reassignment(old)
+        refuse_if(is_unclean and not self.config.unclean_leader_election, Error.INVALID_REPLICA_ASSIGNMENT)
+        return self.change(here, target)
+
+    def change(
+        self,
+        here: TopicPartition,
+        target: Partition,
+        election: str = ONLINE,
+        lost_tail: BrokerIds = (),
+        is_asked_by_leader: bool = False,
+    ) -> Partitions:
+        """The partition on its target; who has not asked for that learns it by a leader epoch."""
+        config, old = self.config, self.partitions[here]
+        if election == ONLINE and config.unclean_leader_election:
+            election = UNCLEAN
+        rules = config.min_insync_replicas, election, lost_tail, config.kip_966
+        builder = changing.PartitionChangeBuilder(old, self.live.__contains__, *rules, leader_recovery=False)
+        change = builder.build(target)
+        if change is None:
+            return {}
+        if change.leader is None and not is_asked_by_leader:
+            change = change._replace(leader=old.leader)
+        return {here: old.merge(change)}
+
+    def announce(self, told: ClusterImage, to: int, head: tuple[int, int, int]) -> list[Any]:
+        """The requests from a controller, with that head, that bring a broker from what it was told to here."""
+        before, led = told.partitions, self.partitions.items()
+        states = tuple([(tp, now) for tp, now in led if now.leader_epoch >= 0 and now != before.get(tp)])
+        epochs = {tp: was.leader_epoch for tp, was in before.items() if to in was.replicas}
+        mine = tuple([(tp, now) for tp, now in states if to in now.replicas and epochs.get(tp) != now.leader_epoch])
+        gone = tuple([tp for tp, now in states if to not in now.replicas and (tp in epochs or tp not in before)])
+        requests: list[Any] = [rpc.LeaderAndIsrRequest(*head, mine)] if mine else []
+        requests.append(rpc.UpdateMetadataRequest(*head, states, tuple(self.live)))
+        return [*requests, rpc.StopReplicaRequest(*head, gone)] if gone else requests
+
+
+def refuse_if(applies: bool, error: Error) -> None:
+    """Refuse a request for a reason."""
+    if applies:
+        raise KafkaError(error)
