@@ -53,7 +53,7 @@ def test_no_run_of_many_seeds_breaks_a_promise(name: str, campaigns: Campaigns) 
 def test_whatever_can_occur_has_occurred(campaigns: Campaigns) -> None:
     """A promise that nothing happened to is none: every request, every error, every action, every rule."""
     campaigns.wait()
-    rules = {f"{machine.__name__}.{rule.function.__name__}" for machine in MACHINES for rule in machine.rules()}
+    rules = {f"{machine.__name__}.{rule.function.__name__}" for machine in MACHINES for rule in machine().rules}
     assert SESSION.missing() == []
     assert sorted(rules - SESSION.rules.keys()) == []
     assert SESSION.steps >= STEPS_MIN

@@ -268,7 +268,7 @@ def _sends(records: Sequence[Outgoing], outcomes: Sequence[Any] | None = None) -
     """Micro-operations; an acknowledged record has its offset, unless it was acknowledged unseen (acks=0)."""
     sends: list[Any] = []
     for i, (partition, value) in enumerate(records):
-        response = outcomes[i] if outcomes else None
+        response: Any = outcomes[i] if outcomes else None
         is_known = response is not None and response.error is Error.NONE
         offset = response.value[1] if is_known and response.value[1] >= 0 else None
         sends.append(["send", key_of(partition), [offset, value] if is_known else value])

@@ -238,7 +238,7 @@ class Promises:
         if self.may_lose or getattr(returned.outcome, "error", None) is not Error.NONE:
             return
         send = self.sends.pop((returned.machine, returned.number), None)
-        value = getattr(returned.outcome, "value", None)
+        value: Any = getattr(returned.outcome, "value", None)
         if send is not None and returned.machine in self.with_all_acks:
             self._see_record(ACKNOWLEDGED, returned.machine, *value, send.key, send.value)
             self._see_copies(returned.machine, *value)

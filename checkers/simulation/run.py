@@ -83,7 +83,9 @@ class Run(Trial):
             incarnation = self.cluster.incarnations.get(consumer)
             partitions = self._partitions(*topics)
             is_member = self.plan.setup.consumers[int(consumer.rsplit("-")[-1]) - 1].group_id is not None
-            how = ("subscribe", Subscribe(topics)) if is_member else ("assign", Assign(tuple(partitions)))
+            how: tuple[str, Any] = (
+                ("subscribe", Subscribe(topics)) if is_member else ("assign", Assign(tuple(partitions)))
+            )
             yield from self.applications.subscribe(consumer, *how, partitions)
             while self.stage.now < self.end and self._is_usable(consumer, incarnation):
                 yield from operation()

@@ -19,6 +19,7 @@ from hwmark.checkers.simulation.cluster import (
     Drop,
     Duplicate,
     Invoke,
+    NotEnabledError,
     Resume,
     Returned,
     Start,
@@ -78,10 +79,15 @@ class TimedSchedule:
         """Let an action happen, now or at its later time, and schedule what follows from it."""
         cluster = self.cluster
         next_id = cluster.last_id + 1
-        returned = cluster.apply(action)
-        self.steps += 1
         if self.actions is not None:
-            self.actions.append(action)
+            self.actions.append(action)  # before it happens: an action that breaks a promise is part of the run
+        try:
+            returned = cluster.apply(action)
+        except NotEnabledError:
+            if self.actions is not None:
+                self.actions.pop()
+            raise
+        self.steps += 1
         for id in range(next_id, cluster.last_id + 1):
             self._send(id)
         if cluster.stepped is None:

@@ -27,7 +27,7 @@ from hwmark.checkers.simulation.trial import FOLDER, Failure, Trial
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig
 from hwmark.refimpl.machine import ZOOKEEPER, Address
-from hypothesis import HealthCheck, Phase, settings, target
+from hypothesis import HealthCheck, Phase, currently_in_test_context, settings, target
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -57,7 +57,7 @@ class Choice(NamedTuple):
 def act(**arguments: Any) -> Callable[[Function], Any]:
     """A rule that is counted, and after which some time passes; what it breaks ends the trial."""
     choices = [one.of for one in arguments.values() if isinstance(one, Choice)]
-    strategies = {name: one.strategy() if isinstance(one, Choice) else one for name, one in arguments.items()}
+    strategies: Any = {name: one.strategy() if isinstance(one, Choice) else one for name, one in arguments.items()}
 
     def decorate(function: Function) -> Any:
         @wraps(function)
@@ -341,8 +341,9 @@ class ClusterMachine(RuleBasedStateMachine):
             return
         self.is_over = True
         self.watch(self._finish)
-        for label, depth in self.depths().items():
-            target(float(depth), label=label)
+        if currently_in_test_context():  # not when the program runs by itself
+            for label, depth in self.depths().items():
+                target(float(depth), label=label)
 
     def _finish(self) -> None:
         trial = self.trial

@@ -269,13 +269,13 @@ class Groups(ClusterMachine):
 
         def member(group: str, i: int, **fields: Any) -> ConsumerConfig:
             instance = f"{group}-{i}" if clients & 4 else None
-            times = {"session_timeout": 1_000, "heartbeat_interval": 300, "max_poll_interval": 2_000}
+            times: Any = {"session_timeout": 1_000, "heartbeat_interval": 300, "max_poll_interval": 2_000}
             return READER._replace(group_id=group, assignors=(assignor,), instance=instance, **times, **fields)
 
         transforming = [member("transform", i, is_read_committed=True, max_poll_records=3) for i in range(2)]
         reading = [member("read", i, auto_commit_interval=(None, 400)[i]) for i in range(2)]
         producers = [SENDER._replace(transactional_id=f"transform-{i}", transaction_timeout=2_000) for i in range(2)]
-        roles = {"transactors": (), "transformers": (("consumer-1", "producer-2"), ("consumer-2", "producer-3"))}
+        roles: Any = {"transactors": (), "transformers": (("consumer-1", "producer-2"), ("consumer-2", "producer-3"))}
         roles["readers"] = ("consumer-3", "consumer-4")
         return plan_of(seed, config, network, (SENDER, *producers), (*transforming, *reading), **roles)
 

@@ -51,8 +51,16 @@ LOSSES = (
     "poll-skip",
     "int-poll-skip",
 )
-REPEATS = ("duplicate", "nonmonotonic-send", "int-nonmonotonic-send", "int-send-skip", "nonmonotonic-poll")
-REPEATS += ("int-nonmonotonic-poll", "poll-skip", "int-poll-skip")
+REPEATS = (
+    "duplicate",
+    "nonmonotonic-send",
+    "int-nonmonotonic-send",
+    "int-send-skip",
+    "nonmonotonic-poll",
+    "int-nonmonotonic-poll",
+    "poll-skip",
+    "int-poll-skip",
+)
 
 
 @dataclass
