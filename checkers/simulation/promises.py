@@ -11,7 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from hwmark.checkers.simulation.cluster import Action, Cluster, ClusterSetup, Crash, Invoke, Returned, Start, WipeDisk
+from hwmark.checkers.simulation.cluster import (
+    ADMIN,
+    Action,
+    Cluster,
+    ClusterSetup,
+    Crash,
+    Invoke,
+    Returned,
+    Start,
+    WipeDisk,
+)
 from hwmark.refimpl.batches import NO_SEQUENCE, SEQUENCE_MAX, Batch, TopicPartition
 from hwmark.refimpl.broker import Broker
 from hwmark.refimpl.consumer import Consumer, PollResult
@@ -235,12 +245,13 @@ class Promises:
     # ------------------------------------------------------------ clients
 
     def _see_outcome(self, returned: Returned) -> None:
-        if self.may_lose or getattr(returned.outcome, "error", None) is not Error.NONE:
+        if self.may_lose or returned.machine == ADMIN or returned.outcome.error is not Error.NONE:
             return
         send = self.sends.pop((returned.machine, returned.number), None)
-        value: Any = getattr(returned.outcome, "value", None)
+        value = returned.outcome.value
         if send is not None and returned.machine in self.with_all_acks:
-            self._see_record(ACKNOWLEDGED, returned.machine, *value, send.key, send.value)
+            topic_partition, offset = value
+            self._see_record(ACKNOWLEDGED, returned.machine, topic_partition, offset, send.key, send.value)
             self._see_copies(returned.machine, *value)
         elif isinstance(value, PollResult):
             for record in value.records:

@@ -65,7 +65,8 @@ def act(**arguments: Any) -> Callable[[Function], Any]:
             SESSION.rules[f"{type(self).__name__}.{function.__name__}"] += 1
             return self.watch(lambda: self.pass_time(wait, function(self, **values)))
 
-        applied = rule(wait=WAITS, **strategies)(counted)
+        make: Any = rule
+        applied = make(wait=WAITS, **strategies)(counted)
         return precondition(lambda self: all(of(self) for of in choices))(applied) if choices else applied
 
     return decorate
