@@ -17,11 +17,11 @@ from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
+from hwmark.refimpl.fetcher import FETCHING, ConsumerRecord, Fetcher, Position, Positions
 from hwmark.refimpl.fetcher import ConsumerConfig as ConsumerConfig
-from hwmark.refimpl.fetcher import ConsumerRecord, Fetcher, Position, Positions
 from hwmark.refimpl.group_coordinator import Commits, ConsumerGroupMetadata
 from hwmark.refimpl.machine import Call, Effects, Event, Outbox, Return, earliest
-from hwmark.refimpl.membership import ASYNC, FINAL, SYNC, ConsumerCoordinator, Membership, Rebalance
+from hwmark.refimpl.membership import ConsumerCoordinator, Rebalance
 
 
 class Subscribe(NamedTuple):
@@ -86,24 +86,18 @@ class Consumer:
     coordinator: ConsumerCoordinator = field(init=False)
     calls: list[Call] = field(default_factory=list)
     return_by: int | None = None  # while a Poll is parked
-    is_closing: bool = False
     is_closed: bool = False
 
     def __post_init__(self) -> None:
         self.client = Client(self.cluster, Outbox(self.name, self.cluster.request_timeout))
-        self.fetcher = Fetcher(self.client, self.config, self.positions)
         who = ConsumerGroupMetadata(self.config.group_id or "", instance=self.config.instance)
+        self.fetcher = Fetcher(self.client, self.config, self.positions, who)
         self.coordinator = ConsumerCoordinator(self.client, self.config, self.positions, who, who)
 
     @property
     def group_metadata(self) -> ConsumerGroupMetadata:
         """With which a transactional producer commits this consumer's offsets."""
         return self.coordinator.group_metadata
-
-    @property
-    def membership(self) -> Membership | None:
-        """What the group has given it last; None before."""
-        return self.coordinator.membership
 
     @property
     def fatal(self) -> Error | None:
@@ -114,74 +108,73 @@ class Consumer:
         """When to Tick."""
         if self.is_closed:
             return None
-        is_polling = self.return_by is not None
-        parked = (
-            (self.return_by, None if self.coordinator.is_revoking else self.fetcher.deadline()) if is_polling else ()
-        )
-        return earliest(self.client.deadline(), self.coordinator.deadline(is_polling), *parked)
+        next_auto_commit = (self.return_by and self.coordinator.next_auto_commit) or None
+        return earliest(self.client.deadline(), self.coordinator.next_heartbeat, self.return_by, next_auto_commit)
 
     def step(self, event: Event, now: int) -> Effects:
         """React to an answer, a call of the application, or the time."""
         if isinstance(event, Call):
             self.calls.append(event)
         for asked, response in self.client.receive(event, now):
-            handler = self.fetcher if isinstance(asked.body, rpc.FollowerRequest) else self.coordinator
-            handler.handle(asked, response, now)
+            error = response.error if response is not None else Error.REQUEST_TIMED_OUT
+            if isinstance(asked.body, rpc.FollowerRequest | rpc.OffsetFetchRequest):
+                self.fetcher.handle(asked, response, error)
+            else:
+                self.coordinator.handle(asked, response, error, now)
         if not self.is_closed:
             self.coordinator.step(now)
         returns = self._serve(now)
-        done, self.coordinator.returns = self.coordinator.returns, []
-        return [*self.client.take(now), *done, *returns]
+        return [*self.client.take(now), *returns]
 
     def _serve(self, now: int) -> list[Return]:
         """The outcomes of the calls whose turn it is."""
         returns: list[Return] = []
-        while self.calls and not self.coordinator.is_blocked:
-            number, operation = self.calls[0]
-            if isinstance(operation, CommitSync | CommitAsync) and not self.is_closed:
-                offsets = self.coordinator.consumed() if operation.offsets is None else operation.offsets
-                self.coordinator.commit(SYNC if isinstance(operation, CommitSync) else ASYNC, offsets, now, number)
-            elif (outcome := self._outcome(operation, now)) is not None:
-                returns.append(Return(number, outcome))
-            else:
+        for call in [*self.calls]:
+            outcome = self._outcome(call.number, call.operation, now)
+            if outcome is not None:
+                self.calls.remove(call)
+                returns.append(Return(call.number, outcome))
+            elif not isinstance(call.operation, CommitAsync):
                 break
-            del self.calls[0]
         return returns
 
-    def _outcome(self, operation: Any, now: int) -> rpc.Response | None:
+    def _outcome(self, number: int, operation: Any, now: int) -> rpc.Response | None:
         """The answer to a call; None while it has to wait."""
         if self.is_closed:
             return rpc.Response(Error.INVALID_REQUEST)
         if isinstance(operation, Close):
-            return self._close(now)
+            return self._close(number, now)
         if self.fatal:
             self.return_by = None
             return rpc.Response(self.fatal)
+        if isinstance(operation, CommitSync | CommitAsync):
+            offsets = self.coordinator.consumed() if operation.offsets is None else operation.offsets
+            timeout = self.config.api_timeout if isinstance(operation, CommitSync) else 0
+            error = self.coordinator.commit(number, offsets, now, timeout)
+            return error and rpc.Response(error)
         if isinstance(operation, Poll):
             return self._poll(operation, now)
-        if isinstance(operation, Seek):
-            return self._seek(operation)
-        return self._subscribe(operation)
+        return rpc.Response(self._change(operation, now))
 
-    def _subscribe(self, operation: Subscribe | Assign) -> rpc.Response:
+    def _change(self, operation: Subscribe | Assign | Seek, now: int) -> Error:
         """By topic or by hand, not both; what stays assigned by hand keeps its position."""
-        if isinstance(operation, Subscribe) and self.config.group_id is None:
-            return rpc.Response(Error.INVALID_GROUP_ID)
-        if self.coordinator.topics if isinstance(operation, Assign) else self.positions and not self.coordinator.topics:
-            return rpc.Response(Error.INVALID_REQUEST)
-        if isinstance(operation, Subscribe):
+        if isinstance(operation, Seek):
+            if operation.topic_partition not in self.positions:
+                return Error.INVALID_REQUEST
+            self.positions[operation.topic_partition] = Position(FETCHING, operation.offset, operation.offset_epoch)
+        elif isinstance(operation, Subscribe):
+            if self.config.group_id is None or (self.positions and not self.coordinator.topics):
+                return Error.INVALID_REQUEST if self.config.group_id else Error.INVALID_GROUP_ID
+            if self.coordinator.topics != operation.topics:
+                self.coordinator.close(now)
             self.coordinator.topics = operation.topics
+        elif self.coordinator.topics:
+            return Error.INVALID_REQUEST
         else:
             kept = {partition: self.positions.get(partition) or Position() for partition in operation.partitions}
             self.positions.clear()
             self.positions.update(kept)
-        return rpc.Response()
-
-    def _seek(self, operation: Seek) -> rpc.Response:
-        if (position := self.positions.get(operation.topic_partition)) is None:
-            return rpc.Response(Error.INVALID_REQUEST)
-        position.seek_unvalidated(operation.offset, operation.offset_epoch)
-        return rpc.Response()
+        return Error.NONE
 
     def _poll(self, operation: Poll, now: int) -> rpc.Response | None:
         if self.return_by is None:
@@ -189,18 +182,19 @@ class Consumer:
         self.coordinator.poll(now)
         records = () if self.coordinator.is_revoking else self.fetcher.poll(now)
         rebalances, self.coordinator.rebalances = tuple(self.coordinator.rebalances), []
-        if not (records or rebalances or (invalid := self.fetcher.take_invalid()) or now >= self.return_by):
+        invalid = self.fetcher.invalid()
+        if not (records or rebalances or invalid or now >= self.return_by):
             return None
         self.return_by = None
-        if not (records or rebalances) and invalid:
+        if invalid and not (records or rebalances):
             return rpc.Response(Error.OFFSET_OUT_OF_RANGE, invalid)
         return rpc.Response(Error.NONE, PollResult(records, rebalances))
 
-    def _close(self, now: int) -> rpc.Response | None:
-        if not self.is_closing and self.config.auto_commit_interval is not None:
-            self.coordinator.commit(FINAL, self.coordinator.consumed(), now)
-        self.is_closing = True
-        if self.coordinator.open_commits:
+    def _close(self, number: int, now: int) -> rpc.Response | None:
+        is_automatic, timeout = self.config.auto_commit_interval is not None, self.config.api_timeout
+        if self.calls[0].number != number:
+            return None
+        if is_automatic and self.coordinator.commit(number, self.coordinator.consumed(), now, timeout) is None:
             return None
         self.coordinator.close(now)
         self.is_closed = True

@@ -1,9 +1,10 @@
 """Where a consumer reads: the positions of its partitions, and the requests that find, validate and move them.
 
-Each position has one request under way at most, and holds what was fetched until a Poll takes it; an answer that is not
-to the position's last request comes too late and is dropped, so nothing fetched before a seek or a rebalance returns.
+Each position has one request under way at most: its state says which. To go elsewhere is to begin with a new Position,
+so nothing that was asked for or fetched before a seek or a rebalance returns: an answer counts only for the position
+that awaits it.
 Not modelled: reading from followers, pausing partitions. Source: SubscriptionState, Fetcher, CompletedFetch and
-OffsetFetcher of Kafka's clients; KIP-98 (read_committed), KIP-207, KIP-320 (truncation).
+OffsetFetcher of Kafka's clients; KIP-98 (read_committed), KIP-207, KIP-320 (truncation), KIP-447.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, Record, TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.leader_epochs import EpochEndOffset
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
+from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
 from hwmark.refimpl.machine import Asked
+from hwmark.refimpl.partition_change import NO_LEADER
 
-INITIALIZING, FETCHING = "INITIALIZING", "FETCHING"
-AWAIT_RESET, AWAIT_VALIDATION = "AWAIT_RESET", "AWAIT_VALIDATION"
+INITIALIZING, AWAIT_RESET, AWAIT_VALIDATION = "INITIALIZING", "AWAIT_RESET", "AWAIT_VALIDATION"
+FETCHING, INVALID = "FETCHING", "INVALID"
 EARLIEST, LATEST, NONE = "earliest", "latest", "none"
 
 ConsumerRecord = tuple[TopicPartition, int, Hashable, Hashable]  # offset, key, value
+InvalidOffset = tuple[
+    TopicPartition, int, EpochEndOffset
+]  # the position; if it is truncated, where the common log ends
 
 
 class ConsumerConfig(NamedTuple):
@@ -39,18 +45,9 @@ class ConsumerConfig(NamedTuple):
     max_poll_interval: int = 300_000
     max_poll_records: int = 500
     instance: str | None = None
-    rack: str | None = None
     fetch_max_wait: int = 500
     fetch_max_records: int = 2**31
     api_timeout: int = 60_000  # of CommitSync and Close
-
-
-class InvalidOffset(NamedTuple):
-    """A position that is out of range, truncated (with the end of the common log, if known) or not there (-1)."""
-
-    topic_partition: TopicPartition
-    offset: int
-    diverging: EpochEndOffset | None = None
 
 
 @dataclass(slots=True)
@@ -61,37 +58,9 @@ class Position:
     offset: int = -1
     offset_epoch: int = -1
     leader_epoch: int = -1
+    diverging: EpochEndOffset = UNDEFINED  # why it is INVALID, if the log is truncated
     awaits: int = 0  # correlation id of the request that is under way
-    retry_at: int = 0
     fetched: list[tuple[Record, int]] = field(default_factory=list)  # visible records, with their leader epochs
-    end: tuple[int, int] | None = None  # where the fetched batches end, and their last leader epoch
-    invalid: tuple[int, EpochEndOffset | None] | None = None  # offset and divergence that a Poll has to tell
-
-    def seek(self, state: str, offset: int = -1, offset_epoch: int = -1) -> None:
-        """Go there; what was asked for and fetched elsewhere is void."""
-        self.state, self.offset, self.offset_epoch = state, offset, offset_epoch
-        self.awaits, self.retry_at, self.fetched, self.end, self.invalid = 0, 0, [], None, None
-
-    def seek_unvalidated(self, offset: int, offset_epoch: int) -> None:
-        """Go there; whether the leader's log has that epoch there is checked before the first fetch."""
-        self.seek(FETCHING, offset, offset_epoch)
-        self.leader_epoch = -1
-
-    def reset(self, policy: str, retry_at: int, diverging: EpochEndOffset | None = None) -> None:
-        """Begin anew as auto.offset.reset says; with "none" the application is told, and may seek."""
-        if policy == NONE:
-            self.invalid, self.retry_at = (self.offset, diverging), retry_at
-        else:
-            self.seek(AWAIT_RESET)
-
-    def take(self, limit: int) -> list[Record]:
-        """The next records; the position moves behind them, and over all that is hidden once none is left."""
-        taken, self.fetched = self.fetched[:limit], self.fetched[limit:]
-        if not self.fetched and self.end is not None:
-            (self.offset, self.offset_epoch), self.end = self.end, None
-        elif taken:
-            self.offset, self.offset_epoch = taken[-1][0].offset + 1, taken[-1][1]
-        return [record for record, _ in taken]
 
 
 Positions = dict[TopicPartition, Position]
@@ -99,68 +68,66 @@ Positions = dict[TopicPartition, Position]
 
 def visible_records(response: rpc.FetchResponse, offset: int) -> list[tuple[Record, int]]:
     """The records from the offset on: no markers, and none of the transactions that read_committed is told to leave."""
-    coming = sorted(response.aborted or (), key=lambda aborted: aborted[1], reverse=True)
-    aborting: set[int] = set()
-    records: list[tuple[Record, int]] = []
+    aborted, records = [*(response.aborted or ())], list[tuple[Record, int]]()
     for batch in response.batches:
-        while coming and coming[-1][1] <= batch.last_offset:
-            aborting.add(coming.pop()[0])
-        is_aborted = batch.is_transactional and batch.producer_id in aborting
+        begun = [one for one in aborted if one[0] == batch.producer_id and one[1] <= batch.base_offset]
         if batch.control == ABORT:
-            aborting.discard(batch.producer_id)
-        elif batch.control is None and not is_aborted:
+            aborted = [one for one in aborted if one not in begun]
+        elif batch.control is None and not (begun and batch.is_transactional):
             records += [(record, batch.leader_epoch) for record in batch.records if record.offset >= offset]
     return records
 
 
 @dataclass(slots=True)
 class Fetcher:
-    """Moves the positions: validates, resets and fetches."""
+    """Moves the positions: finds where the group was, resets, validates and fetches."""
 
     client: Client
     config: ConsumerConfig
     positions: Positions
+    group: ConsumerGroupMetadata
 
     def poll(self, now: int) -> tuple[ConsumerRecord, ...]:
         """Take what has been fetched, in turn, and ask for what is missing."""
         records: list[ConsumerRecord] = []
-        for partition, position in [*self.positions.items()]:
+        for partition in [*self.positions]:
+            if self.positions[partition].state == INITIALIZING and self.config.group_id is None:
+                self._found(partition)
             leader = self.client.leader(partition, now)
-            position.retry_at = position.retry_at if now < position.retry_at else 0
-            if leader is not None and leader.leader_epoch != position.leader_epoch:
-                self._follow(position, leader.leader_epoch)
-            if position.end is not None and (limit := self.config.max_poll_records - len(records)):
-                records += [(partition, *record) for record in position.take(limit)]
+            if leader is not None:
+                self._follow(partition, leader.leader_epoch)
+            position, limit = self.positions[partition], self.config.max_poll_records - len(records)
+            if position.fetched and limit:
+                records += [(partition, *record) for record, _ in position.fetched[:limit]]
+                last, position.offset_epoch = position.fetched[:limit][-1]
+                position.offset, position.fetched = last.offset + 1, position.fetched[limit:]
                 self.positions[partition] = self.positions.pop(partition)
-            if leader is not None and not position.awaits and position.end is None and not position.retry_at:
+            if leader is not None and not (position.awaits or position.fetched):
                 self._ask(partition, position, leader, now)
         return tuple(records)
 
-    def take_invalid(self) -> tuple[InvalidOffset, ...]:
-        """The positions that only the application can mend, each told once per attempt."""
-        invalid = tuple(InvalidOffset(of, *p.invalid) for of, p in self.positions.items() if p.invalid)
-        for partition, *_ in invalid:
-            self.positions[partition].invalid = None
-        return invalid
+    def invalid(self) -> tuple[InvalidOffset, ...]:
+        """The positions that only the application can mend, by a seek: out of range, truncated or not there (-1)."""
+        return tuple([(of, p.offset, p.diverging) for of, p in self.positions.items() if p.state == INVALID])
 
-    def deadline(self) -> int | None:
-        """When a position tries again."""
-        return min((position.retry_at for position in self.positions.values() if position.retry_at), default=None)
+    def _follow(self, partition: TopicPartition, leader_epoch: int) -> None:
+        """If there is another leader, its log may lack what was read (KIP-320), which it can tell since KIP-279.
 
-    def _follow(self, position: Position, leader_epoch: int) -> None:
-        """There is another leader: its log may lack what was read (KIP-320)."""
-        position.leader_epoch = leader_epoch
-        is_known = position.state in (FETCHING, AWAIT_VALIDATION) and position.offset_epoch >= 0
-        if is_known and self.client.config.kip_320:
-            position.seek(AWAIT_VALIDATION, position.offset, position.offset_epoch)
+        Kafka's consumers validate nothing either if a broker's version of OffsetsForLeaderEpoch is too old.
+        """
+        position, cluster = self.positions[partition], self.client.config
+        if leader_epoch != position.leader_epoch:
+            position.leader_epoch = leader_epoch
+            is_known = position.state in (FETCHING, AWAIT_VALIDATION) and position.offset_epoch >= 0
+            if is_known and cluster.kip_320 and cluster.kip_279:
+                read = position.offset, position.offset_epoch
+                self.positions[partition] = Position(AWAIT_VALIDATION, *read, leader_epoch)
 
     def _ask(self, partition: TopicPartition, position: Position, leader: rpc.PartitionMetadata, now: int) -> None:
-        config, epoch = self.config, leader.leader_epoch if self.client.config.kip_320 else -1
-        if position.state == INITIALIZING:
-            if config.group_id is not None:
-                return  # the group's coordinator is asked
-            position.reset(config.auto_offset_reset, now + self.client.config.retry_backoff)
-        request: rpc.FollowerRequest
+        """Send the request that the position's state calls for, if there is one and somebody to ask."""
+        config, kips, broker_id = self.config, self.client.config, leader.leader
+        epoch = leader.leader_epoch if kips.kip_320 else -1
+        request: Any = None
         if position.state == FETCHING:
             read = -1, config.fetch_max_records, config.is_read_committed, config.fetch_max_wait
             request = rpc.FetchRequest(partition, position.offset, epoch, -1, rpc.CONSUMER, *read)
@@ -169,37 +136,56 @@ class Fetcher:
         elif position.state == AWAIT_RESET:
             at = rpc.EARLIEST if config.auto_offset_reset == EARLIEST else rpc.LATEST
             request = rpc.ListOffsetsRequest(partition, at, epoch, rpc.CONSUMER, config.is_read_committed)
-        else:
-            return
-        position.awaits = self.client.outbox.last + 1
-        self.client.ask(leader.leader, request, position.awaits, now)
+        elif position.state == INITIALIZING and (
+            coordinator := self.client.coordinator(self.group.group_id, False, now)
+        ):
+            broker_id, is_stable = coordinator, kips.kip_447 and config.is_read_committed
+            request = rpc.OffsetFetchRequest(self.group, (partition,), is_stable)
+        if request is not None:
+            position.awaits = self.client.outbox.last + 1
+            self.client.ask(broker_id, request, (partition, position.awaits), now)
 
-    def handle(self, asked: Asked, response: Any, now: int) -> None:
-        """The answer to a position's request, None if there was none; what can be tried again is, after a while."""
-        position = self.positions.get(asked.body.topic_partition)
-        if position is None or position.awaits != asked.context:
+    def handle(self, asked: Asked, response: Any, error: Error) -> None:
+        """The answer to a position's request; after an error, whom to ask is looked up again, and takes a backoff."""
+        partition, correlation = asked.context
+        position = self.positions.get(partition)
+        if position is None or position.awaits != correlation:
             return
-        position.awaits, retry_at = 0, now + self.client.config.retry_backoff
-        error = response.error if response is not None else Error.REQUEST_TIMED_OUT
+        position.awaits = 0
+        if isinstance(asked.body, rpc.OffsetFetchRequest) and error is Error.NONE:
+            ((_, error, committed),) = response.value
         if error is Error.OFFSET_OUT_OF_RANGE:
-            position.reset(self.config.auto_offset_reset, retry_at)
+            self._found(partition)
+        elif error is not Error.NONE and position.state == INITIALIZING:
+            self.client.forget_coordinator(self.group.group_id, False)
         elif error is not Error.NONE:
-            position.retry_at = retry_at
-            self.client.refresh(now)
-        elif isinstance(response, rpc.OffsetsForLeaderEpochResponse):
-            self._validate(position, response.end_offset, retry_at)
-        elif isinstance(response, rpc.ListOffsetsResponse):
-            position.seek(FETCHING, response.offset)
-        elif response.batches:
+            self.client.partitions[partition] = self.client.partitions[partition]._replace(leader=NO_LEADER)
+        elif isinstance(asked.body, rpc.FetchRequest):
             position.fetched = visible_records(response, position.offset)
-            position.end = response.batches[-1].next_offset, response.batches[-1].leader_epoch
-
-    def _validate(self, position: Position, leaders: EpochEndOffset, retry_at: int) -> None:
-        """The leader's log has what was read, or else the position goes back to where the logs part."""
-        is_known = leaders.epoch >= 0 and leaders.end_offset >= 0
-        if is_known and leaders.end_offset >= position.offset:
-            position.state = FETCHING
-        elif is_known and self.config.auto_offset_reset != NONE:
-            position.seek(FETCHING, leaders.end_offset, leaders.epoch)
+            if response.batches and not position.fetched:
+                position.offset, position.offset_epoch = (
+                    response.batches[-1].next_offset,
+                    response.batches[-1].leader_epoch,
+                )
+        elif isinstance(asked.body, rpc.OffsetsForLeaderEpochRequest):
+            self._found(partition, response.end_offset)
+        elif isinstance(asked.body, rpc.ListOffsetsRequest):
+            self._found(partition, EpochEndOffset(-1, response.offset))
         else:
-            position.reset(self.config.auto_offset_reset, retry_at, leaders if is_known else None)
+            self._found(partition, EpochEndOffset(committed.leader_epoch, committed.offset))
+
+    def _found(self, partition: TopicPartition, found: EpochEndOffset = UNDEFINED) -> None:
+        """Read on there; a position that is nowhere begins anew as auto.offset.reset says, or awaits a seek.
+
+        A validation finds where the leader's log ends or parts from what was read.
+        """
+        position, may_reset = self.positions[partition], self.config.auto_offset_reset != NONE
+        is_validation = position.state == AWAIT_VALIDATION
+        if is_validation and found.end_offset >= position.offset:
+            position.state = FETCHING
+        elif found.end_offset >= 0 and (may_reset or not is_validation):
+            self.positions[partition] = Position(FETCHING, found.end_offset, found.epoch)
+        elif may_reset:
+            self.positions[partition] = Position(AWAIT_RESET)
+        else:
+            self.positions[partition] = Position(INVALID, position.offset, diverging=found)

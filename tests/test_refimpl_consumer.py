@@ -13,8 +13,8 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitSync, ConsumerConfig, Poll, Seek, Subscribe
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.fetcher import AWAIT_VALIDATION, FETCHING, InvalidOffset
-from hwmark.refimpl.leader_epochs import EpochEndOffset
+from hwmark.refimpl.fetcher import AWAIT_VALIDATION, FETCHING, INVALID
+from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
 from hwmark.refimpl.machine import Message, Tick
 
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
@@ -103,8 +103,7 @@ def test_without_a_policy_the_application_says_where_to_begin():
     world.write("a", "b")
     for _ in range(2):
         outcome = world.poll("c1")
-        assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, (InvalidOffset(PARTITION, -1),))
-        assert world.ask("c1", Poll(0)).error is Error.NONE  # that was one attempt
+        assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, ((PARTITION, -1, UNDEFINED),))
     world.ask("c1", Seek(PARTITION, 1))
     assert world.values("c1") == ["b"]
 
@@ -142,7 +141,7 @@ def test_out_of_range_without_a_policy_is_an_error_that_a_seek_mends():
     world.write("a")
     world.ask("c1", Seek(PARTITION, 5))
     outcome = world.poll("c1")
-    assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, (InvalidOffset(PARTITION, 5),))
+    assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, ((PARTITION, 5, UNDEFINED),))
     assert position(world)[1] == 5
     world.ask("c1", Seek(PARTITION, 0))
     assert world.values("c1") == ["a"]
@@ -291,8 +290,8 @@ def test_a_truncation_without_a_policy_is_an_error_with_the_diverging_offset():
     world = read_then_elect("none", 4)
     outcome = world.poll("c1")
     diverging = EpochEndOffset(1, 4)
-    assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, (InvalidOffset(PARTITION, 5, diverging),))
-    assert position(world) == (AWAIT_VALIDATION, 5, 1)
+    assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, ((PARTITION, 5, diverging),))
+    assert position(world) == (INVALID, 5, -1)
     world.ask("c1", Seek(PARTITION, *reversed(diverging)))
     assert world.values("c1") == ["new", "newer"]
 
@@ -311,7 +310,7 @@ def test_where_the_logs_part_is_the_end_of_the_epoch_that_both_have():
     assert position(world) == (FETCHING, 3, 0)
     world = read_then_elect("none", None)
     world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.OffsetsForLeaderEpochResponse()]
-    assert world.poll("c1").value == (InvalidOffset(PARTITION, 5),)
+    assert world.poll("c1").value == ((PARTITION, 5, UNDEFINED),)
 
 
 def test_one_more_election_is_one_more_validation():

@@ -12,7 +12,7 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, ConsumerConfig, Poll, Seek
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
-from hwmark.refimpl.membership import UNJOINED
+from hwmark.refimpl.membership import REJOIN_NEEDED
 
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
 World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]
@@ -98,7 +98,7 @@ def test_nothing_is_read_between_the_last_commit_and_the_revocation():
     world.write("a", "b")
     assert world.values("c1") == ["a"]
     world.silent.add(rpc.OffsetCommitRequest)
-    world.consumers["c1"].coordinator.wants_rejoin = True
+    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
     assert world.values("c1", 1_000) == []
     assert owned(world, "c1") == [0, 1]
     world.silent.clear()
@@ -130,7 +130,7 @@ def test_a_commit_during_a_rebalance_fails():
     world = members(1)
     world.poll_all()
     world.silent.add(rpc.JoinGroupRequest)
-    world.consumers["c1"].coordinator.wants_rejoin = True
+    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
     world.ask("c1", Poll(0))
     world.kinds()
     assert world.ask("c1", CommitSync(((PARTITION, OffsetAndMetadata(1)),))).error is Error.REBALANCE_IN_PROGRESS
@@ -143,7 +143,7 @@ def test_a_commit_that_is_fenced_ends_the_membership(error: Error):
     world.poll_all()
     world.scripted[rpc.OffsetCommitRequest] = [rpc.Response(error)]
     assert world.ask("c1", CommitSync()).error is error
-    assert world.consumers["c1"].coordinator.state == UNJOINED
+    assert world.consumers["c1"].coordinator.state == REJOIN_NEEDED
     assert world.consumers["c1"].fatal is (error if error is Error.FENCED_INSTANCE_ID else None)
     assert world.ask("c1", CommitSync()).error is (world.consumers["c1"].fatal or Error.UNKNOWN_MEMBER_ID)
 
@@ -165,7 +165,7 @@ def test_without_a_subscription_a_commit_is_of_no_generation():
     assert world.ask("c1", CommitSync(())).error is Error.NONE
     assert world.kinds() == []
     assert world.ask("c1", CommitSync()).error is Error.NONE
-    assert world.asked[0].who == rpc.ConsumerGroupMetadata(GROUP)
+    assert world.asked[0].who == rpc.ConsumerGroupMetadata(GROUP, instance="i")
     world.ask("c1", Assign(()))
     world.ask("c1", Assign((PARTITION,)))
     world.write("c")

@@ -13,7 +13,7 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Close, CommitAsync, CommitSync, Poll, Subscribe
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import Message
-from hwmark.refimpl.membership import STABLE, UNJOINED
+from hwmark.refimpl.membership import REJOIN_NEEDED, STABLE
 
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
 World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]
@@ -65,7 +65,7 @@ def test_a_member_reads_on_while_a_cooperative_rebalance_goes_on():
     world = members(1, assignors=COOPERATIVE)
     world.poll_all()
     world.silent.add(rpc.JoinGroupRequest)
-    world.consumers["c1"].coordinator.wants_rejoin = True
+    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
     world.write("meanwhile")
     assert world.values("c1") == ["meanwhile"]
 
@@ -74,7 +74,7 @@ def test_it_reads_on_even_while_it_commits_before_that():
     world = members(1, assignors=COOPERATIVE, auto_commit_interval=1_000_000)
     world.poll_all()
     world.silent.add(rpc.OffsetCommitRequest)
-    world.consumers["c1"].coordinator.wants_rejoin = True
+    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
     world.write("meanwhile")
     assert world.values("c1") == ["meanwhile"]
 
@@ -139,13 +139,13 @@ def test_an_assignment_of_a_former_subscription_is_not_taken():
 
 
 def test_the_leader_is_told_what_a_member_has_and_who_it_is():
-    world = members(1, instance="i", rack="r", assignors=COOPERATIVE)
+    world = members(1, instance="i", assignors=COOPERATIVE)
     world.poll_all()
     world.kinds()
-    world.consumers["c1"].coordinator.wants_rejoin = True
+    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
     world.ask("c1", Poll(0))
     (request,) = [body for body in world.asked if isinstance(body, rpc.JoinGroupRequest)]
-    assert request.protocols == ((*COOPERATIVE, Subscription((TOPIC,), (PARTITION, OTHER), 1, "i", "r")),)
+    assert request.protocols == ((*COOPERATIVE, Subscription((TOPIC,), (PARTITION, OTHER), 1, "i")),)
 
 
 def test_the_leader_shares_partitions_that_are_new():
@@ -165,7 +165,7 @@ def test_who_does_not_poll_for_too_long_leaves():
         world.poll("c1", 3_000)
     assert "LeaveGroup" in world.kinds()
     assert owned(world, "c1") == [0, 1]
-    assert world.consumers["c2"].coordinator.state == UNJOINED
+    assert world.consumers["c2"].coordinator.state == REJOIN_NEEDED
     world.write("not for c2", partition=1)
     outcome = world.ask("c2", Poll(0))
     assert (outcome.value.records, outcome.value.rebalances) == ((), (("lost", (OTHER,)),))
@@ -235,7 +235,7 @@ def test_an_answer_to_a_former_generation_says_nothing():
     (correlation,) = world.consumers["c1"].client.outbox.asked
     world.silent.clear()
     join(world)
-    world.consumers["c1"].coordinator.wants_rejoin = True
+    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
     world.poll_all(40)
     world.step("c1", Message(f"broker-{BROKER}", "c1", correlation, rpc.Response(Error.UNKNOWN_MEMBER_ID)))
     assert world.consumers["c1"].coordinator.state == STABLE
