@@ -195,7 +195,7 @@ class Promises:
                 why = f"{name} has {_words(entry)} at {offset}, where {_words(known.get(missing))} was committed"
                 raise _broken(promise, why, name, replica.topic_partition, missing)
             expected = offset + 1
-        if expected < limit and not is_compacted:
+        if (log.log_end_offset if is_compacted else expected) < limit:
             why = f"{name} ends at {expected}, where {_words(known.get(expected))} was committed"
             raise _broken(promise, why, name, replica.topic_partition, expected)
 
@@ -277,7 +277,7 @@ class Promises:
     def _see_member(self, consumer: Consumer) -> None:
         """Within a generation nobody reads what another member does, or has not given up yet."""
         who = consumer.group_metadata
-        if who.generation < 0:
+        if who.generation < 0 or self.may_lose:  # a group that was lost counts from 1 again
             return
         state, before = (who.generation, *consumer.positions), self.memberships.get(consumer.name, (0,))
         if state == before:
