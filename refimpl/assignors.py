@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, cycle
+from itertools import cycle, product
 from typing import NamedTuple
 
 from .batches import TopicPartition
@@ -40,6 +40,7 @@ class Subscription(NamedTuple):
 
 
 Members = Mapping[str, Subscription]
+Readers = Mapping[str, tuple[str, ...]]  # members by topic
 
 
 class Racks(NamedTuple):
@@ -63,16 +64,18 @@ NO_RACKS = Racks()
 
 @dataclass(slots=True)
 class Placement:
-    """Who has a partition, in the order of assignment; room is for `low` each, and one more for `extra` members."""
+    """Who has a partition; room is for `low` each, and one more for `extra` members."""
 
+    members: Members
     low: int
     extra: int
     owner: Owners = field(default_factory=dict)
     size: Counter[str] = field(default_factory=Counter)
 
-    def may_take(self, member: str, partition: TopicPartition) -> bool:
-        """Whether the partition is free and the member has room for it."""
-        return partition not in self.owner and self.size[member] < self.low + (self.extra > 0)
+    def may_take(self, member: str, partition: TopicPartition, racks: Racks) -> bool:
+        """Whether the partition is free and in the member's rack, and the member has room for it."""
+        has_room = partition not in self.owner and self.size[member] < self.low + (self.extra > 0)
+        return has_room and racks.allow(self.members[member], partition)
 
     def put(self, member: str, partition: TopicPartition) -> None:
         """The member gets the partition; who had it before loses it."""
@@ -82,11 +85,26 @@ class Placement:
         self.size[member] += 1
         self.extra -= self.size[member] == self.low + 1
 
+    def least_loaded(self, members: Iterable[str]) -> str:
+        """Who gets more first."""
+        return min(members, key=lambda member: (self.size[member], member))
 
-def partitions_of(topics: Mapping[str, int], members: Members) -> dict[str, list[TopicPartition]]:
-    """The partitions of each topic that exists and that somebody subscribed to."""
-    wanted = {topic for member in members.values() for topic in member.topics}
-    return {topic: [(topic, i) for i in range(topics[topic])] for topic in sorted(wanted) if topics.get(topic)}
+    def balance(self, partitions: Iterable[TopicPartition], readers: Readers) -> None:
+        """Move partitions from members that have two more than another could have.
+
+        If one of its topic went the other way before, both go home instead: no two members swap.
+        """
+        home, is_moving = dict(self.owner), True
+        while is_moving:
+            is_moving = False
+            for partition in partitions:
+                member, topic = self.least_loaded(readers[partition[0]]), partition[0]
+                if self.size[self.owner[partition]] > self.size[member] + 1:
+                    swap = member, home[partition]
+                    back = [p for p in sorted(home) if p[0] == topic and (home[p], self.owner[p]) == swap != swap[::-1]]
+                    self.put(home[partition], partition)
+                    self.put(member, back[0] if back else partition)
+                    is_moving = True
 
 
 def in_order(members: Members) -> list[str]:
@@ -94,12 +112,15 @@ def in_order(members: Members) -> list[str]:
     return sorted(members, key=lambda member: (members[member].instance is None, members[member].instance or member))
 
 
+def readers_of(topics: Mapping[str, int], members: Members) -> Readers:
+    """Who subscribed to each topic that exists, for those that somebody did."""
+    readers = {topic: tuple(id for id in in_order(members) if topic in members[id].topics) for topic in sorted(topics)}
+    return {topic: some for topic, some in readers.items() if some and topics[topic]}
+
+
 def by_member(owner: Owners, members: Members) -> Assignment:
-    """Each member's partitions."""
-    assignment: Assignment = {member: [] for member in members}
-    for partition, member in owner.items():
-        assignment[member].append(partition)
-    return assignment
+    """Each member's partitions, in the order of assignment."""
+    return {member: [partition for partition, its in owner.items() if its == member] for member in members}
 
 
 def assign_range(topics: Mapping[str, int], members: Members, racks: Racks = NO_RACKS) -> Assignment:
@@ -107,37 +128,28 @@ def assign_range(topics: Mapping[str, int], members: Members, racks: Racks = NO_
 
     Then topics with the same members and as many partitions stay together: who gets an index gets it of all.
     """
-    partitions, is_near = partitions_of(topics, members), False
     placements: dict[str, Placement] = {}
     alike: dict[tuple[tuple[str, ...], int], list[str]] = {}
-    for topic, some in partitions.items():
-        readers = tuple(member for member in in_order(members) if topic in members[member].topics)
-        placements[topic] = Placement(*divmod(len(some), len(readers)))
-        alike.setdefault((readers, len(some)), []).append(topic)
-        is_near |= racks.are_useful([members[reader] for reader in readers], some)
-
-    def take(together: list[str], turns: Iterable[tuple[str, int]], racks: Racks) -> None:
-        for member, i in turns:
-            fits = all(racks.allow(members[member], (topic, i)) for topic in together)
-            if fits and all(placements[topic].may_take(member, (topic, i)) for topic in together):
-                for topic in together:
-                    placements[topic].put(member, (topic, i))
-
+    is_near = False
+    for topic, readers in readers_of(topics, members).items():
+        placements[topic] = Placement(members, *divmod(topics[topic], len(readers)))
+        alike.setdefault((readers, topics[topic]), []).append(topic)
+        is_near |= racks.are_useful([members[id] for id in readers], [(topic, i) for i in range(topics[topic])])
     for (readers, count), together in alike.items():
-        turns = [(reader, i) for reader in readers for i in range(count)]
-        if is_near:
-            take(together, turns, racks)
-        for topic in together:
-            take([topic], turns, NO_RACKS)
-    owner = {p: member for placement in placements.values() for p, member in sorted(placement.owner.items())}
+        for some, near in [(together, racks)] * is_near + [([topic], NO_RACKS) for topic in together]:
+            for reader, i in product(readers, range(count)):
+                if all(placements[topic].may_take(reader, (topic, i), near) for topic in some):
+                    for topic in some:
+                        placements[topic].put(reader, (topic, i))
+    owner = {p: reader for placement in placements.values() for p, reader in sorted(placement.owner.items())}
     return by_member(owner, members)
 
 
 def assign_round_robin(topics: Mapping[str, int], members: Members, racks: Racks = NO_RACKS) -> Assignment:
     """One partition after the other to the next member in turn that subscribed to its topic; racks play no part."""
-    turn = cycle(in_order(members))
-    partitions = chain(*partitions_of(topics, members).values())
-    return by_member({p: next(m for m in turn if p[0] in members[m].topics) for p in partitions}, members)
+    turn, readers = cycle(in_order(members)), readers_of(topics, members)
+    partitions = [(topic, i) for topic in readers for i in range(topics[topic])]
+    return by_member({p: next(id for id in turn if id in readers[p[0]]) for p in partitions}, members)
 
 
 def assign_sticky(topics: Mapping[str, int], members: Members, racks: Racks = NO_RACKS) -> Assignment:
@@ -152,84 +164,42 @@ def assign_cooperative_sticky(topics: Mapping[str, int], members: Members, racks
 
 
 def sticky_assignment(topics: Mapping[str, int], members: Members, racks: Racks) -> tuple[Assignment, Owners]:
-    """The sticky assignment, and the new owners of the partitions that another member had."""
-    readers = {topic: [m for m in sorted(members) if topic in members[m].topics] for topic in topics}
-    some = partitions_of(topics, members)
-    partitions = [p for topic in sorted(some, key=lambda t: (len(readers[t]), t)) for p in some[topic]]
+    """The sticky assignment, and the new owners of the partitions that another member had.
+
+    Members keep what they had if there is room, then the least loaded get the rest, within racks first; then loads are
+    balanced, fresh partitions first.
+    """
+    readers = readers_of(topics, members)
+    partitions = [
+        (topic, i) for topic in sorted(readers, key=lambda topic: len(readers[topic])) for i in range(topics[topic])
+    ]
     racks = racks if racks.are_useful(members.values(), partitions) else NO_RACKS
     is_equal = len({frozenset(member.topics) for member in members.values()}) == 1
-    room = divmod(len(partitions), len(members)) if is_equal else (len(partitions), 0)
-    sticky = Sticky(*room, members=members, racks=racks, readers=readers, is_equal=is_equal)
-    previous = previous_owners(set(partitions), members)
-    sticky.keep(previous)
-    fresh = [partition for partition in partitions if partition not in sticky.owner]
-    sticky.fill(fresh)
-    sticky.balance(fresh)
-    sticky.balance(partitions)
-    transferring = {p: member for p, member in sticky.owner.items() if previous.get(p, member) != member}
-    return by_member(sticky.owner, members), transferring
+    placement = Placement(members, *(divmod(len(partitions), len(members)) if is_equal else (len(partitions), 0)))
+    previous = previous_owners(partitions, members)
+    for p in sorted(sorted(previous, key=lambda p: (p[1], p[0])), key=lambda p: previous[p], reverse=True):
+        if previous[p] in readers[p[0]] and placement.may_take(previous[p], p, racks):
+            placement.put(previous[p], p)
+    fresh = [partition for partition in partitions if partition not in placement.owner]
+    for near in (racks, NO_RACKS):
+        for p in fresh:
+            if able := [id for id in readers[p[0]] if placement.may_take(id, p, near)]:
+                placement.put(placement.least_loaded(able), p)
+    placement.balance(fresh, readers)
+    placement.balance(partitions, readers)
+    transferring = {p: id for p, id in placement.owner.items() if previous.get(p, id) != id}
+    return by_member(placement.owner, members), transferring
 
 
 def previous_owners(partitions: Collection[TopicPartition], members: Members) -> Owners:
     """Who had a partition in the newest generation that it is claimed in."""
-    claims: dict[TopicPartition, list[tuple[int, str]]] = {}
-    for member in sorted(members):
-        for partition in members[member].owned:
-            if partition in partitions:
-                claims.setdefault(partition, []).append((members[member].generation, member))
-    newest = {p: [member for generation, member in some if generation == max(some)[0]] for p, some in claims.items()}
-    return {partition: some[0] if len(some) == 1 else CONTESTED for partition, some in newest.items()}
-
-
-@dataclass(slots=True, kw_only=True)
-class Sticky(Placement):
-    """Members keep what they had, then the least loaded get the rest, then loads are balanced."""
-
-    members: Members
-    racks: Racks
-    readers: Mapping[str, list[str]]
-    is_equal: bool
-
-    def keep(self, previous: Owners) -> None:
-        """Each member keeps what it had, as far as there is room, it is subscribed and in the rack."""
-        by_index = sorted(previous, key=lambda p: (p[1], p[0])) if self.is_equal else list(previous)
-        for partition in sorted(by_index, key=lambda p: previous[p], reverse=True):
-            member = previous[partition]
-            is_able = member in self.readers[partition[0]] and self.racks.allow(self.members[member], partition)
-            if is_able and self.may_take(member, partition):
-                self.put(member, partition)
-
-    def fill(self, fresh: list[TopicPartition]) -> None:
-        """Each partition goes to the least loaded of those in its rack, then the rest to the least loaded of all."""
-        for racks in (self.racks, NO_RACKS):
-            for p in fresh:
-                able = [m for m in self.readers[p[0]] if self.may_take(m, p) and racks.allow(self.members[m], p)]
-                if able:
-                    self.put(min(able, key=self.load), p)
-
-    def load(self, member: str) -> tuple[int, str]:
-        """The order in which members get more."""
-        return self.size[member], member
-
-    def balance(self, partitions: list[TopicPartition]) -> None:
-        """Move partitions from members that have two more than another could have."""
-        home, is_moving = dict(self.owner), True
-        while is_moving:
-            is_moving = False
-            for partition in partitions:
-                member = min(self.readers[partition[0]], key=self.load)
-                if self.size[self.owner[partition]] > self.size[member] + 1:
-                    self.move(partition, member, home)
-                    is_moving = True
-
-    def move(self, partition: TopicPartition, member: str, home: Owners) -> None:
-        """Move a partition; if one of its topic went the other way before, both go home: no two members swap."""
-        for other in sorted(self.owner):
-            if other[0] == partition[0] and home[other] == member and self.owner[other] == home[partition] != member:
-                self.put(member, other)
-                self.put(home[partition], partition)
-                return
-        self.put(member, partition)
+    claims = [(members[id].generation, id, p) for id in members for p in members[id].owned if p in partitions]
+    newest = {p: generation for generation, _, p in sorted(claims)}
+    previous: Owners = {}
+    for generation, id, p in claims:
+        if generation == newest[p]:
+            previous[p] = CONTESTED if p in previous else id
+    return previous
 
 
 ASSIGNORS: dict[str, Callable[..., Assignment]] = {
