@@ -20,13 +20,15 @@ from hwmark.refimpl.producer import ProducerConfig
 INPUT, OUTPUT = "x", "y"
 NEVER_ROLLED = ClusterConfig().segment_records
 FAULTS = ("crash", "power cut", "client", "pause", "partition", "isolate", "one-way", "clock", "reassign", "elect")
+FAULTS += ("new disk",)
 
 
 class Focus(NamedTuple):
     """What plans are drawn from: a tuple's values, of which those that repeat are likelier, or with a probability.
 
     `faults` are the kinds there may be, of which a run has one of `fault_counts`; `overtaking` has the probabilities
-    that a message of an unreliable network is doubled or overtaken.
+    that a message of an unreliable network is doubled or overtaken. A `lossy` cluster elects unclean leaders, and its
+    power cuts and new disks take records along.
     """
 
     brokers: tuple[int, ...] = (2, 3, 3, 3, 4)
@@ -69,9 +71,10 @@ class Focus(NamedTuple):
     fault_intervals: tuple[int, ...] = (150, 400, 1_000)
     fault_lengths: tuple[int, ...] = (20, 300, 900, 2_500)
     nemeses: int = 1  # how many faults may last at the same time
+    lossy: float = 0.0
 
 
-EVERYTHING = Focus()
+EVERYTHING = Focus(lossy=0.1)
 
 
 class Plan(NamedTuple):
@@ -122,7 +125,8 @@ def draw_plan(seed: int, focus: Focus = EVERYTHING, **changes: Any) -> Plan:
     out of order; the producer sends it in a new epoch then (KIP-360), and it is in the log twice: by rights, in Kafka.
     """
     rng = Random(seed)
-    config = _draw_config(rng, focus)._replace(**changes)
+    is_lossy = Random(f"losses of {seed}").random() < focus.lossy
+    config = _draw_config(rng, focus)._replace(unclean_leader_election=is_lossy)._replace(**changes)
     producers: list[ProducerConfig] = []
     consumers: list[ConsumerConfig] = []
     acks, has_snapshots = rng.choice(focus.acks), config.segment_records < NEVER_ROLLED
@@ -163,7 +167,7 @@ def draw_plan(seed: int, focus: Focus = EVERYTHING, **changes: Any) -> Plan:
 
     senders = tuple(producer(None) for _ in range(rng.choice(focus.senders)))
     has_transactions = rng.random() < focus.transactions
-    names = ["a"] * 2 if rng.random() < focus.zombies else ["a", "b"]
+    names = ["a", "a" if rng.random() < focus.zombies else "b", "c", "d", "e", "f"]
     transactors = tuple(producer(name) for name in names[: rng.choice(focus.transactors)]) if has_transactions else ()
     protocols = [("range",), ("roundrobin",), ("sticky",)]
     protocols += [("cooperative-sticky",)] * focus.cooperative * config.kip_429
@@ -253,5 +257,6 @@ def _draw_network(rng: Random, focus: Focus, *, may_overtake: bool) -> NetworkCo
 
 
 def _draw_faults(rng: Random, focus: Focus, config: ClusterConfig) -> tuple[str, ...]:
-    possible = [fault for fault in focus.faults if fault != "power cut" or config.flushes_every_append]
+    harmful = {"new disk", *(() if config.flushes_every_append else ("power cut",))}
+    possible = [fault for fault in focus.faults if config.unclean_leader_election or fault not in harmful]
     return tuple(rng.sample(possible, min(len(possible), rng.choice(focus.fault_counts))))

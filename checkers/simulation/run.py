@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from hwmark.checkers.simulation.cluster import Crash, Pause, Restart, Resume, StepClock
+from hwmark.checkers.simulation.cluster import Crash, Pause, Restart, Resume, StepClock, WipeDisk
 from hwmark.checkers.simulation.plan import INPUT, OUTPUT, Plan, draw_plan
 from hwmark.checkers.simulation.promises import BrokenPromiseError
 from hwmark.checkers.simulation.stage import Script
@@ -142,16 +142,21 @@ class Run(Trial):
         ]
         return [name for name in names if name in self.cluster.machines and name not in self.cluster.paused]
 
-    def _crash(self, *, keeps_unflushed: bool = True) -> Script:
+    def _crash(self, *, keeps_unflushed: bool = True, keeps_disk: bool = True) -> Script:
         name = self.rng.choice(self._up() or [""])
         if name:
             self.schedule.apply(Crash(name, keeps_unflushed, self.stage.now))
+            if not keeps_disk:
+                self.schedule.apply(WipeDisk(name, self.stage.now))
             yield self._while()
             if name not in self.cluster.machines:
                 self.schedule.apply(Restart(name, self.stage.now))
 
     def _power_cut(self) -> Script:
         return self._crash(keeps_unflushed=False)
+
+    def _new_disk(self) -> Script:
+        return self._crash(keeps_disk=False)
 
     def _client(self) -> Script:
         """A client's process dies; its application starts another one."""
@@ -213,6 +218,7 @@ class Run(Trial):
 NEMESES: dict[str, Callable[[Run], Script]] = {
     "crash": Run._crash,
     "power cut": Run._power_cut,
+    "new disk": Run._new_disk,
     "client": Run._client,
     "pause": Run._pause,
     "partition": Run._partition,
