@@ -91,18 +91,26 @@ class Broker(ReplicaManager):
 
     # What the controller says
 
-    def check_controller(self, request: Any) -> None:
-        """Refuse a controller that was replaced, and what is meant for a former incarnation of the broker (KIP-380)."""
-        if self.config.kip_380 and request.broker_epoch < self.controller.broker_epoch:
-            raise KafkaError(Error.STALE_BROKER_EPOCH, f"{request.broker_epoch} < {self.controller.broker_epoch}")
+    def is_news(self, message: Message) -> bool:
+        """Whether a controller says this for the first time: a late copy is acknowledged, no more.
+
+        Refuse one that was replaced, and what is meant for a former incarnation of the broker (KIP-380): all is, as
+        long as it is not registered.
+        """
+        request, broker_epoch = message.body, self.controller.broker_epoch
+        if self.config.kip_380 and (broker_epoch == -1 or request.broker_epoch < broker_epoch):
+            raise KafkaError(Error.STALE_BROKER_EPOCH, f"{request.broker_epoch} < {broker_epoch}")
         if request.controller_epoch < self.controller_epoch:
             raise KafkaError(Error.STALE_CONTROLLER_EPOCH, f"{request.controller_epoch} < {self.controller_epoch}")
-        self.controller_id, self.controller_epoch = request.controller_id, request.controller_epoch
+        said = request.controller_epoch, message.correlation
+        is_news = said > (self.controller_epoch, self.controller_correlation)
+        if is_news:
+            self.controller_id, (self.controller_epoch, self.controller_correlation) = request.controller_id, said
+        return is_news
 
     def handle_leader_and_isr(self, message: Message, now: int) -> Any:
         """Lead and follow."""
-        self.check_controller(message.body)
-        for here, partition in message.body.partitions:
+        for here, partition in message.body.partitions if self.is_news(message) else ():
             if self.broker_id in partition.replicas:
                 self.become(here, partition, now)
         return rpc.Response()
@@ -126,8 +134,7 @@ class Broker(ReplicaManager):
 
     def handle_stop_replica(self, message: Message, now: int) -> Any:
         """Cease to be a replica of partitions, and delete their logs."""
-        self.check_controller(message.body)
-        for here in message.body.topic_partitions:
+        for here in message.body.topic_partitions if self.is_news(message) else ():
             if here in self.replicas:
                 self.replicas[here].is_leader, self.replicas[here].request = False, None
                 self.perform(self.coordinators.on_follower(here, now), now)
@@ -138,9 +145,9 @@ class Broker(ReplicaManager):
 
     def handle_update_metadata(self, message: Message, now: int) -> Any:
         """Learn who leads what."""
-        self.check_controller(message.body)
-        self.live_brokers = message.body.live_brokers
-        self.partitions.update(message.body.partitions)
+        if self.is_news(message):
+            self.live_brokers = message.body.live_brokers
+            self.partitions.update(message.body.partitions)
         return rpc.Response()
 
     # What clients, followers and coordinators ask

@@ -84,7 +84,7 @@ class Controller:
     def step(self, message: Message | None, now: int) -> list[Message]:
         """Take what ZooKeeper says, a request to the controller, a broker's answer to it, or a tick (None).
 
-        Before KIP-497 an AlterPartitionRequest is the own broker's, as a leader.
+        Before KIP-497 the own broker's AlterPartitionRequest is for ZooKeeper.
         """
         if message is None:
             pass
@@ -94,7 +94,7 @@ class Controller:
                 getattr(self, f"_on_{name}")(*context, *answer)
         elif not isinstance(message.body, REQUESTS):
             self._on_acknowledged(message, now)
-        elif isinstance(message.body, rpc.AlterPartitionRequest) and not self.config.kip_497:
+        elif message.source == self.zookeeper.name and not self.config.kip_497:
             self.zookeeper.submit(Read(zk.state_path(message.body.topic_partition)), "isr_read", message)
         elif self.image:
             self.requests.append(message)

@@ -56,6 +56,7 @@ class ReplicaManager:
     outbox: Outbox = field(init=False)
     controller_id: int = -1
     controller_epoch: int = -1
+    controller_correlation: int = -1  # of the last request of that epoch
     live_brokers: BrokerIds = ()
     partitions: dict[TopicPartition, PartitionRegistration] = field(default_factory=dict)
     replicas: dict[TopicPartition, Replica] = field(default_factory=dict)

@@ -46,7 +46,7 @@ class World:
         ids = {address(id): id for id in self.brokers}
         if message.destination == ZOOKEEPER:
             self.messages += self.zookeeper.step(message, self.now)  # type: ignore[arg-type]
-        elif message.destination == "admin":
+        elif message.destination == "admin" or isinstance(message.body, rpc.AlterPartitionResponse):
             self.answers[message.correlation] = message.body
         elif isinstance(message.body, FROM_CONTROLLER) and (self.is_mute or message.destination not in ids):
             pass
@@ -95,10 +95,10 @@ class World:
         assert state.partition_epoch == self.zookeeper.nodes[zk.state_path(X)].version
         return state
 
-    def ask(self, body: Any, of: Controller | None = None) -> Any:
+    def ask(self, body: Any, of: Controller | None = None, source: str = "admin") -> Any:
         self.correlation += 1
         destination = address((of or self.active).broker_id)
-        self.messages.append(Message("admin", destination, self.correlation, body))
+        self.messages.append(Message(source, destination, self.correlation, body))
         self.settle()
         return self.answers.get(self.correlation)
 

@@ -43,6 +43,7 @@ class Alone:
 
     def __init__(self, disk: Disk | None = None, **config: Any) -> None:
         self.broker = Broker(1, ClusterConfig(topics=TOPICS, **config), disk or Disk())
+        self.broker.controller.broker_epoch = 5
         self.now, self.asked = 0, 0
         self.sent: list[Message] = []
         self.tick()
@@ -341,6 +342,26 @@ def test_what_is_meant_for_a_former_incarnation_is_refused(kip_380: bool) -> Non
     assert alone.become(1, 2, broker_epoch=5) == rpc.Response(error)
     assert alone.broker.replicas[HERE].is_leader == (not kip_380)
     assert alone.answer(alone.ask(rpc.StopReplicaRequest(9, 1, 5, (HERE,)))).error is error
+
+
+@pytest.mark.parametrize("kip_380", [False, True])
+def test_nothing_is_meant_for_a_broker_that_is_not_registered(kip_380: bool) -> None:
+    alone = Alone(kip_380=kip_380)
+    alone.broker.controller.broker_epoch = -1
+    assert alone.become(1, 1).error is (Error.STALE_BROKER_EPOCH if kip_380 else Error.NONE)
+    assert (HERE in alone.broker.replicas) == (HERE in alone.broker.partitions) == (not kip_380)
+
+
+def test_late_copies_of_what_a_controller_said_are_acknowledged_only() -> None:
+    alone = leading()
+    early, alone.asked = alone.asked, alone.asked + 10
+    assert alone.become(2, 1) == rpc.Response()
+    stop = rpc.StopReplicaRequest(9, 1, 5, (HERE,))
+    (answer,) = alone.tell(Message("broker-9", "broker-1", early, stop))
+    assert answer.body == rpc.Response() and HERE in alone.broker.replicas
+    alone.asked = early
+    assert alone.become(1, 2, controller_epoch=2) == rpc.Response()  # another controller has other ids
+    assert alone.broker.replicas[HERE].is_leader
 
 
 def test_only_replicas_are_led_and_followed() -> None:

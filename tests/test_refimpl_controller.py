@@ -327,7 +327,7 @@ def test_before_the_controller_was_asked_leaders_wrote_isrs_to_zookeeper() -> No
     ):
         request = request._replace(isr=isr, partition_epoch=version)
         answer = REFUSED(error) if error is not Error.NONE else REFUSED(error, version + 1, isr)
-        assert world.ask(request, world.brokers[1]) == answer
+        assert world.ask(request, world.brokers[1], address(1)) == answer
     assert leads(world) == (1, 0, (1,))
     for told in world.told.values():
         assert {type(one) for one in told} == {rpc.UpdateMetadataRequest}
@@ -339,15 +339,22 @@ def test_a_leader_that_did_not_hear_that_its_isr_is_in_zookeeper_hears_it_once_m
     world = World(kip_497=False)
     request = rpc.AlterPartitionRequest(X, 1, 0, 0, (1, 2))
     for _ in range(2):
-        assert world.ask(request, world.brokers[1]) == REFUSED(Error.NONE, 1, (1, 2))
+        assert world.ask(request, world.brokers[1], address(1)) == REFUSED(Error.NONE, 1, (1, 2))
     assert world.state.partition_epoch == 1
+
+
+def test_nobody_else_writes_an_isr_of_a_leader_to_zookeeper() -> None:
+    world = World(kip_497=False)
+    leader = next(one for one in world.brokers.values() if not one.is_active)
+    assert world.ask(rpc.AlterPartitionRequest(X, 1, 0, 0, (1,)), leader) == REFUSED(Error.NOT_CONTROLLER)
+    assert leads(world) == (1, 0, (1, 2, 3))
 
 
 def test_a_reassignment_ends_too_if_the_leader_wrote_the_isr_to_zookeeper() -> None:
     world = World(1, 2, kip_497=False)
     assert world.move(3, 1) is Error.NONE
     request = rpc.AlterPartitionRequest(X, 1, 1, world.state.partition_epoch, (1, 2, 3))
-    assert world.ask(request, world.brokers[1]).error is Error.NONE
+    assert world.ask(request, world.brokers[1], address(1)).error is Error.NONE
     assert world.state == PartitionRegistration((3, 1), (1, 3), 1, 2, 3)
     world.check_told()
     assert world.last(2, rpc.StopReplicaRequest).topic_partitions == (X,)
@@ -357,7 +364,7 @@ def test_a_controller_decides_again_if_a_leader_was_faster() -> None:
     world = World(2, 3, kip_497=False)
     controller, leader = world.active, world.brokers[2]
     request = rpc.AlterPartitionRequest(X, 2, 0, 0, (2,))
-    world.messages += leader.step(Message("admin", address(2), 8, request), world.now)
+    world.messages += leader.step(Message(address(2), address(2), 8, request), world.now)
     while len([one for one in world.messages if isinstance(one.body, zk.ZooKeeperRequest)]) < 1:
         world.deliver(world.messages.pop(0))
     world.deliver(world.messages.pop(0))  # the leader has read, and now writes; the controller does not know yet
@@ -457,6 +464,6 @@ def _propose(world: Any, draw: random.Random) -> None:
     isr = tuple(one for one in (1, 2, 3) if one == id or draw.random() < 0.5)
     request = rpc.AlterPartitionRequest(X, id, told[-1].leader_epoch, told[-1].partition_epoch, isr)
     if not world.config.kip_497:
-        world.messages.append(Message("admin", address(id), id, request))
+        world.messages.append(Message(address(id), address(id), id, request))
     else:
         world.messages += [Message("admin", address(one), id, request) for one in world.brokers]
