@@ -94,17 +94,16 @@ class Placement:
 
         If one of its topic went the other way before, both go home instead: no two members swap.
         """
-        home, is_moving = dict(self.owner), True
-        while is_moving:
-            is_moving = False
-            for partition in partitions:
-                member, topic = self.least_loaded(readers[partition[0]]), partition[0]
-                if self.size[self.owner[partition]] > self.size[member] + 1:
-                    swap = member, home[partition]
-                    back = [p for p in sorted(home) if p[0] == topic and (home[p], self.owner[p]) == swap != swap[::-1]]
-                    self.put(home[partition], partition)
-                    self.put(member, back[0] if back else partition)
-                    is_moving = True
+        home = dict(self.owner)
+
+        def is_heavy(p: TopicPartition) -> bool:
+            return self.size[self.owner[p]] > self.size[self.least_loaded(readers[p[0]])] + 1
+
+        while partition := next(filter(is_heavy, partitions), None):
+            swap = self.least_loaded(readers[partition[0]]), home[partition]
+            back = [p for p in sorted(home) if p[0] == partition[0] and (home[p], self.owner[p]) == swap != swap[::-1]]
+            self.put(home[partition], partition)
+            self.put(swap[0], back[0] if back else partition)
 
 
 def in_order(members: Members) -> list[str]:

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.client import Client
-from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.fetcher import FETCHING, ConsumerRecord, Fetcher, Position, Positions
+from hwmark.refimpl.fetcher import FETCHING, ConsumerRecord, Position
 from hwmark.refimpl.fetcher import ConsumerConfig as ConsumerConfig
 from hwmark.refimpl.group_coordinator import Commits, ConsumerGroupMetadata
 from hwmark.refimpl.machine import Call, Effects, Event, Outbox, Return, earliest
-from hwmark.refimpl.membership import ConsumerCoordinator, Rebalance
+from hwmark.refimpl.membership import FINAL, ConsumerCoordinator, Rebalance
 
 
 class Subscribe(NamedTuple):
@@ -74,42 +73,24 @@ class PollResult(NamedTuple):
 
 
 @dataclass(slots=True)
-class Consumer:
+class Consumer(ConsumerCoordinator):
     """A consumer of a cluster."""
 
-    name: str
-    cluster: ClusterConfig
-    config: ConsumerConfig
-    client: Client = field(init=False)
-    positions: Positions = field(default_factory=dict)
-    fetcher: Fetcher = field(init=False)
-    coordinator: ConsumerCoordinator = field(init=False)
     calls: list[Call] = field(default_factory=list)
     return_by: int | None = None  # while a Poll is parked
     is_closed: bool = False
 
     def __post_init__(self) -> None:
         self.client = Client(self.cluster, Outbox(self.name, self.cluster.request_timeout))
-        who = ConsumerGroupMetadata(self.config.group_id or "", instance=self.config.instance)
-        self.fetcher = Fetcher(self.client, self.config, self.positions, who)
-        self.coordinator = ConsumerCoordinator(self.client, self.config, self.positions, who, who)
-
-    @property
-    def group_metadata(self) -> ConsumerGroupMetadata:
-        """With which a transactional producer commits this consumer's offsets."""
-        return self.coordinator.group_metadata
-
-    @property
-    def fatal(self) -> Error | None:
-        """The error after which this consumer is of no use."""
-        return self.coordinator.fatal
+        self.who = ConsumerGroupMetadata(self.config.group_id or "", instance=self.config.instance)
+        self.group_metadata = self.who
 
     def deadline(self) -> int | None:
         """When to Tick."""
         if self.is_closed:
             return None
-        next_auto_commit = (self.return_by and self.coordinator.next_auto_commit) or None
-        return earliest(self.client.deadline(), self.coordinator.next_heartbeat, self.return_by, next_auto_commit)
+        next_auto_commit = (self.return_by and self.next_auto_commit) or None
+        return earliest(self.client.deadline(), self.next_heartbeat, self.return_by, next_auto_commit)
 
     def step(self, event: Event, now: int) -> Effects:
         """React to an answer, a call of the application, or the time."""
@@ -118,11 +99,11 @@ class Consumer:
         for asked, response in self.client.receive(event, now):
             error = response.error if response is not None else Error.REQUEST_TIMED_OUT
             if isinstance(asked.body, rpc.FollowerRequest | rpc.OffsetFetchRequest):
-                self.fetcher.handle(asked, response, error)
+                self.handle_position(asked, response, error)
             else:
-                self.coordinator.handle(asked, response, error, now)
+                self.handle_group(asked, response, error, now)
         if not self.is_closed:
-            self.coordinator.step(now)
+            self.heartbeat(now)
         returns = self._serve(now)
         return [*self.client.take(now), *returns]
 
@@ -148,9 +129,9 @@ class Consumer:
             self.return_by = None
             return rpc.Response(self.fatal)
         if isinstance(operation, CommitSync | CommitAsync):
-            offsets = self.coordinator.consumed() if operation.offsets is None else operation.offsets
+            offsets = self.consumed() if operation.offsets is None else operation.offsets
             timeout = self.config.api_timeout if isinstance(operation, CommitSync) else 0
-            error = self.coordinator.commit(number, offsets, now, timeout)
+            error = self.commit(number, offsets, now, timeout)
             return error and rpc.Response(error)
         if isinstance(operation, Poll):
             return self._poll(operation, now)
@@ -163,12 +144,12 @@ class Consumer:
                 return Error.INVALID_REQUEST
             self.positions[operation.topic_partition] = Position(FETCHING, operation.offset, operation.offset_epoch)
         elif isinstance(operation, Subscribe):
-            if self.config.group_id is None or (self.positions and not self.coordinator.topics):
+            if self.config.group_id is None or (self.positions and not self.topics):
                 return Error.INVALID_REQUEST if self.config.group_id else Error.INVALID_GROUP_ID
-            if self.coordinator.topics != operation.topics:
-                self.coordinator.close(now)
-            self.coordinator.topics = operation.topics
-        elif self.coordinator.topics:
+            if self.topics != operation.topics:
+                self.quit_group(now)
+            self.topics = operation.topics
+        elif self.topics:
             return Error.INVALID_REQUEST
         else:
             kept = {partition: self.positions.get(partition) or Position() for partition in operation.partitions}
@@ -179,10 +160,10 @@ class Consumer:
     def _poll(self, operation: Poll, now: int) -> rpc.Response | None:
         if self.return_by is None:
             self.return_by = now + operation.timeout
-        self.coordinator.poll(now)
-        records = () if self.coordinator.is_revoking else self.fetcher.poll(now)
-        rebalances, self.coordinator.rebalances = tuple(self.coordinator.rebalances), []
-        invalid = self.fetcher.invalid()
+        self.poll_group(now)
+        records = () if FINAL in self.commits else self.fetch(now)  # nothing is read after the last commit
+        rebalances, self.rebalances = tuple(self.rebalances), []
+        invalid = self.invalid_offsets()
         if not (records or rebalances or invalid or now >= self.return_by):
             return None
         self.return_by = None
@@ -191,11 +172,8 @@ class Consumer:
         return rpc.Response(Error.NONE, PollResult(records, rebalances))
 
     def _close(self, number: int, now: int) -> rpc.Response | None:
-        is_automatic, timeout = self.config.auto_commit_interval is not None, self.config.api_timeout
-        if self.calls[0].number != number:
+        if self.calls[0].number != number or not self.commit_finally(number, now):
             return None
-        if is_automatic and self.coordinator.commit(number, self.coordinator.consumed(), now, timeout) is None:
-            return None
-        self.coordinator.close(now)
+        self.quit_group(now)
         self.is_closed = True
-        return rpc.Response(Error.NONE, PollResult((), tuple(self.coordinator.rebalances)))
+        return rpc.Response(Error.NONE, PollResult((), tuple(self.rebalances)))

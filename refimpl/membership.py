@@ -5,6 +5,8 @@ leaving the group when no Poll came for max.poll.interval.ms, go on without. A p
 joins again (eager), or only once it learns that it moves (cooperative, KIP-429), and then joins once more.
 
 `who` the member is, by id and generation, tells it apart from what it was: answers to that no longer count.
+Unlike in Kafka, whoever subscribes to other topics leaves first, a cooperative member commits nothing before a
+rebalance, and after an error that nobody expects the coordinator is looked up again, which is the backoff.
 Not modelled: patterns, racks, the session timer (a lost coordinator is noticed when a request expires), JoinGroup's own
 timeout. Source: AbstractCoordinator, ConsumerCoordinator; KIP-62, KIP-320, KIP-345, KIP-394, KIP-447.
 """
@@ -17,11 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.assignors import ASSIGNORS, Subscription
+from hwmark.refimpl.assignors import ASSIGNORS, Assignment, Subscription
 from hwmark.refimpl.batches import TopicPartition
-from hwmark.refimpl.client import Client
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.fetcher import FETCHING, ConsumerConfig, Position, Positions
+from hwmark.refimpl.fetcher import FETCHING, Fetcher, Position
 from hwmark.refimpl.group_coordinator import Commits, ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import UNKNOWN_MEMBER, JoinGroupResponse, OffsetAndMetadata
 from hwmark.refimpl.machine import Asked
@@ -40,17 +41,16 @@ Rebalance = tuple[str, tuple[TopicPartition, ...]]
 
 
 @dataclass(slots=True)
-class ConsumerCoordinator:
-    """The member; `group_metadata` is what the application knows of `who`, since its last assignment."""
+class ConsumerCoordinator(Fetcher):
+    """The part that is a member; `group_metadata` is what the application knows of `who`, since its last assignment.
 
-    client: Client
-    config: ConsumerConfig
-    positions: Positions
-    who: ConsumerGroupMetadata
-    group_metadata: ConsumerGroupMetadata
+    With it a transactional producer commits. After an error in `fatal` the consumer is of no use.
+    """
+
+    group_metadata: ConsumerGroupMetadata = field(init=False)
     state: str = REJOIN_NEEDED
     topics: tuple[str, ...] = ()  # subscribed to; none: partitions are assigned by hand
-    shared: int | None = None  # as the leader: how many partitions there were
+    shared: int | None = None  # as the leader: how many partitions there were to assign
     assignment: tuple[TopicPartition, ...] | None = None  # from SyncGroup, for the next Poll to take
     assigned: tuple[TopicPartition, ...] = ()  # what was taken last
     rebalances: list[Rebalance] = field(default_factory=list)  # for the next Poll to tell
@@ -62,7 +62,7 @@ class ConsumerCoordinator:
 
     # ------------------------------------------------------------ what calls it
 
-    def step(self, now: int) -> None:
+    def heartbeat(self, now: int) -> None:
         """What goes on without a Poll: heartbeats, until no Poll came for too long."""
         if self.next_heartbeat is not None and now >= self.next_heartbeat:
             if now >= self.poll_by:
@@ -70,9 +70,9 @@ class ConsumerCoordinator:
             elif self._ask(rpc.HeartbeatRequest(self.who), now):
                 self.next_heartbeat = min(now + self.config.heartbeat_interval, self.poll_by)
             else:
-                self.next_heartbeat = now + self.client.config.retry_backoff
+                self.next_heartbeat = now + self.cluster.retry_backoff
 
-    def poll(self, now: int) -> None:
+    def poll_group(self, now: int) -> None:
         """What needs a Poll: to take an assignment, to join, to commit by the interval."""
         self.poll_by = now + self.config.max_poll_interval
         if self.assignment is not None:
@@ -97,6 +97,11 @@ class ConsumerCoordinator:
         del self.commits[number]
         return error
 
+    def commit_finally(self, number: int | str, now: int) -> bool:
+        """Commit all, if commits are automatic, before it is too late; whether that is done."""
+        is_automatic, timeout = self.config.auto_commit_interval is not None, self.config.api_timeout
+        return not is_automatic or self.commit(number, self.consumed(), now, timeout) is not None
+
     def consumed(self) -> Commits:
         """The positions that may be committed."""
         fetching = [(of, p) for of, p in sorted(self.positions.items()) if p.state == FETCHING]
@@ -108,13 +113,13 @@ class ConsumerCoordinator:
             self._ask(rpc.LeaveGroupRequest(self.who), now)
         self._reset(UNKNOWN_MEMBER)
 
-    def close(self, now: int) -> None:
+    def quit_group(self, now: int) -> None:
         """Give up all partitions, and leave; for another subscription the group is joined anew."""
         if self.topics:
             self._give_up(self.positions)
         self.leave(now)
 
-    def handle(self, asked: Asked, response: Any, error: Error, now: int) -> None:
+    def handle_group(self, asked: Asked, response: Any, error: Error, now: int) -> None:
         """The coordinator's answer; if it says so, the generation, the membership or the consumer is at an end."""
         if asked.context in self.commits:
             self.commits[asked.context] = self.commits[asked.context][0], error
@@ -136,11 +141,6 @@ class ConsumerCoordinator:
 
     # ------------------------------------------------------------ rebalances
 
-    @property
-    def is_revoking(self) -> bool:
-        """Whether the partitions are about to be given up, so that no more may be read."""
-        return FINAL in self.commits
-
     def _ask(self, body: Any, now: int, context: int | str = MEMBER) -> bool:
         """Ask the coordinator, if it is known."""
         broker_id = self.client.coordinator(self.who.group_id, False, now)
@@ -155,14 +155,12 @@ class ConsumerCoordinator:
 
     def _prepare(self, now: int) -> bool:
         """Before the group is joined: commit, then give up what others may get; whether that is done."""
-        is_automatic, timeout = self.config.auto_commit_interval is not None, self.config.max_poll_interval
-        is_cooperative = self.client.config.kip_429 and {*self.config.assignors} == {COOPERATIVE_STICKY}
+        is_cooperative = self.cluster.kip_429 and {*self.config.assignors} == {COOPERATIVE_STICKY}
         if is_cooperative and self.who.generation >= 0:
             return True
-        if is_automatic and self.commit(FINAL, self.consumed(), now, timeout) is None:
-            return False
-        self._give_up(self.positions)
-        return True
+        if is_done := self.commit_finally(FINAL, now):
+            self._give_up(self.positions)
+        return is_done
 
     def _give_up(self, partitions: Iterable[TopicPartition]) -> None:
         """They are lost already unless this is a member still."""
@@ -190,7 +188,7 @@ class ConsumerCoordinator:
         Of a static leader that is back nobody takes that (KIP-814).
         """
         self.who = self.who._replace(generation=joined.generation, member_id=joined.member_id)
-        self.state, self.shared, assignments = REJOIN_NEEDED, None, dict[str, list[TopicPartition]]()
+        self.state, self.shared, assignments = REJOIN_NEEDED, None, Assignment()
         if joined.generation < 0:
             return
         self.next_heartbeat = now + self.config.heartbeat_interval
@@ -198,8 +196,8 @@ class ConsumerCoordinator:
             self.shared = len(self.client.partitions)
             topics, members = Counter(topic for topic, _ in self.client.partitions), dict[str, Any](joined.members)
             assignments = ASSIGNORS[str(joined.protocol)](topics, members)
-        shared = tuple((member, tuple(sorted(partitions))) for member, partitions in assignments.items())
-        if self._ask(rpc.SyncGroupRequest(self.who, shared), now):
+        by_member = tuple((member, tuple(sorted(partitions))) for member, partitions in assignments.items())
+        if self._ask(rpc.SyncGroupRequest(self.who, by_member), now):
             self.state = COMPLETING
 
     def _complete(self, assigned: tuple[TopicPartition, ...]) -> None:

@@ -65,7 +65,7 @@ def test_a_member_reads_on_while_a_cooperative_rebalance_goes_on():
     world = members(1, assignors=COOPERATIVE)
     world.poll_all()
     world.silent.add(rpc.JoinGroupRequest)
-    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
+    world.consumers["c1"].state = REJOIN_NEEDED
     world.write("meanwhile")
     assert world.values("c1") == ["meanwhile"]
 
@@ -74,7 +74,7 @@ def test_it_reads_on_even_while_it_commits_before_that():
     world = members(1, assignors=COOPERATIVE, auto_commit_interval=1_000_000)
     world.poll_all()
     world.silent.add(rpc.OffsetCommitRequest)
-    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
+    world.consumers["c1"].state = REJOIN_NEEDED
     world.write("meanwhile")
     assert world.values("c1") == ["meanwhile"]
 
@@ -131,7 +131,7 @@ def test_a_topic_that_is_not_read_any_more_is_given_up_before_the_group_is_joine
 
 def test_an_assignment_of_a_former_subscription_is_not_taken():
     world = members(1)
-    while world.consumers["c1"].coordinator.assignment is None:
+    while world.consumers["c1"].assignment is None:
         assert world.poll_all(1) == []
     world.ask("c1", Subscribe(("else",)))
     assert world.poll_all(1) == []
@@ -142,7 +142,7 @@ def test_the_leader_is_told_what_a_member_has_and_who_it_is():
     world = members(1, instance="i", assignors=COOPERATIVE)
     world.poll_all()
     world.kinds()
-    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
+    world.consumers["c1"].state = REJOIN_NEEDED
     world.ask("c1", Poll(0))
     (request,) = [body for body in world.asked if isinstance(body, rpc.JoinGroupRequest)]
     assert request.protocols == ((*COOPERATIVE, Subscription((TOPIC,), (PARTITION, OTHER), 1, "i")),)
@@ -165,7 +165,7 @@ def test_who_does_not_poll_for_too_long_leaves():
         world.poll("c1", 3_000)
     assert "LeaveGroup" in world.kinds()
     assert owned(world, "c1") == [0, 1]
-    assert world.consumers["c2"].coordinator.state == REJOIN_NEEDED
+    assert world.consumers["c2"].state == REJOIN_NEEDED
     world.write("not for c2", partition=1)
     outcome = world.ask("c2", Poll(0))
     assert (outcome.value.records, outcome.value.rebalances) == ((), (("lost", (OTHER,)),))
@@ -187,7 +187,7 @@ def test_a_member_whose_coordinator_moved_finds_it_again():
     world.kinds()
     world.wait(3_500)
     assert world.kinds() == ["Heartbeat", "FindCoordinator", "Heartbeat"]
-    assert world.consumers["c1"].coordinator.state == STABLE
+    assert world.consumers["c1"].state == STABLE
 
 
 @pytest.mark.parametrize("kind", [rpc.JoinGroupRequest, rpc.SyncGroupRequest, rpc.OffsetFetchRequest])
@@ -216,10 +216,10 @@ def test_joining_goes_on_after_errors_and_lost_answers(kind: type, error: Error 
 def test_a_member_that_the_group_does_not_know_loses_all_and_joins_again(error: Error):
     world = members(1)
     world.poll_all()
-    who = world.consumers["c1"].coordinator.who
+    who = world.consumers["c1"].who
     world.scripted[rpc.HeartbeatRequest] = [rpc.Response(error)]
     world.wait(3_000)
-    now = world.consumers["c1"].coordinator.who
+    now = world.consumers["c1"].who
     assert (now.generation, now.member_id) == (-1, who.member_id if error is Error.ILLEGAL_GENERATION else "")
     assert world.consumers["c1"].group_metadata == who
     assert world.poll_all(120 if error is Error.UNKNOWN_MEMBER_ID else 6)[0] == ("c1", "lost", (0, 1))
@@ -235,10 +235,10 @@ def test_an_answer_to_a_former_generation_says_nothing():
     (correlation,) = world.consumers["c1"].client.outbox.asked
     world.silent.clear()
     join(world)
-    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
+    world.consumers["c1"].state = REJOIN_NEEDED
     world.poll_all(40)
     world.step("c1", Message(f"broker-{BROKER}", "c1", correlation, rpc.Response(Error.UNKNOWN_MEMBER_ID)))
-    assert world.consumers["c1"].coordinator.state == STABLE
+    assert world.consumers["c1"].state == STABLE
 
 
 def test_a_fenced_instance_is_of_no_use_any_more():
