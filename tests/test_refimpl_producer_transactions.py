@@ -4,7 +4,6 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from hwmark.refimpl import producer as api
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl import transaction_manager as txn
 from hwmark.refimpl.config import ClusterConfig
@@ -118,13 +117,11 @@ def test_what_was_not_even_asked_for_is_not_asked_for_any_more_when_aborting():
     assert kinds(driver) == ["EndTxn"]
 
 
-@pytest.mark.parametrize("error", [Error.TRANSACTION_ABORTABLE, Error.INVALID_PRODUCER_ID_MAPPING])
-def test_an_abort_that_is_refused_but_not_for_good_takes_a_new_epoch(error):
+def test_an_abort_that_is_refused_is_fatal():
     driver = known(transactional())
     abort = driver.call(txn.AbortTransaction())
-    driver.answer(rpc.EndTxnRequest, error)
-    assert driver.returned[abort] == Response(Error.NONE, "READY")
-    assert driver.producer.manager.producer == (7, 1)
+    driver.answer(rpc.EndTxnRequest, Error.INVALID_PRODUCER_ID_MAPPING)
+    assert driver.returned[abort] == Response(Error.INVALID_PRODUCER_ID_MAPPING, FATAL)
 
 
 def test_a_gap_aborts_a_transaction():
@@ -159,14 +156,12 @@ REFUSED = [
     (rpc.AddPartitionsToTxnRequest, Error.PRODUCER_FENCED, FATAL, Error.PRODUCER_FENCED),
     (rpc.AddPartitionsToTxnRequest, Error.INVALID_PRODUCER_EPOCH, FATAL, Error.PRODUCER_FENCED),
     (rpc.AddPartitionsToTxnRequest, Error.INVALID_TXN_STATE, FATAL, Error.INVALID_TXN_STATE),
-    (rpc.AddPartitionsToTxnRequest, Error.TRANSACTION_ABORTABLE, ABORTABLE, Error.TRANSACTION_ABORTABLE),
-    (rpc.AddOffsetsToTxnRequest, Error.INVALID_PRODUCER_ID_MAPPING, ABORTABLE, Error.INVALID_PRODUCER_ID_MAPPING),
+    (rpc.AddOffsetsToTxnRequest, Error.INVALID_PRODUCER_ID_MAPPING, FATAL, Error.INVALID_PRODUCER_ID_MAPPING),
     (rpc.TxnOffsetCommitRequest, Error.ILLEGAL_GENERATION, ABORTABLE, Error.ILLEGAL_GENERATION),
     (rpc.TxnOffsetCommitRequest, Error.FENCED_INSTANCE_ID, ABORTABLE, Error.FENCED_INSTANCE_ID),
     (rpc.TxnOffsetCommitRequest, Error.INVALID_REQUEST, FATAL, Error.INVALID_REQUEST),
     (rpc.EndTxnRequest, Error.INVALID_TXN_STATE, FATAL, Error.INVALID_TXN_STATE),
     (rpc.EndTxnRequest, Error.INVALID_PRODUCER_EPOCH, FATAL, Error.PRODUCER_FENCED),
-    (rpc.EndTxnRequest, Error.TRANSACTION_ABORTABLE, ABORTABLE, Error.TRANSACTION_ABORTABLE),
 ]
 
 
@@ -194,48 +189,47 @@ def test_a_refusal_is_fatal_or_aborts_the_transaction(kind, error, state, told):
     assert driver.state == (FATAL if state == FATAL else driver.state)
 
 
-@pytest.mark.parametrize("kip_360, kip_890", [(False, False), (True, False), (True, True)])
-def test_a_batch_that_fails_aborts_the_transaction_and_the_next_has_another_epoch_if_it_can(kip_360, kip_890):
-    driver = known(transactional(CLUSTER._replace(kip_360=kip_360, kip_890=kip_890)))
+@pytest.mark.parametrize("kip_890", [False, True])
+def test_a_batch_that_fails_aborts_the_transaction_and_the_next_has_another_epoch(kip_890):
+    driver = known(transactional(CLUSTER._replace(kip_890=kip_890)))
     driver.send("a", "b")
     commit = driver.call(txn.CommitTransaction())
     driver.produced(Error.INVALID_TXN_STATE)
     assert driver.returned[commit] == Response(Error.INVALID_TXN_STATE, ABORTABLE)
-    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
-    driver.wait(100)
     abort = driver.call(txn.AbortTransaction())
+    assert kinds(driver) == ["Produce"], "what is under way is answered first"
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
     driver.automatic = ()
-    if driver.produce_messages():
-        driver.produced(base_offset=0)
     driver.answer(rpc.EndTxnRequest, value=(7, 1))
-    if kip_360 and not kip_890:
+    if not kip_890:
         assert abort not in driver.returned
         assert driver.answer(rpc.InitProducerIdRequest, value=(7, 1)).expected == (7, 0)
     assert driver.returned[abort] == Response(Error.NONE, "READY")
     driver.call(txn.BeginTransaction())
     driver.send("c")
     driver.answer(rpc.AddPartitionsToTxnRequest)
-    assert [one[1:] for one in driver.numbers()] == [(1, 0) if kip_360 else (0, 1)]
+    assert driver.numbers() == [("c", 1, 0)]
 
 
-def test_an_unknown_transactional_id_is_initialized_instead_of_aborted():
-    driver = transactional()
+def test_before_kip_360_a_batch_that_fails_is_the_end_of_the_producer():
+    driver = known(transactional(NO_890._replace(kip_360=False)))
     driver.send("a")
-    driver.answer(rpc.AddPartitionsToTxnRequest)
-    driver.produced(base_offset=0)
-    driver.send("b", partition=1)
-    driver.answer(rpc.AddPartitionsToTxnRequest, Error.INVALID_PRODUCER_ID_MAPPING)
-    abort = driver.call(txn.AbortTransaction())
-    assert driver.seen[rpc.EndTxnRequest] == 0
-    assert driver.seen[rpc.InitProducerIdRequest] == 2
-    assert driver.returned[abort] == Response(Error.NONE, "READY")
-
-
-def test_before_kip_360_an_unknown_transactional_id_is_fatal():
-    driver = transactional(NO_890._replace(kip_360=False))
-    driver.send("a")
-    driver.answer(rpc.AddPartitionsToTxnRequest, Error.INVALID_PRODUCER_ID_MAPPING)
+    driver.produced(Error.INVALID_TXN_STATE)
     assert driver.state == FATAL
+
+
+def test_offsets_that_are_under_way_when_the_transaction_fails_are_answered_once():
+    driver = known(transactional())
+    driver.send("a")
+    offsets = driver.call(OFFSETS)
+    driver.answer(rpc.AddOffsetsToTxnRequest)
+    driver.produced(Error.INVALID_TXN_STATE)
+    assert driver.returned[offsets] == Response(Error.INVALID_TXN_STATE, ABORTABLE)
+    abort = driver.call(txn.AbortTransaction())
+    assert kinds(driver) == ["TxnOffsetCommit"], "they are out before the transaction ends"
+    driver.answer(rpc.TxnOffsetCommitRequest)
+    driver.answer(rpc.EndTxnRequest, value=(7, 1))
+    assert driver.returned[abort] == Response(Error.NONE, "READY")
 
 
 @pytest.mark.parametrize("kip_360, state", [(True, ABORTABLE), (False, FATAL)])
@@ -261,22 +255,21 @@ def test_a_leader_that_knows_a_newer_epoch_fences(kip_360, state):
 def test_calls_that_do_not_fit_are_refused():
     driver = Driver(TRANSACTIONAL)
     for operation in (txn.BeginTransaction(), txn.CommitTransaction(), txn.AbortTransaction(), OFFSETS):
-        assert driver.returned[driver.call(operation)] == Response(Error.INVALID_REQUEST, "UNINITIALIZED")
-    assert driver.returned[driver.send("a")[0]] == Response(Error.INVALID_REQUEST, False)
+        assert driver.returned[driver.call(operation)] == Response(Error.OPERATION_NOT_ATTEMPTED, "UNINITIALIZED")
+    assert driver.returned[driver.send("a")[0]] == Response(Error.OPERATION_NOT_ATTEMPTED, False)
     assert driver.sent == []
     driver = Driver(singles())
-    assert driver.returned[driver.call(txn.InitTransactions())].error is Error.INVALID_REQUEST
+    assert driver.returned[driver.call(txn.InitTransactions())].error is Error.OPERATION_NOT_ATTEMPTED
 
 
-def test_closing_sends_all_and_aborts_what_is_open():
+def test_a_commit_ends_the_linger():
     driver = transactional(linger=1000, batch_records=9)
     driver.send("a")
-    close = driver.call(api.Close())
     driver.answer(rpc.AddPartitionsToTxnRequest)
+    assert driver.sent == []
+    commit = driver.call(txn.CommitTransaction())
     driver.produced(base_offset=0)
-    assert close not in driver.returned
-    assert driver.answer(rpc.EndTxnRequest, value=(7, 1)).result == "ABORT"
-    assert driver.returned[close].error is Error.NONE
-    assert driver.returned[driver.send("b")[0]].error is Error.INVALID_REQUEST
+    assert driver.answer(rpc.EndTxnRequest, value=(7, 1)).result == "COMMIT"
+    assert driver.returned[commit].error is Error.NONE
     driver.wait(1000)
     assert driver.producer.deadline() is None
