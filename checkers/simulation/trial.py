@@ -145,7 +145,19 @@ class Trial:
         for name in self.plan.setup.servers:
             if name not in cluster.machines:
                 schedule.apply(Restart(name, self.stage.now))
+        if self.promises.may_lose:
+            self._give_up()
         self._wait_for(lambda: not self.stage.running and self._undecided() is None)
+
+    def _give_up(self) -> None:
+        """End the transactional producers that wait long. Who coordinates them may have lost their last epochs: it has
+        its markers refused then, and says for ever that the transaction is being completed.
+        """
+        setup = self.plan.setup
+        if not self.schedule.run_until(lambda: not self.stage.running, time=self.stage.now + SETTLE_TIME // 4):
+            for number, producer in enumerate(setup.producers, 1):
+                if producer.transactional_id is not None and f"producer-{number}" in self.cluster.machines:
+                    self.stage.crash_client(f"producer-{number}")
 
     def read_all(self) -> None:
         """The closing reads, uncommitted and committed. Raises BrokenPromiseError."""
