@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, Record, TopicPartition
 from hwmark.refimpl.client import Client
+from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
@@ -63,9 +64,6 @@ class Position:
     fetched: list[tuple[Record, int]] = field(default_factory=list)  # visible records, with their leader epochs
 
 
-Positions = dict[TopicPartition, Position]
-
-
 def visible_records(response: rpc.FetchResponse, offset: int) -> list[tuple[Record, int]]:
     """The records from the offset on: no markers, and none of the transactions that read_committed is told to leave."""
     aborted, records = [*(response.aborted or ())], list[tuple[Record, int]]()
@@ -80,14 +78,16 @@ def visible_records(response: rpc.FetchResponse, offset: int) -> list[tuple[Reco
 
 @dataclass(slots=True)
 class Fetcher:
-    """Moves the positions: finds where the group was, resets, validates and fetches."""
+    """The part of a consumer that moves its positions: it finds where the group was, resets, validates and fetches."""
 
-    client: Client
+    name: str
+    cluster: ClusterConfig
     config: ConsumerConfig
-    positions: Positions
-    group: ConsumerGroupMetadata
+    client: Client = field(init=False)
+    who: ConsumerGroupMetadata = field(init=False)  # `membership` changes it
+    positions: dict[TopicPartition, Position] = field(default_factory=dict)
 
-    def poll(self, now: int) -> tuple[ConsumerRecord, ...]:
+    def fetch(self, now: int) -> tuple[ConsumerRecord, ...]:
         """Take what has been fetched, in turn, and ask for what is missing."""
         records: list[ConsumerRecord] = []
         for partition in [*self.positions]:
@@ -103,10 +103,10 @@ class Fetcher:
                 position.offset, position.fetched = last.offset + 1, position.fetched[limit:]
                 self.positions[partition] = self.positions.pop(partition)
             if leader is not None and not (position.awaits or position.fetched):
-                self._ask(partition, position, leader, now)
+                self._send_request(partition, position, leader, now)
         return tuple(records)
 
-    def invalid(self) -> tuple[InvalidOffset, ...]:
+    def invalid_offsets(self) -> tuple[InvalidOffset, ...]:
         """The positions that only the application can mend, by a seek: out of range, truncated or not there (-1)."""
         return tuple([(of, p.offset, p.diverging) for of, p in self.positions.items() if p.state == INVALID])
 
@@ -115,7 +115,7 @@ class Fetcher:
 
         Kafka's consumers validate nothing either if a broker's version of OffsetsForLeaderEpoch is too old.
         """
-        position, cluster = self.positions[partition], self.client.config
+        position, cluster = self.positions[partition], self.cluster
         if leader_epoch != position.leader_epoch:
             position.leader_epoch = leader_epoch
             is_known = position.state in (FETCHING, AWAIT_VALIDATION) and position.offset_epoch >= 0
@@ -123,9 +123,11 @@ class Fetcher:
                 read = position.offset, position.offset_epoch
                 self.positions[partition] = Position(AWAIT_VALIDATION, *read, leader_epoch)
 
-    def _ask(self, partition: TopicPartition, position: Position, leader: rpc.PartitionMetadata, now: int) -> None:
+    def _send_request(
+        self, partition: TopicPartition, position: Position, leader: rpc.PartitionMetadata, now: int
+    ) -> None:
         """Send the request that the position's state calls for, if there is one and somebody to ask."""
-        config, kips, broker_id = self.config, self.client.config, leader.leader
+        config, kips, broker_id = self.config, self.cluster, leader.leader
         epoch = leader.leader_epoch if kips.kip_320 else -1
         request: Any = None
         if position.state == FETCHING:
@@ -136,16 +138,14 @@ class Fetcher:
         elif position.state == AWAIT_RESET:
             at = rpc.EARLIEST if config.auto_offset_reset == EARLIEST else rpc.LATEST
             request = rpc.ListOffsetsRequest(partition, at, epoch, rpc.CONSUMER, config.is_read_committed)
-        elif position.state == INITIALIZING and (
-            coordinator := self.client.coordinator(self.group.group_id, False, now)
-        ):
+        elif position.state == INITIALIZING and (coordinator := self.client.coordinator(self.who.group_id, False, now)):
             broker_id, is_stable = coordinator, kips.kip_447 and config.is_read_committed
-            request = rpc.OffsetFetchRequest(self.group, (partition,), is_stable)
+            request = rpc.OffsetFetchRequest(self.who, (partition,), is_stable)
         if request is not None:
             position.awaits = self.client.outbox.last + 1
             self.client.ask(broker_id, request, (partition, position.awaits), now)
 
-    def handle(self, asked: Asked, response: Any, error: Error) -> None:
+    def handle_position(self, asked: Asked, response: Any, error: Error) -> None:
         """The answer to a position's request; after an error, whom to ask is looked up again, and takes a backoff."""
         partition, correlation = asked.context
         position = self.positions.get(partition)
@@ -157,20 +157,18 @@ class Fetcher:
         if error is Error.OFFSET_OUT_OF_RANGE:
             self._found(partition)
         elif error is not Error.NONE and position.state == INITIALIZING:
-            self.client.forget_coordinator(self.group.group_id, False)
+            self.client.forget_coordinator(self.who.group_id, False)
         elif error is not Error.NONE:
             self.client.partitions[partition] = self.client.partitions[partition]._replace(leader=NO_LEADER)
         elif isinstance(asked.body, rpc.FetchRequest):
             position.fetched = visible_records(response, position.offset)
             if response.batches and not position.fetched:
-                position.offset, position.offset_epoch = (
-                    response.batches[-1].next_offset,
-                    response.batches[-1].leader_epoch,
-                )
+                last = response.batches[-1]
+                position.offset, position.offset_epoch = last.next_offset, last.leader_epoch
         elif isinstance(asked.body, rpc.OffsetsForLeaderEpochRequest):
-            self._found(partition, response.value)
+            self._found(partition, response.end_offset)
         elif isinstance(asked.body, rpc.ListOffsetsRequest):
-            self._found(partition, EpochEndOffset(-1, response.value))
+            self._found(partition, EpochEndOffset(-1, response.offset))
         else:
             self._found(partition, EpochEndOffset(committed.leader_epoch, committed.offset))
 

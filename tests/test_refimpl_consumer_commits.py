@@ -12,7 +12,6 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, ConsumerConfig, Poll, Seek
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
-from hwmark.refimpl.leader_epochs import UNDEFINED
 from hwmark.refimpl.membership import REJOIN_NEEDED
 
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
@@ -87,7 +86,7 @@ def test_a_position_that_is_not_validated_is_not_committed():
     world = members(1, partitions=1, auto_offset_reset="none")
     world.poll_all()
     world.ask("c1", Seek(PARTITION, 1, 0))
-    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.Response(Error.NONE, UNDEFINED)]
+    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.OffsetsForLeaderEpochResponse()]
     assert world.poll("c1").error is Error.OFFSET_OUT_OF_RANGE
     assert world.ask("c1", CommitSync()).error is Error.NONE
     assert committed(world) == {}
@@ -99,7 +98,7 @@ def test_nothing_is_read_between_the_last_commit_and_the_revocation():
     world.write("a", "b")
     assert world.values("c1") == ["a"]
     world.silent.add(rpc.OffsetCommitRequest)
-    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
+    world.consumers["c1"].state = REJOIN_NEEDED
     assert world.values("c1", 1_000) == []
     assert owned(world, "c1") == [0, 1]
     world.silent.clear()
@@ -131,7 +130,7 @@ def test_a_commit_during_a_rebalance_fails():
     world = members(1)
     world.poll_all()
     world.silent.add(rpc.JoinGroupRequest)
-    world.consumers["c1"].coordinator.state = REJOIN_NEEDED
+    world.consumers["c1"].state = REJOIN_NEEDED
     world.ask("c1", Poll(0))
     world.kinds()
     assert world.ask("c1", CommitSync(((PARTITION, OffsetAndMetadata(1)),))).error is Error.REBALANCE_IN_PROGRESS
@@ -144,7 +143,7 @@ def test_a_commit_that_is_fenced_ends_the_membership(error: Error):
     world.poll_all()
     world.scripted[rpc.OffsetCommitRequest] = [rpc.Response(error)]
     assert world.ask("c1", CommitSync()).error is error
-    assert world.consumers["c1"].coordinator.state == REJOIN_NEEDED
+    assert world.consumers["c1"].state == REJOIN_NEEDED
     assert world.consumers["c1"].fatal is (error if error is Error.FENCED_INSTANCE_ID else None)
     assert world.ask("c1", CommitSync()).error is (world.consumers["c1"].fatal or Error.UNKNOWN_MEMBER_ID)
 
@@ -181,7 +180,7 @@ def test_undecided_offsets_are_awaited_by_who_reads_committed(is_read_committed:
     world = members(1, cluster=cluster, is_read_committed=is_read_committed)
     world.write("a", "b")
     commits = ((PARTITION, OffsetAndMetadata(1)),)
-    world.do(world.groups.offset_commit(("c0", 1), 0, rpc.ConsumerGroupMetadata(GROUP), commits, 7, 0))
+    world.do(world.groups.txn_offset_commit(("c0", 1), 0, rpc.ConsumerGroupMetadata(GROUP), commits, 7, 0))
     world.network.clear()
     world.poll_all(5)
     world.poll("c1", 300)
