@@ -206,11 +206,15 @@ def _of_registration(make: Callable[[TopicPartition, PartitionRegistration], Any
     return maker
 
 
-def _alter(here: TopicPartition, partition: PartitionRegistration, **changes: Any) -> Any:
-    """A change of the ISR to the leader alone."""
-    epochs = partition.leader_epoch, partition.partition_epoch
-    request = rpc.AlterPartitionRequest(here, partition.leader, *epochs, (partition.leader,))
-    return request._replace(**changes)
+def _alter(**changes: Callable[[PartitionRegistration], Any]) -> Maker:
+    """A change of the ISR to the leader alone, but for some fields; before KIP-497 nobody could ask for that."""
+
+    def alter(here: TopicPartition, partition: PartitionRegistration) -> Any:
+        epochs = partition.leader_epoch, partition.partition_epoch
+        request = rpc.AlterPartitionRequest(here, partition.leader, *epochs, (partition.leader,))
+        return request._replace(**{name: change(partition) for name, change in changes.items()})
+
+    return lambda broker: _of_registration(alter)(broker) if broker.config.kip_497 else None
 
 
 def _from_controller(broker: Broker, controller: int = 0, incarnation: int = 0) -> tuple[int, int, int]:
@@ -219,12 +223,12 @@ def _from_controller(broker: Broker, controller: int = 0, incarnation: int = 0) 
 
 
 CONTROLLER: dict[str, Maker] = {
-    "alter nowhere": lambda _: rpc.AlterPartitionRequest(NOWHERE, 1, 0, 0, (1,)),
-    "alter in the epoch before": _of_registration(lambda h, p: _alter(h, p, leader_epoch=p.leader_epoch - 1)),
-    "alter in a coming epoch": _of_registration(lambda h, p: _alter(h, p, leader_epoch=p.leader_epoch + FAR)),
-    "alter the version before": _of_registration(lambda h, p: _alter(h, p, partition_epoch=p.partition_epoch - 1)),
-    "alter as no leader": _of_registration(lambda h, p: _alter(h, p, broker_id=99)),
-    "alter to nobody": _of_registration(lambda h, p: _alter(h, p, isr=())),
+    "alter nowhere": _alter(topic_partition=lambda _: NOWHERE),
+    "alter in the epoch before": _alter(leader_epoch=lambda p: p.leader_epoch - 1),
+    "alter in a coming epoch": _alter(leader_epoch=lambda p: p.leader_epoch + FAR),
+    "alter the version before": _alter(partition_epoch=lambda p: p.partition_epoch - 1),
+    "alter as no leader": _alter(broker_id=lambda _: 99),
+    "alter to nobody": _alter(isr=lambda _: ()),
     "reassign to nobody": _of_registration(lambda h, _: rpc.AlterPartitionReassignmentsRequest(h, ())),
     "reassign to a stranger": _of_registration(lambda h, _: rpc.AlterPartitionReassignmentsRequest(h, (99,))),
     "reassign nowhere": lambda _: rpc.AlterPartitionReassignmentsRequest(NOWHERE, (1,)),
