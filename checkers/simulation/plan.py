@@ -65,6 +65,7 @@ class Focus(NamedTuple):
     latencies: tuple[int, ...] = (2, 10, 60)
     unreliable: float = 0.5
     overtaking: tuple[float, ...] = (0.0, 0.01)
+    holds_partitioned: float = 0.3
     durations: tuple[int, ...] = (2_000, 4_000, 8_000)
     faults: tuple[str, ...] = FAULTS
     fault_counts: tuple[int, ...] = (0, 1, 2, 3, 5)
@@ -252,7 +253,7 @@ def _draw_network(rng: Random, focus: Focus, *, may_overtake: bool) -> NetworkCo
         drop=rng.choice((0.005, 0.02)) if unreliable else 0.0,
         duplicate=rng.choice(focus.overtaking) if overtakes else 0.0,
         reorder=rng.choice(focus.overtaking) if overtakes else 0.0,
-        holds_partitioned=rng.random() < 0.3,
+        holds_partitioned=rng.random() < focus.holds_partitioned,
     )
 
 

@@ -1,0 +1,78 @@
+"""Looking for mutants: run after run, drawn from the seeds 0, 1, ... with the mutant's focus, until one is broken.
+
+A run counts if it is broken with the mutant and not without it. The order is fixed and nothing else decides, so a hunt
+finds the same each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from typing import NamedTuple
+
+from hwmark.checkers.simulation.mutants import Mutant, switched_on
+from hwmark.checkers.simulation.plan import Plan, draw_plan
+from hwmark.checkers.simulation.promises import NO_MACHINE_FAILS
+from hwmark.checkers.simulation.run import Failure, Run
+
+CRASH = "crash"
+"""The checker that has found a machine that failed."""
+
+
+class Found(NamedTuple):
+    """What gave a mutant away: in which example, counted from 1, and after how many steps of the cluster."""
+
+    checker: str
+    promise: str
+    why: str
+    examples: int
+    steps: int
+
+
+def hunt(mutant: Mutant, examples: int) -> Found | None:
+    """The first of so many examples that breaks by the mutant. StaleMutantError if there is nothing to switch on."""
+    for seed in range(mutant.first, mutant.first + examples):
+        plan = draw_plan(seed, mutant.focus)
+        with switched_on(mutant):
+            failure, steps = _go(_changed(plan, mutant))
+        if failure and _go(plan)[0] is None:
+            checker = CRASH if failure.promise == NO_MACHINE_FAILS else failure.checker
+            return Found(checker, failure.promise, failure.why, seed - mutant.first + 1, steps)
+    return None
+
+
+def hunt_all(
+    mutants: Iterable[Mutant], examples: int, workers: int, progress: Callable[[Mutant], object] = lambda mutant: None
+) -> dict[str, Found | None]:
+    """What each mutant is given away by, found in so many processes; `progress` is told whom the hunt is over for."""
+    mutants = [*mutants]
+    found: dict[str, Found | None] = dict.fromkeys(mutant.name for mutant in mutants)
+    for mutant, result in _hunts(mutants, examples, workers):
+        found[mutant.name] = result
+        progress(mutant)
+    return found
+
+
+def _hunts(mutants: list[Mutant], examples: int, workers: int) -> Iterator[tuple[Mutant, Found | None]]:
+    """The hunts, as they end."""
+    if workers <= 1:
+        yield from ((mutant, hunt(mutant, examples)) for mutant in mutants)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        hunts: dict[Future[Found | None], Mutant] = {pool.submit(hunt, mutant, examples): mutant for mutant in mutants}
+        try:
+            for future in as_completed(hunts):
+                yield hunts[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _changed(plan: Plan, mutant: Mutant) -> Plan:
+    """The same plan for a cluster of the mutant's version."""
+    setup = plan.setup
+    return plan._replace(setup=setup._replace(config=setup.config._replace(**mutant.changes)))
+
+
+def _go(plan: Plan) -> tuple[Failure | None, int]:
+    run = Run(plan, keeps_actions=False)
+    return run.go(), run.steps
