@@ -48,3 +48,4 @@ class ClusterConfig(NamedTuple):
     transaction_check_interval: int = 10_000  # between looks for transactions that last too long
     group_session_timeout_min: int = 6_000
     offsets_retention: int = 604_800_000
+    transactional_id_expiration: int = 604_800_000

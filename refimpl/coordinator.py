@@ -1,18 +1,55 @@
-"""What both coordinators have in common: which partition keeps a key, and what a failed append means to a client.
+"""What both coordinators have in common: their topic's partitions, of which a broker leads some, and their effects.
+
+The coordinator of a group or of a transactional id is who leads the partition that its hash says. It knows only what is
+replicated there: what it decides is appended first (`Append`), and counts when the high watermark passed it.
 
 Source: GroupMetadataManager, TransactionStateManager, Utils.abs of Java's String.hashCode.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any, ClassVar, NamedTuple
 
-from hwmark.refimpl.errors import Error
+from hwmark.refimpl.batches import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, TopicPartition
+from hwmark.refimpl.config import ClusterConfig
+from hwmark.refimpl.errors import Error, KafkaError
 
 UNAVAILABLE = Error.UNKNOWN_TOPIC_OR_PARTITION, Error.NOT_ENOUGH_REPLICAS, Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
-# Other errors stay as they are.
+# What a failed append means to a client; other errors stay as they are.
 APPEND_ERRORS = dict.fromkeys(UNAVAILABLE, Error.COORDINATOR_NOT_AVAILABLE)
 APPEND_ERRORS[Error.NOT_LEADER_OR_FOLLOWER] = Error.NOT_COORDINATOR
+LOADING = -1
+
+
+class Respond(NamedTuple):
+    """Effect: answer the request `to`."""
+
+    to: Hashable
+    error: Error = Error.NONE
+    body: Hashable = None
+
+
+class Append(NamedTuple):
+    """Effect: append (key, value) records with acks=all, as the leader of that epoch; a value of None is a tombstone.
+
+    The owner hands it back to `on_appended` with its outcome, once: NOT_LEADER_OR_FOLLOWER in another leader epoch.
+    Then the request `to` is answered, if one waits, and the coordinator goes on with `then`.
+    """
+
+    topic_partition: TopicPartition
+    leader_epoch: int
+    records: tuple[tuple[Any, Any], ...]
+    to: Hashable | None = None
+    then: tuple[Any, ...] = ()
+    producer_id: int = NO_PRODUCER_ID
+    producer_epoch: int = NO_PRODUCER_EPOCH
+
+    def answer(self, error: Error = Error.NONE, body: Hashable = None) -> list[Respond]:
+        """The answer to the request, if one waits."""
+        return [] if self.to is None else [Respond(self.to, error, body)]
 
 
 @cache
@@ -22,3 +59,32 @@ def partition_for(key: str, partition_count: int) -> int:
     for unit in memoryview(key.encode("utf-16-le")).cast("H"):
         code = (31 * code + unit) % 2**32
     return min(code, 2**32 - code) % 2**31 % partition_count
+
+
+@dataclass(slots=True)
+class Coordinator:
+    """A broker's part in its topic: `epochs` of the partitions that it leads, LOADING while a log is being read."""
+
+    topic: ClassVar[str]
+    config: ClusterConfig
+    partition_count: int = field(init=False)
+    epochs: dict[int, int] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """A topic that the configuration does not know has one partition."""
+        self.partition_count = {one.name: len(one.assignment) for one in self.config.topics}.get(self.topic, 1)
+
+    def partition(self, key: str) -> int:
+        """The partition that keeps a group or a transactional id."""
+        return partition_for(key, self.partition_count)
+
+    def check_coordinator(self, key: str) -> None:
+        """Refuse a request for what another broker coordinates, or this one does not know yet."""
+        epoch = self.epochs.get(self.partition(key))
+        if epoch is None or epoch == LOADING:
+            raise KafkaError(Error.NOT_COORDINATOR if epoch is None else Error.COORDINATOR_LOAD_IN_PROGRESS, key)
+
+    def append(self, key: str, *append: Any) -> Append:
+        """An append to the partition that keeps a group or a transactional id: records, to, then, producer."""
+        partition = self.partition(key)
+        return Append((self.topic, partition), self.epochs[partition], *append)

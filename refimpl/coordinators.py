@@ -21,17 +21,16 @@ Source: KafkaApis, TransactionMarkerChannelManager, TransactionStateManager, Gro
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
-from hwmark.refimpl import group_coordinator, transaction_coordinator
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import NO_PRODUCER_ID, NO_SEQUENCE, Batch, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig
+from hwmark.refimpl.coordinator import LOADING, Append, Respond
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.group_coordinator import GroupConfig, GroupCoordinator
-from hwmark.refimpl.group_metadata import Respond
+from hwmark.refimpl.group_coordinator import GroupCoordinator
 from hwmark.refimpl.log import HIGH_WATERMARK, Log
 from hwmark.refimpl.machine import Address, Message, earliest
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
@@ -45,7 +44,7 @@ GROUP_REQUESTS = {
     rpc.HeartbeatRequest: "heartbeat",
     rpc.LeaveGroupRequest: "leave_group",
     rpc.OffsetCommitRequest: "offset_commit",
-    rpc.TxnOffsetCommitRequest: "txn_offset_commit",
+    rpc.TxnOffsetCommitRequest: "offset_commit",
     rpc.OffsetFetchRequest: "offset_fetch",
 }
 # What a loading group coordinator tells members: to stay, and to join again, since it has lost the rebalance.
@@ -86,10 +85,7 @@ class Loading(NamedTuple):
 
 
 Effects = list[Reply | AppendTo | AskBroker]
-GroupDecision = Respond | group_coordinator.Append
-Decision = GroupDecision | SendMarkers | transaction_coordinator.Append | transaction_coordinator.Respond
-Decisions = Sequence[Decision]
-Records = Sequence[tuple[Hashable, Hashable]]
+Decisions = Iterable[Respond | Append | SendMarkers]
 Caller = tuple[Address, int]  # and the correlation id
 
 
@@ -115,17 +111,18 @@ class Coordinators:
 
     def __post_init__(self) -> None:
         """Both coordinators of the cluster's version, without a partition yet."""
-        config, sizes = self.config, {topic.name: len(topic.assignment) for topic in self.config.topics}
-        flags = config.kip_360, config.kip_890, config.transaction_timeout_max
-        self.transactions = TransactionCoordinator((0, 0), sizes.get(TRANSACTIONS_TOPIC, 1), *flags)
-        rules = GroupConfig(sizes.get(OFFSETS_TOPIC, 1), config.group_session_timeout_min, kip_447=config.kip_447)
-        self.groups = GroupCoordinator(rules._replace(offsets_retention=config.offsets_retention))
+        self.transactions, self.groups = TransactionCoordinator(self.config), GroupCoordinator(self.config)
+
+    def coordinator(self, topic: str) -> TransactionCoordinator | GroupCoordinator | None:
+        """The coordinator whose state a topic keeps, if it keeps one's."""
+        if topic == TRANSACTIONS_TOPIC:
+            return self.transactions
+        return self.groups if topic == OFFSETS_TOPIC else None
 
     def coordinator_partition(self, key: str, is_transaction: bool) -> TopicPartition:
         """The partition whose leader coordinates a transactional id, or a group (FindCoordinator)."""
-        if is_transaction:
-            return TRANSACTIONS_TOPIC, transaction_coordinator.partition_for(key, self.transactions.partition_count)
-        return OFFSETS_TOPIC, group_coordinator.partition_for(key, self.groups.config.partitions)
+        coordinator = self.transactions if is_transaction else self.groups
+        return coordinator.topic, coordinator.partition(key)
 
     def give_producer_ids(self, block: tuple[int, int]) -> None:
         """Producer ids from the controller: (first, end)."""
@@ -140,13 +137,12 @@ class Coordinators:
             decisions = ask(to, body, now)
         except KafkaError as refusal:
             following, end = self.transactions.producer_ids
-            self.needs_producer_ids |= following == end and refusal.error is Error.COORDINATOR_LOAD_IN_PROGRESS
-            decisions = [Respond(to, refusal.error)]
+            is_loading, error = refusal.error is Error.COORDINATOR_LOAD_IN_PROGRESS, refusal.error
+            self.needs_producer_ids |= following == end and is_loading
+            decisions = [Respond(to, LOADING_ANSWERS.get(type(body), error) if is_loading else error)]
         return self._effects(decisions, now, transactional_id)
 
     def _ask_groups(self, to: Hashable, body: Any, now: int) -> Decisions:
-        if self.coordinator_partition(body.who.group_id, False) in self.loading:
-            return [Respond(to, LOADING_ANSWERS.get(type(body), Error.COORDINATOR_LOAD_IN_PROGRESS))]
         arguments = (*body[:2], *body.producer[1:]) if type(body) is rpc.TxnOffsetCommitRequest else body
         return cast(Decisions, getattr(self.groups, GROUP_REQUESTS[type(body)])(to, now, *arguments))
 
@@ -171,12 +167,13 @@ class Coordinators:
         Who led it before goes on with its groups, but begins anew with its transactions, as their epoch is another.
         """
         topic, partition = topic_partition
-        if topic == OFFSETS_TOPIC and partition in self.groups.epochs:
+        coordinator = self.coordinator(topic)
+        if coordinator is self.groups and self.groups.epochs.get(partition, LOADING) != LOADING:
             self.groups.load(partition, (), leader_epoch, now)
-        elif topic in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC):
+        elif coordinator:
             self.loading[topic_partition] = Loading(leader_epoch, log.log_end_offset)
-            if topic == TRANSACTIONS_TOPIC:
-                self.transactions.begin_load(partition)
+            coordinator.unload(partition)
+            coordinator.epochs[partition] = LOADING
         return self.on_high_watermark(topic_partition, log, now)
 
     def on_follower(self, topic_partition: TopicPartition, now: int) -> Effects:
@@ -184,9 +181,8 @@ class Coordinators:
         topic, partition = topic_partition
         self.loading.pop(topic_partition, None)
         self.completed.pop(topic_partition, None)
-        if topic == TRANSACTIONS_TOPIC:
-            self.transactions.unload(partition)
-        return self._effects(self.groups.unload(partition), now) if topic == OFFSETS_TOPIC else []
+        coordinator = self.coordinator(topic)
+        return self._effects(coordinator.unload(partition), now) if coordinator else []
 
     def on_high_watermark(self, topic_partition: TopicPartition, log: Log, now: int) -> Effects:
         """The high watermark of a partition that the broker leads has moved: load it, or complete transactions."""
@@ -204,20 +200,18 @@ class Coordinators:
     def _load(self, topic_partition: TopicPartition, log: Log, leader_epoch: int, now: int) -> Effects:
         topic, partition = topic_partition
         batches = log.read(log.log_start_offset, HIGH_WATERMARK).batches
-        if topic == OFFSETS_TOPIC:
-            self.completed[topic_partition] = log.high_watermark
-            self.groups.load(partition, batches, leader_epoch, now)
-            return self._effects([], now)
-        records = [record for batch in batches for record in batch.records]
-        return self._effects(self.transactions.load(partition, leader_epoch, records, now), now)
+        if topic == TRANSACTIONS_TOPIC:
+            return self._effects(self.transactions.load(partition, batches, leader_epoch, now), now)
+        self.completed[topic_partition] = log.high_watermark
+        return self._effects(self.groups.load(partition, batches, leader_epoch, now), now)
 
     def on_appended(self, context: Hashable, error: Error, base_offset: int, now: int) -> Effects:
         """An AppendTo is replicated (NONE) at that offset, or has failed (offset -1)."""
-        if isinstance(context, transaction_coordinator.Append):
-            return self._effects(self.transactions.on_appended(context, error, now), now)
+        append = cast(Append, context)
         if error is Error.NETWORK_EXCEPTION:  # nobody verified the transaction
             error = Error.COORDINATOR_LOAD_IN_PROGRESS
-        return self._effects(self.groups.on_appended(cast(int, context), error, now, base_offset), now)
+        coordinator = self.transactions if append.topic_partition[0] == TRANSACTIONS_TOPIC else self.groups
+        return self._effects(coordinator.on_appended(append, error, base_offset, now), now)
 
     def on_response(self, context: Hashable, response: Response | None, now: int) -> Effects:
         """An AskBroker is answered, or nobody did in time (None)."""
@@ -230,7 +224,7 @@ class Coordinators:
         effects: Effects = []
         markers, self.markers = self.markers, []
         for one in markers:
-            if self.transactions.epochs.get(one.partition) != one.coordinator_epoch:
+            if self.transactions.current(one.producer.transactional_id, one.coordinator_epoch) is None:
                 continue
             by_leader: dict[int, list[TopicPartition]] = {}
             for each in one.topic_partitions:
@@ -270,18 +264,10 @@ class Coordinators:
             match decision:
                 case Respond(to, error, body):
                     effects.append(Reply(*cast(Caller, to), Response(error, body)))
-                case transaction_coordinator.Respond(to, error, producer_id, producer_epoch):
-                    producer = (producer_id, producer_epoch) if producer_id != NO_PRODUCER_ID else None
-                    effects.append(Reply(*cast(Caller, to), Response(error, producer)))
                 case SendMarkers():
                     self.markers.append(decision)
-                case transaction_coordinator.Append(partition, epoch, key, value):
-                    here, batch = (TRANSACTIONS_TOPIC, partition), _batch(((key, value),), epoch, now)
-                    effects.append(AppendTo(here, epoch, batch, decision))
-                case group_coordinator.Append(partition, records, token):
-                    here, epoch = (OFFSETS_TOPIC, partition), self.groups.epochs[partition]
-                    batch = _batch(records, epoch, now, *decision[3:])
-                    effects.append(AppendTo(here, epoch, batch, token, transactional_id))
+                case Append(here, epoch):
+                    effects.append(AppendTo(here, epoch, _batch(decision, now), decision, transactional_id))
         self.groups_at = self.groups.next_deadline()
         if self.retry_at is None and transactions.retries:
             self.retry_at = now + config.retry_backoff
@@ -296,8 +282,8 @@ def _is_due(deadline: int | None, now: int) -> bool:
     return deadline is not None and deadline <= now
 
 
-def _batch(records: Records, leader_epoch: int, now: int, producer_id: int = -1, producer_epoch: int = -1) -> Batch:
+def _batch(append: Append, now: int) -> Batch:
     """A batch without offsets yet; with a producer id it is a transaction's."""
-    numbered = tuple([Record(offset, key, value) for offset, (key, value) in enumerate(records)])
-    producer = producer_id, producer_epoch, NO_SEQUENCE, producer_id != NO_PRODUCER_ID
-    return Batch(0, len(numbered) - 1, leader_epoch, numbered, *producer, timestamp=now)
+    records = tuple([Record(offset, key, value) for offset, (key, value) in enumerate(append.records)])
+    producer = append.producer_id, append.producer_epoch, NO_SEQUENCE, append.producer_id != NO_PRODUCER_ID
+    return Batch(0, len(records) - 1, append.leader_epoch, records, *producer, timestamp=now)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from hwmark.refimpl.batches import NO_PRODUCER_ID, TopicPartition
+from hwmark.refimpl.coordinator import Respond
 from hwmark.refimpl.errors import Error, KafkaError
 
 EMPTY, PREPARING_REBALANCE, COMPLETING_REBALANCE = "Empty", "PreparingRebalance", "CompletingRebalance"
@@ -33,12 +34,13 @@ class IllegalStateError(ValueError):
     """The group is asked for what its state does not allow."""
 
 
-class Respond(NamedTuple):
-    """Effect: answer the request `to`."""
+class ConsumerGroupMetadata(NamedTuple):
+    """Who asks: a member of a group's generation; without member id a new member, or none."""
 
-    to: Hashable
-    error: Error = Error.NONE
-    body: Hashable = None
+    group_id: str
+    generation: int = -1
+    member_id: str = UNKNOWN_MEMBER
+    instance: str | None = None
 
 
 class JoinGroupResponse(NamedTuple):
@@ -85,7 +87,6 @@ class Member:
     awaiting_join: Hashable | None = None
     awaiting_sync: Hashable | None = None
     assignment: Hashable = ()
-    is_new: bool = False
     heartbeat_deadline: int = 0
 
     def heartbeat(self, now: int) -> None:
@@ -101,9 +102,6 @@ class Member:
         """Answers the parked requests with an error."""
         parked, self.awaiting_join, self.awaiting_sync = (self.awaiting_join, self.awaiting_sync), None, None
         return [Respond(to, error) for to in parked if to is not None]
-
-
-AT_REST: dict[str, Any] = {"awaiting_join": None, "awaiting_sync": None, "is_new": False, "heartbeat_deadline": 0}
 
 
 class GroupValue(NamedTuple):
@@ -129,12 +127,11 @@ class GroupMetadata:
     protocol: str | None = None
     leader: str | None = None
     members: dict[str, Member] = field(default_factory=dict)  # in the order of joining
-    static_members: dict[str | None, str] = field(default_factory=dict)  # instance: member id
     pending_members: dict[str, int] = field(default_factory=dict)  # expected to join with this id: until when
     pending_sync_members: dict[str, None] = field(default_factory=dict)  # a set: expected to send SyncGroup
     rebalance_deadline: int = 0  # for JoinGroup in a rebalance, for SyncGroup after it
     offsets: dict[TopicPartition, CommitRecord] = field(default_factory=dict)
-    pending_offsets: dict[int, dict[TopicPartition, CommitRecord]] = field(default_factory=dict)  # by producer id
+    pending_offsets: dict[tuple[int, TopicPartition], CommitRecord] = field(default_factory=dict)  # by producer id
 
     # ------------------------------------------------------------ states and generations
 
@@ -185,11 +182,10 @@ class GroupMetadata:
 
     def answer_joins(self, now: int) -> list[Respond]:
         """Answers the parked JoinGroups; everybody is expected to send SyncGroup."""
-        responses = []
+        parked = [member for member in self.members.values() if member.awaiting_join is not None]
+        responses = [Respond(m.awaiting_join, Error.NONE, self.join_response(m.member_id)) for m in parked]
         for member in self.members.values():
-            if member.awaiting_join is not None:
-                responses.append(Respond(member.awaiting_join, Error.NONE, self.join_response(member.member_id)))
-            member.awaiting_join, member.is_new = None, False
+            member.awaiting_join = None
             member.heartbeat(now)
         self.pending_sync_members = dict.fromkeys(self.members)
         return responses
@@ -207,25 +203,28 @@ class GroupMetadata:
 
     def stored(self, assignments: dict[str, Hashable]) -> GroupValue:
         """The generation for the log, with the members' assignments."""
-        members = [replace(m, assignment=assignments.get(m.member_id, ()), **AT_REST) for m in self.members.values()]
+        at_rest: Any = {"awaiting_join": None, "awaiting_sync": None, "heartbeat_deadline": 0}
+        members = [replace(m, assignment=assignments.get(id, ()), **at_rest) for id, m in self.members.items()]
         chosen = self.protocol_type, self.protocol, self.leader
         return GroupValue(self.generation, *chosen, self.state_timestamp, tuple(members))
 
     def restore(self, value: GroupValue, now: int) -> None:
         """Goes on with a generation from the log; the sessions of its members begin anew."""
         self.generation, self.protocol_type, self.protocol, self.leader, self.state_timestamp, members = value
-        self.state, self.members, self.static_members = STABLE if members else EMPTY, {}, {}
-        for member in members:
-            self.add(replace(member, heartbeat_deadline=now + member.session_timeout))
+        self.state = STABLE if members else EMPTY
+        self.members = {m.member_id: replace(m, heartbeat_deadline=now + m.session_timeout) for m in members}
 
     # ------------------------------------------------------------ members
+
+    @property
+    def static_members(self) -> dict[str | None, str]:
+        """The members with an instance, by that."""
+        return {member.instance: id for id, member in self.members.items() if member.instance is not None}
 
     def add(self, member: Member) -> None:
         """A member joins; the first one leads."""
         if member.instance in self.static_members:
             raise IllegalStateError(f"instance {member.instance} is a member already")
-        if member.instance is not None:
-            self.static_members[member.instance] = member.member_id
         if not self.members:
             self.protocol_type = member.protocol_type
         self.leader = self.leader or member.member_id
@@ -238,15 +237,14 @@ class GroupMetadata:
         self.pending_sync_members.pop(member_id, None)
         if (member := self.members.pop(member_id, None)) is None:
             return []
-        self.static_members.pop(member.instance, None)
         if self.leader == member_id:
             self.leader = next(iter(self.members), None)
         return member.refuse_parked(Error.UNKNOWN_MEMBER_ID)
 
-    def replace_static_member(self, instance: str | None, old_id: str, new_id: str) -> list[Respond]:
+    def replace_static_member(self, old_id: str, new_id: str) -> list[Respond]:
         """A restarted instance takes the place of its former self, whose requests are fenced; KeyError if none."""
         fenced = self.members[old_id].refuse_parked(Error.FENCED_INSTANCE_ID)
-        self.members[old_id].member_id = self.static_members[instance] = new_id
+        self.members[old_id].member_id = new_id
         self.members = {member.member_id: member for member in self.members.values()}
         self.leader = new_id if self.leader == old_id else self.leader
         return fenced
@@ -266,79 +264,73 @@ class GroupMetadata:
         """The longest time that a member takes to join again."""
         return max((member.rebalance_timeout for member in self.members.values()), default=0)
 
-    def session_deadlines(self) -> dict[str, int]:
-        """Until when members have to be heard of: not while a request is parked, unless it is a new one's first."""
-        due = [m for m in self.members.values() if m.is_new or (m.awaiting_join is None and m.awaiting_sync is None)]
-        return self.pending_members | {member.member_id: member.heartbeat_deadline for member in due}
+    def deadlines(self) -> list[tuple[int, str]]:
+        """Until when members have to be heard of, unless they wait; without member id, when the rebalance goes on."""
+        awaited = [m for m in self.members.values() if m.awaiting_join is None and m.awaiting_sync is None]
+        sessions = [(member.heartbeat_deadline, member.member_id) for member in awaited]
+        joins = [(deadline, member_id) for member_id, deadline in self.pending_members.items()]
+        expected = (UNKNOWN_MEMBER,) if self.state == PREPARING_REBALANCE else self.pending_sync_members
+        return [*sessions, *joins, *[(self.rebalance_deadline, member_id) for member_id in expected]]
 
-    def is_rebalancing(self) -> bool:
-        """Whether JoinGroup or SyncGroup of a member is due by the rebalance deadline."""
-        return self.state == PREPARING_REBALANCE or bool(self.pending_sync_members)
-
-    def deadlines(self) -> list[int]:
-        """The times at which something happens if nobody is heard of."""
-        return [*self.session_deadlines().values(), *([self.rebalance_deadline] * self.is_rebalancing())]
-
-    def validate_member(self, member_id: str, instance: str | None, generation: int | None = None) -> Member:
-        """The member of that id; it has to be the current one of its instance and to know the current generation."""
-        if self.static_members.get(instance, member_id) != member_id:
-            raise KafkaError(Error.FENCED_INSTANCE_ID, f"{instance} is {self.static_members[instance]}")
-        if member_id not in self.members or (instance is not None and instance not in self.static_members):
-            raise KafkaError(Error.UNKNOWN_MEMBER_ID, member_id)
-        if generation is not None and generation != self.generation:
-            raise KafkaError(Error.ILLEGAL_GENERATION, f"{generation} instead of {self.generation}")
-        return self.members[member_id]
+    def validate_member(self, who: ConsumerGroupMetadata, knows_generation: bool = True) -> Member:
+        """The member that asks; it has to be the current one of its instance and to know the current generation."""
+        static_members = self.static_members
+        if static_members.get(who.instance, who.member_id) != who.member_id:
+            raise KafkaError(Error.FENCED_INSTANCE_ID, f"{who.instance} is another member now")
+        if who.member_id not in self.members or (who.instance is not None and who.instance not in static_members):
+            raise KafkaError(Error.UNKNOWN_MEMBER_ID, who.member_id)
+        if knows_generation and who.generation != self.generation:
+            raise KafkaError(Error.ILLEGAL_GENERATION, f"{who.generation} instead of {self.generation}")
+        return self.members[who.member_id]
 
     # ------------------------------------------------------------ offsets
 
-    def validate_offset_commit(self, member_id: str, instance: str | None, generation: int, is_txn: bool) -> None:
-        """Refuses a commit by who is no member of this generation; anybody may commit while the group is empty."""
-        if generation < 0 and self.state == EMPTY:
+    def validate_offset_commit(self, who: ConsumerGroupMetadata, is_txn: bool) -> None:
+        """Refuses a commit by who is no member of this generation; anybody may commit while the group is empty.
+
+        A transaction's producer may be nobody at all.
+        """
+        if who.generation < 0 and self.state == EMPTY:
             return
-        if generation >= 0 or member_id != UNKNOWN_MEMBER or instance is not None:
-            self.validate_member(member_id, instance, generation)
-        elif not is_txn:
-            raise KafkaError(Error.UNKNOWN_MEMBER_ID)
+        if not is_txn or who != ConsumerGroupMetadata(who.group_id):
+            self.validate_member(who)
         if not is_txn and self.state == COMPLETING_REBALANCE:
             raise KafkaError(Error.REBALANCE_IN_PROGRESS)
 
     def prepare_offset(self, producer_id: int, partition: TopicPartition, position: OffsetAndMetadata) -> None:
         """A commit, of a transaction if there is a producer id, is on its way to the log."""
-        pending = self.pending_offsets.setdefault(producer_id, {})
-        if pending.get(partition, NO_COMMIT).batch_offset == NOT_REPLICATED:  # the log may refuse the newer one
-            pending[partition] = CommitRecord(NOT_REPLICATED, position)
+        pending = self.pending_offsets.get((producer_id, partition), NO_COMMIT)
+        if pending.batch_offset == NOT_REPLICATED:  # the log may refuse the newer one
+            self.pending_offsets[producer_id, partition] = CommitRecord(NOT_REPLICATED, position)
 
     def on_offset_append(self, producer_id: int, partition: TopicPartition, commit: CommitRecord) -> None:
         """The commit is replicated: it counts, or awaits the marker if it is a transaction's."""
-        pending = self.pending_offsets.get(producer_id, {})
         if producer_id == NO_PRODUCER_ID:
             self.put_offset(partition, commit)
             self.fail_pending_offset(producer_id, partition, commit.position)
-        elif partition in pending:
-            pending[partition] = commit
+        elif (producer_id, partition) in self.pending_offsets:
+            self.pending_offsets[producer_id, partition] = commit
 
     def fail_pending_offset(self, producer_id: int, partition: TopicPartition, position: OffsetAndMetadata) -> None:
         """The commit is pending no longer; without a transaction, a later one of the partition still is."""
-        pending = self.pending_offsets.get(producer_id, {})
-        if pending.get(partition) == CommitRecord(NOT_REPLICATED, position):
-            del pending[partition]
-            if not pending:
-                del self.pending_offsets[producer_id]
+        if self.pending_offsets.get((producer_id, partition)) == CommitRecord(NOT_REPLICATED, position):
+            del self.pending_offsets[producer_id, partition]
 
     def complete_pending_txn_offsets(self, producer_id: int, is_commit: bool) -> None:
         """The marker is replicated: the transaction's commits count, or are forgotten; what is late is behind it."""
-        for partition, commit in self.pending_offsets.pop(producer_id, {}).items():
+        for key in [key for key in self.pending_offsets if key[0] == producer_id]:
+            commit = self.pending_offsets.pop(key)
             if is_commit and commit.batch_offset != NOT_REPLICATED:
-                self.put_offset(partition, commit)
+                self.put_offset(key[1], commit)
 
     def put_offset(self, partition: TopicPartition, commit: CommitRecord) -> None:
         """The commit counts unless a later record does."""
-        if partition not in self.offsets or self.offsets[partition].batch_offset < commit.batch_offset:
+        if self.offsets.get(partition, NO_COMMIT).batch_offset < commit.batch_offset:
             self.offsets[partition] = commit
 
     def has_pending_offset(self, partition: TopicPartition) -> bool:
         """Whether a commit of the partition, transactional or not, is undecided."""
-        return any(partition in pending for pending in self.pending_offsets.values())
+        return any(partition == pending for _, pending in self.pending_offsets)
 
     def has_offsets(self) -> bool:
         """Whether there is any commit, decided or not."""
@@ -347,7 +339,7 @@ class GroupMetadata:
     def fetch_offset(self, partition: TopicPartition, require_stable: bool) -> FetchedOffset:
         """The committed position, offset -1 if there is none; an undecided one can be refused (KIP-447)."""
         if require_stable and self.has_pending_offset(partition):
-            return partition, Error.UNSTABLE_OFFSET_COMMIT, OffsetAndMetadata(-1)
+            return partition, Error.UNSTABLE_OFFSET_COMMIT, NO_COMMIT.position
         return partition, Error.NONE, self.offsets.get(partition, NO_COMMIT).position
 
     def may_delete(self, offsets_only: bool = False) -> bool:
@@ -362,10 +354,11 @@ class GroupMetadata:
 
     def remove_expired_offsets(self, now: int, retention: int) -> list[TopicPartition]:
         """Forgets the offsets whose retention is over and that nobody needs."""
-        bases = {partition: self.expiration_base(commit.position) for partition, commit in self.offsets.items()}
-        old = [partition for partition, base in bases.items() if base is not None and now - base >= retention]
-        needed = self.subscribed_topics or ()
-        expired = [p for p in old if p[0] not in needed and not self.has_pending_offset(p)]
-        for partition in expired:
-            del self.offsets[partition]
+        needed, expired = self.subscribed_topics or (), []
+        for partition, commit in self.offsets.items():
+            base = self.expiration_base(commit.position)
+            is_needed = partition[0] in needed or self.has_pending_offset(partition)
+            if base is not None and now - base >= retention and not is_needed:
+                expired.append(partition)
+        self.offsets = {partition: commit for partition, commit in self.offsets.items() if partition not in expired}
         return expired

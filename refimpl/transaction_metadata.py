@@ -113,19 +113,16 @@ class TransactionMetadata:
         if self.current.state in PREPARED:
             raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
 
-    def check_end(self, producer: Producer, is_from_client: bool) -> None:
+    def check_end(self, producer: Producer) -> None:
         """Refuse a fenced producer's end of transaction; what was ended by version 2 is retried one epoch behind."""
         current = self.current
-        bumps = current.transaction_version >= VERSION_2 and self.pending_state != "PrepareEpochFence"
+        bumps = current.transaction_version >= VERSION_2 and current.state in PREPARED + COMPLETED
         behind = current.producer_epoch - producer.producer_epoch
         overflowed = behind == 1 - PRODUCER_EPOCH_MAX and producer.producer_id == current.previous_producer_id
-        if producer.producer_id != current.producer_id and not (bumps and overflowed):
+        is_retry = bumps and overflowed and current.state in COMPLETED
+        if producer.producer_id != current.producer_id and not is_retry:
             raise KafkaError(Error.INVALID_PRODUCER_ID_MAPPING)
-        if bumps and current.state in PREPARED + COMPLETED:
-            is_valid = behind == 1 or (overflowed and current.state in COMPLETED)
-        else:
-            is_valid = behind == 0 if bumps or is_from_client else behind <= 0
-        if not is_valid:
+        if behind != bumps and not is_retry:
             raise KafkaError(Error.PRODUCER_FENCED)
 
     def prepare_fence(self) -> Transaction:
@@ -162,7 +159,13 @@ class TransactionMetadata:
         return self._prepare("Ongoing", topic_partitions=union, start_timestamp=start, last_update_timestamp=now)
 
     def prepare_end(self, state: str, version: int, next_producer_id: int, now: int) -> Transaction:
-        """Decide the transaction: PrepareCommit or PrepareAbort; version 2 bumps the epoch."""
+        """Decide the transaction: PrepareCommit or PrepareAbort; version 2 bumps the epoch.
+
+        With the abort a fence gets into the log.
+        """
+        if self.pending is not None and self.pending.state == "PrepareEpochFence":
+            epoch, self.pending, self.has_failed_epoch_fence = self.pending.producer_epoch, None, True
+            self.current = self.current._replace(producer_epoch=epoch, last_producer_epoch=NO_PRODUCER_EPOCH)
         epoch = self.current.producer_epoch
         bump = {"producer_epoch": epoch + 1, "last_producer_epoch": epoch} if version >= VERSION_2 else {}
         changes = bump | {"transaction_version": version, "next_producer_id": next_producer_id}

@@ -9,8 +9,9 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Consumer, ConsumerConfig, Poll, Subscribe
+from hwmark.refimpl.coordinator import Append
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.group_coordinator import Append, GroupConfig, GroupCoordinator
+from hwmark.refimpl.group_coordinator import GroupCoordinator
 from hwmark.refimpl.machine import Call, Message, Return, Tick
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.replica import Replica
@@ -26,8 +27,8 @@ GROUP_REQUESTS = {
 }
 DATA_REQUESTS = {
     rpc.FetchRequest: ("fetch", rpc.FetchResponse),
-    rpc.ListOffsetsRequest: ("list_offsets", rpc.ListOffsetsResponse),
-    rpc.OffsetsForLeaderEpochRequest: ("offsets_for_leader_epoch", rpc.OffsetsForLeaderEpochResponse),
+    rpc.ListOffsetsRequest: ("list_offsets", rpc.Response),
+    rpc.OffsetsForLeaderEpochRequest: ("offsets_for_leader_epoch", rpc.Response),
 }
 
 
@@ -45,7 +46,7 @@ class World:
         self.replicas = {(TOPIC, i): Replica(BROKER, (TOPIC, i), self.cluster) for i in range(partitions)}
         for replica in self.replicas.values():
             replica.become(PartitionRegistration((BROKER,), (BROKER,), BROKER), 0)
-        self.groups = GroupCoordinator(GroupConfig(partitions=1, kip_447=self.cluster.kip_447))
+        self.groups = GroupCoordinator(self.cluster)
         self.groups.load(0, [], 0, 0)
         self.next_offset = 0
         self.network: deque[Message] = deque()
@@ -197,9 +198,8 @@ class World:
     def do(self, effects: Any) -> None:
         for effect in effects:
             if isinstance(effect, Append):
-                if effect.token is not None:
-                    self.next_offset += 1
-                    self.do(self.groups.on_appended(effect.token, Error.NONE, self.now, self.next_offset))
+                self.next_offset += 1
+                self.do(self.groups.on_appended(effect, Error.NONE, self.next_offset, self.now))
             else:
                 (name, correlation), error, value = effect
                 response = rpc.Response(error, value)

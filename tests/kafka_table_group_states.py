@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from hwmark.refimpl.batches import NO_PRODUCER_ID, TopicPartition
+from hwmark.refimpl.coordinator import Respond
 from hwmark.refimpl.errors import KafkaError
 from hwmark.refimpl.group_metadata import (
     COMPLETING_REBALANCE,
@@ -17,11 +18,11 @@ from hwmark.refimpl.group_metadata import (
     STABLE,
     VALID_PREVIOUS_STATES,
     CommitRecord,
+    ConsumerGroupMetadata,
     GroupMetadata,
     IllegalStateError,
     Member,
     OffsetAndMetadata,
-    Respond,
 )
 
 NO_STRANGERS = "the coordinator gives out new ids, and expects SyncGroup of the members: there is nothing to refuse"
@@ -90,7 +91,7 @@ class Asked:
         self.group.members[member_id].awaiting_sync = PARKED_SYNC
 
     def replaceStaticMember(self, instance: str, old_id: str, new_id: str) -> None:  # noqa: N802
-        self.answers += self.group.replace_static_member(instance, old_id, new_id)
+        self.answers += self.group.replace_static_member(old_id, new_id)
 
     def addPendingMember(self, member_id: str) -> None:  # noqa: N802
         self.group.pending_members[member_id] = self.now + 10_000
@@ -125,7 +126,7 @@ class Asked:
 
     def failPendingTxnOffsetCommit(self, producer_id: int, partition: str) -> None:  # noqa: N802
         tp = topic_partition(partition)
-        self.group.fail_pending_offset(producer_id, tp, self.group.pending_offsets[producer_id][tp].position)
+        self.group.fail_pending_offset(producer_id, tp, self.group.pending_offsets[producer_id, tp].position)
 
     def completePendingTxnOffsetCommit(self, producer_id: int, is_commit: bool) -> None:  # noqa: N802
         self.group.complete_pending_txn_offsets(producer_id, is_commit)
@@ -133,7 +134,8 @@ class Asked:
     # ------------------------------------------------------------ questions
 
     def validateOffsetCommit(self, who: dict[str, Any]) -> None:  # noqa: N802
-        self.group.validate_offset_commit(who["member"], who["instance"], who["generation"], who["transactional"])
+        asks = ConsumerGroupMetadata("groupId", who["generation"], who["member"], who["instance"])
+        self.group.validate_offset_commit(asks, who["transactional"])
 
     def validateOffsetDelete(self) -> str:  # noqa: N802
         return self.deletion(self.group.may_delete(offsets_only=True))
@@ -171,14 +173,14 @@ class Asked:
         return self.group.protocol_type == CONSUMER if topics is None else topic in topics
 
     def pendingTxnOffset(self, producer_id: int, partition: str) -> dict[str, int | None] | None:  # noqa: N802
-        commit = self.group.pending_offsets.get(producer_id, {}).get(topic_partition(partition))
+        commit = self.group.pending_offsets.get((producer_id, topic_partition(partition)))
         if commit is None:
             return None
         batch = None if commit.batch_offset == NOT_REPLICATED else commit.batch_offset
         return {"offset": commit.position.offset, "commitRecordOffset": batch}
 
     def pendingOffset(self, partition: str) -> int | None:  # noqa: N802
-        commit = self.group.pending_offsets.get(NO_PRODUCER_ID, {}).get(topic_partition(partition))
+        commit = self.group.pending_offsets.get((NO_PRODUCER_ID, topic_partition(partition)))
         return None if commit is None else commit.position.offset
 
     def offset(self, partition: str) -> int | None:
@@ -206,7 +208,7 @@ GETTERS: dict[str, Callable[..., Any]] = {
     "hasStaticMember": lambda group, instance: instance in group.static_members,
     "staticMemberId": lambda group, instance: group.static_members.get(instance),
     "hasOffsets": GroupMetadata.has_offsets,
-    "hasPendingFromProducer": lambda group, producer_id: producer_id in group.pending_offsets,
+    "hasPendingFromProducer": lambda group, producer_id: producer_id in [id for id, _ in group.pending_offsets],
     "hasPendingForPartition": lambda group, partition: group.has_pending_offset(topic_partition(partition)),
 }
 

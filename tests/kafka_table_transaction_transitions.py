@@ -6,14 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hwmark.refimpl.config import ClusterConfig
+from hwmark.refimpl.coordinator import LOADING, Append, Respond
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.transaction_coordinator import (
-    COORDINATOR_ERRORS,
-    Append,
-    Effects,
-    Respond,
-    TransactionCoordinator,
-)
+from hwmark.refimpl.transaction_coordinator import COORDINATOR_ERRORS, Effects, TransactionCoordinator
 from hwmark.refimpl.transaction_metadata import (
     EXPIRABLE,
     VALID_PREVIOUS_STATES,
@@ -188,14 +184,14 @@ class ChangedOnSecondRead(dict[str, TransactionMetadata]):
 def coordinator_of(row: Row, transactional_id: str | None) -> TransactionCoordinator:
     """A coordinator with the metadata of a row."""
     metadata, first_id = row["metadata"], row.get("nextGeneratedProducerId", 0)
-    coordinator = TransactionCoordinator((first_id, first_id + 1000), partition_count=1)
+    coordinator = TransactionCoordinator(ClusterConfig(), (first_id, first_id + 1000))
     error = (metadata or {}).get("coordinatorError")
     if error == "COORDINATOR_LOAD_IN_PROGRESS":
-        coordinator.begin_load(PARTITION)
+        coordinator.epochs[PARTITION] = LOADING
         return coordinator
     assert error in (None, "NOT_COORDINATOR")
     if error is None:
-        coordinator.load(PARTITION, COORDINATOR_EPOCH, [], NOW)
+        coordinator.load(PARTITION, [], COORDINATOR_EPOCH, NOW)
     if error is None and metadata is not None and transactional_id:
         known = metadata_of(transactional_id, metadata, NOW)
         coordinator.transactions[transactional_id] = known
@@ -242,7 +238,7 @@ def run_request(row: Row) -> None:
     assert len(appended) <= 1
     # The table's log answers with what its error means to a client or, where the test forgot it, with the error itself.
     for one in appended:
-        effects = effects + coordinator.on_appended(one, Error[row.get("logAppendResult", "NONE")], NOW)
+        effects = effects + coordinator.on_appended(one, Error[row.get("logAppendResult", "NONE")], -1, NOW)
     assert_appended(appended, expect)
     if "metadata" in expect:
         assert_fields(coordinator.transactions[transactional_id], expect.pop("metadata"))
@@ -255,15 +251,18 @@ def assert_appended(appended: list[Append], expect: Row) -> None:
     if "appendedToLog" in expect:
         assert bool(appended) == expect.pop("appendedToLog")
     if "appended" in expect:
-        assert [one.partition for one in appended] == [PARTITION]
-        assert_fields(appended[0].value, expect.pop("appended"))
+        assert [one.topic_partition[1] for one in appended] == [PARTITION]
+        assert_fields(appended[0].records[0][1], expect.pop("appended"))
 
 
 def assert_response(response: Respond, expect: Row) -> None:
     if "error" in expect:
         error = Error[expect.pop("error")]
         assert response.error is COORDINATOR_ERRORS.get(error, error)
-    assert_fields(response, expect)
+    producer_id, epoch = response.body if isinstance(response.body, tuple) else (-1, -1)
+    for field, value in {"producerId": producer_id, "epoch": epoch}.items():
+        assert_value(value, field, expect.pop(field, value))
+    assert not expect
 
 
 def assert_verified(coordinator: TransactionCoordinator, row: Row) -> None:

@@ -12,6 +12,7 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, ConsumerConfig, Poll, Seek
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.leader_epochs import UNDEFINED
 from hwmark.refimpl.membership import REJOIN_NEEDED
 
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
@@ -86,7 +87,7 @@ def test_a_position_that_is_not_validated_is_not_committed():
     world = members(1, partitions=1, auto_offset_reset="none")
     world.poll_all()
     world.ask("c1", Seek(PARTITION, 1, 0))
-    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.OffsetsForLeaderEpochResponse()]
+    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.Response(Error.NONE, UNDEFINED)]
     assert world.poll("c1").error is Error.OFFSET_OUT_OF_RANGE
     assert world.ask("c1", CommitSync()).error is Error.NONE
     assert committed(world) == {}
@@ -180,7 +181,7 @@ def test_undecided_offsets_are_awaited_by_who_reads_committed(is_read_committed:
     world = members(1, cluster=cluster, is_read_committed=is_read_committed)
     world.write("a", "b")
     commits = ((PARTITION, OffsetAndMetadata(1)),)
-    world.do(world.groups.txn_offset_commit(("c0", 1), 0, rpc.ConsumerGroupMetadata(GROUP), commits, 7, 0))
+    world.do(world.groups.offset_commit(("c0", 1), 0, rpc.ConsumerGroupMetadata(GROUP), commits, 7, 0))
     world.network.clear()
     world.poll_all(5)
     world.poll("c1", 300)

@@ -289,14 +289,10 @@ def test_ceasing_to_lead_refuses_who_waits() -> None:
     host.replicates = False
     assert host.ask(rpc.OffsetCommitRequest(GROUP, commits(1))) is None
     assert host.ask(rpc.InitProducerIdRequest("t")) is None
-    host.do(host.coordinators.on_follower(OFFSETS, 0))
-    assert host.replies == [Response(Error.NOT_COORDINATOR)]
-    host.do(host.coordinators.on_follower(TRANSACTIONS, 0))
-    stored, init = host.appended
-    host.do(host.coordinators.on_appended(stored.context, Error.NONE, 0, 0))
-    assert len(host.replies) == 1
-    host.do(host.coordinators.on_appended(init.context, Error.NOT_LEADER_OR_FOLLOWER, -1, 0))
-    assert host.replies == [Response(Error.NOT_COORDINATOR)] * 2
+    for number, (partition, append) in enumerate(zip((OFFSETS, TRANSACTIONS), host.appended, strict=True), 1):
+        host.do(host.coordinators.on_follower(partition, 0))
+        host.do(host.coordinators.on_appended(append.context, Error.NOT_LEADER_OR_FOLLOWER, -1, 0))
+        assert host.replies == [Response(Error.NOT_COORDINATOR)] * number
 
 
 def test_only_requests_to_coordinators_are_theirs() -> None:

@@ -6,18 +6,17 @@ import copy
 import pickle
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from hwmark.refimpl.batches import ABORT, COMMIT, Record, TopicPartition
+from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
+from hwmark.refimpl.config import ClusterConfig
+from hwmark.refimpl.coordinator import LOADING, Append, Respond, partition_for
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.transaction_coordinator import (
-    Append,
     Effects,
-    Respond,
     SendMarkers,
     TransactionCoordinator,
-    partition_for,
 )
 from hwmark.refimpl.transaction_metadata import (
     PREPARED,
@@ -58,23 +57,28 @@ class Owner:
         self.epoch += 1
         self.waiting = []
         ids = (self.first_id, self.first_id + 1000)
-        self.coordinator = TransactionCoordinator(ids, partition_count=1, **self.options)
-        self.take(self.coordinator.load(PARTITION, self.epoch, self.log, self.now))
+        self.coordinator = TransactionCoordinator(ClusterConfig(**self.options), ids)
+        self.take(self.load(self.epoch))
+
+    def load(self, epoch: int) -> Effects:
+        """The coordinator reads the log."""
+        log = Batch(0, len(self.log) - 1, 0, tuple(self.log))
+        return self.coordinator.load(PARTITION, [log], epoch, self.now)
 
     def take(self, effects: Effects) -> None:
         """Keep what has to be done, and the answers."""
         for effect in effects:
             if isinstance(effect, Respond):
-                assert effect.context not in self.answers
-                assert isinstance(effect.context, int)
-                self.answers[effect.context] = effect
+                assert effect.to not in self.answers
+                assert isinstance(effect.to, int)
+                self.answers[effect.to] = effect
             else:
-                assert (effect.partition, effect.coordinator_epoch) == (PARTITION, self.epoch)
+                assert effect[1] == self.epoch
                 self.waiting.append(effect)
 
     def write(self, append: Append) -> None:
         """Write a record to the log, whatever its coordinator learns of it."""
-        self.log.append(Record(len(self.log), append.key, append.value))
+        self.log.append(Record(len(self.log), *append.records[0]))
 
     def do(
         self, effect: Append | SendMarkers, error: Error = Error.NONE, failing: Iterable[TopicPartition] = ()
@@ -84,7 +88,7 @@ class Owner:
         if isinstance(effect, Append):
             if error is Error.NONE:
                 self.write(effect)
-            self.take(self.coordinator.on_appended(effect, error, self.now))
+            self.take(self.coordinator.on_appended(effect, error, -1, self.now))
             return
         errors = {one: error if one in failing else Error.NONE for one in effect.topic_partitions}
         self.written |= {(one, effect.producer, effect.result) for one in errors if errors[one] is Error.NONE}
@@ -114,7 +118,7 @@ class Owner:
         """A producer that has just been initialised."""
         answer = self.call("init_producer_id", ID, TIMEOUT, expected)
         assert answer.error is Error.NONE
-        return Producer(ID, answer.producer_id, answer.producer_epoch)
+        return Producer(ID, *cast(tuple[int, int], answer.body))
 
     def begun(self, *partitions: TopicPartition) -> Producer:
         """A producer with an ongoing transaction."""
@@ -145,7 +149,7 @@ class Owner:
 
 def following(answer: Respond) -> Producer:
     """Who the producer is after an answer."""
-    return Producer(ID, answer.producer_id, answer.producer_epoch)
+    return Producer(ID, *cast(tuple[int, int], answer.body))
 
 
 @pytest.mark.parametrize("result", [COMMIT, ABORT])
@@ -394,9 +398,9 @@ def test_an_unused_id_is_forgotten() -> None:
     owner = Owner(transactional_id_expiration=100)
     old = owner.init()
     owner.now = 99
-    assert owner.coordinator.tick(owner.now) == []
+    assert owner.coordinator.remove_expired(owner.now) == []
     owner.now = 100
-    owner.take(owner.coordinator.tick(owner.now))
+    owner.take(owner.coordinator.remove_expired(owner.now))
     assert owner.coordinator.find("unknown") is None
     assert owner.answers[owner.ask("init_producer_id", ID, TIMEOUT, None)].error is Error.CONCURRENT_TRANSACTIONS
     owner.settle()
@@ -411,7 +415,7 @@ def test_an_id_that_could_not_be_forgotten_goes_on() -> None:
     owner = Owner(transactional_id_expiration=100)
     producer = owner.init()
     owner.now = 100
-    owner.take(owner.coordinator.tick(owner.now))
+    owner.take(owner.coordinator.remove_expired(owner.now))
     owner.do(owner.waiting[0], Error.NOT_ENOUGH_REPLICAS)
     assert owner.call("add_partitions", producer, [A0]).error is Error.NONE
 
@@ -518,8 +522,8 @@ def test_what_was_asked_of_a_former_coordinator_changes_nothing() -> None:
     number = owner.ask("end_txn", producer, COMMIT, 0)
     (append,) = owner.waiting
     assert isinstance(append, Append)
-    owner.take(owner.coordinator.load(PARTITION, owner.epoch + 1, owner.log, owner.now))
-    owner.take(owner.coordinator.on_appended(append, Error.NONE, owner.now))
+    owner.take(owner.load(owner.epoch + 1))
+    owner.take(owner.coordinator.on_appended(append, Error.NONE, -1, owner.now))
     assert owner.answers[number].error is Error.NOT_COORDINATOR
     assert owner.coordinator.transactions[ID].pending is None and owner.transaction.state == "Ongoing"
 
@@ -529,7 +533,7 @@ def test_markers_of_a_former_coordinator_change_nothing() -> None:
     owner.decided()
     (markers,) = owner.waiting
     assert isinstance(markers, SendMarkers)
-    owner.coordinator.load(PARTITION, owner.epoch + 1, owner.log, owner.now)
+    owner.load(owner.epoch + 1)
     assert owner.coordinator.on_markers(markers, {A0: Error.NONE}, owner.now) == []
     assert owner.transaction.topic_partitions == (A0,)
 
@@ -537,7 +541,7 @@ def test_markers_of_a_former_coordinator_change_nothing() -> None:
 def test_a_partition_is_led_loading_or_not_led() -> None:
     owner = Owner()
     owner.begun(A0)
-    owner.coordinator.begin_load(PARTITION)
+    owner.coordinator.epochs[PARTITION] = LOADING
     assert owner.call("init_producer_id", ID, TIMEOUT, None).error is Error.COORDINATOR_LOAD_IN_PROGRESS
     owner.coordinator.unload(PARTITION)
     assert owner.call("init_producer_id", ID, TIMEOUT, None).error is Error.NOT_COORDINATOR
@@ -631,6 +635,7 @@ class Transactions(RuleBasedStateMachine):
     def tick(self, passed: int) -> None:
         self.owner.now += passed
         self.owner.take(self.owner.coordinator.tick(self.owner.now))
+        self.owner.take(self.owner.coordinator.remove_expired(self.owner.now))
 
     @rule(survive=st.booleans())
     def fail_over(self, survive: bool) -> None:
@@ -646,10 +651,11 @@ class Transactions(RuleBasedStateMachine):
             (name, producer, request), answer = self.asked.pop(number), self.owner.answers[number]
             if answer.error is not Error.NONE:
                 continue
-            given, latest = Producer(name, answer.producer_id, answer.producer_epoch), self.known[name][-1]
             if request == "add_partitions":
-                assert producer == latest
-            elif request == "end_txn":
+                assert producer == self.known[name][-1]
+                continue
+            given, latest = Producer(name, *cast(tuple[int, int], answer.body)), self.known[name][-1]
+            if request == "end_txn":
                 assert given == latest or producer == latest
                 assert producer is not None and (given > producer if self.version == 2 else given == producer)
             else:
@@ -683,7 +689,9 @@ class Transactions(RuleBasedStateMachine):
 
     @invariant()
     def one_transition_at_a_time_is_on_its_way(self) -> None:
-        appends = [one.key for one in self.owner.waiting + self.owner.coordinator.retries if isinstance(one, Append)]
+        appends = [
+            one.records[0][0] for one in self.owner.waiting + self.owner.coordinator.retries if isinstance(one, Append)
+        ]
         pending = [one for one, metadata in self.owner.coordinator.transactions.items() if metadata.pending]
         assert sorted(appends) == sorted(pending)
 
