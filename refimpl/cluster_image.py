@@ -23,21 +23,23 @@ NOT_AVAILABLE = {PREFERRED: Error.PREFERRED_LEADER_NOT_AVAILABLE, UNCLEAN: Error
 
 
 class ClusterImage(NamedTuple):
-    """The partitions, and the registrations of the brokers that live as far as the partitions know."""
+    """The partitions, and the registrations of the brokers that live as far as the partitions know.
+
+    Those that are just `back` may have lost what they had not flushed.
+    """
 
     config: ClusterConfig
     partitions: Partitions
     live: dict[int, int]
+    back: BrokerIds = ()
 
-    def change_brokers(self, lost_tail: BrokerIds) -> Partitions:
-        """Make leaders and ISRs live, if anybody is; all live replicas are a partition's first ISR.
-
-        Who has `lost_tail` may have lost what it had not flushed.
-        """
-        changes: Partitions = {}
+    def change_brokers(self, live: dict[int, int]) -> Partitions:
+        """Make leaders and ISRs live, if anybody is; all live replicas are a partition's first ISR."""
+        changes, back = Partitions(), tuple([id for id in live if id not in self.live])
+        changed = self._replace(live=live, back=back)
         for tp, old in self.partitions.items():
-            isr = tuple([id for id in (old.isr if old.leader_epoch >= 0 else old.replicas) if id in self.live])
-            changes |= self.change(tp, old._replace(isr=isr), lost_tail=lost_tail)
+            isr = tuple([id for id in (old.isr if old.leader_epoch >= 0 else old.replicas) if id in live])
+            changes |= changed.change(tp, old._replace(isr=isr))
         return changes
 
     def decide(self, request: Any) -> Partitions:
@@ -64,7 +66,7 @@ class ClusterImage(NamedTuple):
         refuse_if(old.leader not in isr or len(set(isr)) < len(isr), Error.INVALID_REQUEST)
         refuse_if(not set(isr) <= set(old.replicas), Error.INVALID_REQUEST)
         refuse_if(not set(isr) <= set(self.live), Error.INELIGIBLE_REPLICA)
-        return self.change(here, old._replace(isr=isr), is_asked_by_leader=True)
+        return self.change(here, old._replace(isr=isr), by_leader=True)
 
     def elect_leader(self, old: Partition, here: TopicPartition, election: str) -> Partitions:
         """Elect the PREFERRED leader, or an UNCLEAN one where there is none."""
@@ -86,27 +88,19 @@ class ClusterImage(NamedTuple):
         return self.change(here, target)
 
     def change(
-        self,
-        here: TopicPartition,
-        target: Partition,
-        election: str = ONLINE,
-        lost_tail: BrokerIds = (),
-        is_asked_by_leader: bool = False,
+        self, here: TopicPartition, target: Partition, election: str = ONLINE, *, by_leader: bool = False
     ) -> Partitions:
         """The partition on its target; who has not asked for that learns it by a leader epoch."""
         config, old = self.config, self.partitions[here]
         if election == ONLINE and config.unclean_leader_election:
             election = UNCLEAN
-        rules = config.min_insync_replicas, election, lost_tail, config.kip_966
-        builder = changing.PartitionChangeBuilder(old, self.live.__contains__, *rules, leader_recovery=False)
-        change = builder.build(target)
-        if change is None:
-            return {}
-        if change.leader is None and not is_asked_by_leader:
+        rules = self.live.__contains__, config.min_insync_replicas, election, self.back, config.kip_966
+        change = changing.PartitionChangeBuilder(old, *rules, leader_recovery=False).build(target)
+        if change and change.leader is None and not by_leader:
             change = change._replace(leader=old.leader)
-        return {here: old.merge(change)}
+        return {here: old.merge(change)} if change else {}
 
-    def announce(self, told: ClusterImage, to: int, head: tuple[int, int, int]) -> list[Any]:
+    def news(self, told: ClusterImage, to: int, head: tuple[int, int, int]) -> list[Any]:
         """The requests from a controller, with that head, that bring a broker from what it was told to here."""
         before, led = told.partitions, self.partitions.items()
         states = tuple([(tp, now) for tp, now in led if now.leader_epoch >= 0 and now != before.get(tp)])

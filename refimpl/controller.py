@@ -14,7 +14,8 @@ leader has written an ISR. A restarted broker deletes its old registration; Kafk
 ends. /brokers/epochs keeps the registrations that a controller has dealt with, so that the next one knows who restarted
 meanwhile; Kafka's goes on with a leader that did.
 
-Not modelled: KIP-704's recovery, KIP-903's broker epochs in AlterPartition, creating and deleting topics.
+Not modelled: KIP-704's recovery, KIP-903's broker epochs in AlterPartition, creating and deleting topics, clean
+shutdowns: whoever registers may have lost what it had not flushed.
 
 Source: kafka.controller (KafkaController, ControllerChannelManager), kafka.zk.KafkaZkClient, ReplicationControlManager;
 KIP-237, KIP-380, KIP-455, KIP-497, KIP-966.
@@ -30,8 +31,7 @@ from hwmark.refimpl import zookeeper as zk
 from hwmark.refimpl.cluster_image import ClusterImage, Partitions
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.machine import ZOOKEEPER, Message, address, earliest
-from hwmark.refimpl.partition_change import PartitionRegistration as Partition
+from hwmark.refimpl.machine import ZOOKEEPER, Address, Message, address, earliest
 from hwmark.refimpl.zookeeper import CHECK, CREATE_EPHEMERAL, DELETE, SET, Multi, Node, Op, Read
 
 PRODUCER_IDS_BLOCK = 1000
@@ -53,15 +53,15 @@ class Channel:
 
 @dataclass(slots=True)
 class Controller:
-    """One broker's. `broker_lost_tail`: this incarnation follows an unclean shutdown, it registers as such (KIP-966).
+    """One broker's. `broker_epoch` is -1 before it is registered, `controller_epoch` without a term of its own.
 
-    `controller_epoch` is -1 without a term of its own; the first of the `requests` may be under way to ZooKeeper, which
-    is only asked for more when it has answered everything. `messages` are to be sent, and empty between steps.
+    `image` is what there is, once the broker is elected and has read it: then it is active. It decides on the first of
+    the `requests` when ZooKeeper has answered everything. `messages` are to be sent, and empty between steps.
     """
 
     broker_id: int
     config: ClusterConfig
-    broker_lost_tail: bool = False
+    name: Address = field(init=False)
     broker_epoch: int = -1
     controller_epoch: int = -1
     producer_ids: tuple[int, int] = (0, 0)
@@ -74,7 +74,8 @@ class Controller:
     zookeeper: zk.ZooKeeperClient = field(init=False)
 
     def __post_init__(self) -> None:
-        self.zookeeper = zk.ZooKeeperClient(address(self.broker_id), self.config.zookeeper_session_timeout)
+        self.name = address(self.broker_id)
+        self.zookeeper = zk.ZooKeeperClient(self.name, self.config.zookeeper_session_timeout)
 
     @property
     def is_active(self) -> bool:
@@ -94,8 +95,8 @@ class Controller:
                 getattr(self, f"_on_{name}")(*context, *answer)
         elif not isinstance(message.body, REQUESTS):
             self._on_acknowledged(message, now)
-        elif message.source == self.zookeeper.name and not self.config.kip_497:
-            self.zookeeper.submit(Read(zk.state_path(message.body.topic_partition)), "isr_read", message)
+        elif message.source == self.name and not self.config.kip_497:
+            self.zookeeper.submit(Read(zk.state_path(message.body.topic_partition)), "isr", message)
         elif self.image:
             self.requests.append(message)
         else:
@@ -114,17 +115,11 @@ class Controller:
         return self._send(now)
 
     def _send(self, now: int) -> list[Message]:
-        """Go on with the requests, and send what is to be sent."""
-        while self.image and self.requests and not self.zookeeper.queue:
-            self._decide(self.image, self.requests[0])
+        """Go on with what is to be decided and told, and send what is to be sent."""
         if self.image:
-            self._announce(self.image)
-        for id, channel in self.channels.items():
-            if channel.requests and channel.deadline <= now:
-                self.correlation += 4
-                channel.correlation, channel.deadline = self.correlation, now + self.config.request_timeout
-                body = channel.requests[0]
-                self.messages.append(Message(self.zookeeper.name, address(id), self.correlation, body))
+            while self.requests and not self.zookeeper.queue:
+                self._decide(self.image, self.requests[0])
+            self._tell(self.image, now)
         messages, self.messages = self.messages + self.zookeeper.send(now), []
         return messages
 
@@ -139,18 +134,14 @@ class Controller:
 
     def _register(self) -> None:
         path = f"{zk.IDS}/{self.broker_id}"
-        create = Op(CREATE_EPHEMERAL, path, self.broker_lost_tail)
-        self.zookeeper.submit(Multi((create,)), "registered", path)
+        self.zookeeper.submit(Multi((Op(CREATE_EPHEMERAL, path),)), "registered", path)
 
     def _on_registered(self, path: str, error: str, value: int) -> None:
         if error == zk.OK:
             self.broker_epoch = value
         else:
-            self.zookeeper.submit(Multi((Op(DELETE, path),)), "ignored")
+            self.zookeeper.submit(Multi((Op(DELETE, path),)))
             self._register()
-
-    def _on_ignored(self, error: str, value: Any) -> None:
-        """Nothing depends on it."""
 
     def _on_producer_ids_read(self, error: str, nodes: Nodes) -> None:
         node = nodes[0][1]
@@ -163,18 +154,16 @@ class Controller:
         else:
             self.zookeeper.submit(Read(zk.PRODUCER_IDS), "producer_ids_read")
 
-    def _on_isr_read(self, message: Message, error: str, nodes: Nodes) -> None:
+    def _on_isr(self, message: Message, error: str, nodes: Nodes) -> None:
+        """Write an ISR as the leader, and see whether it is there; it may be already, as an answer was lost."""
         (path, node), request = nodes[0], message.body
-        state = node.value._replace(isr=request.isr, partition_epoch=request.partition_epoch + 1)
-        if state == node.value:  # the answer was lost
-            self._on_isr_written(message, state, zk.OK, None)
+        new = node.value._replace(isr=request.isr, partition_epoch=request.partition_epoch + 1)
+        if node.version == request.partition_epoch:
+            self.zookeeper.submit(Multi((Op(SET, path, new, node.version),)))
+            self.zookeeper.submit(Read(path), "isr", message)
         else:
-            operation = Multi((Op(SET, path, state, request.partition_epoch),))
-            self.zookeeper.submit(operation, "isr_written", message, state)
-
-    def _on_isr_written(self, message: Message, state: Partition, error: str, value: Any) -> None:
-        written = {message.body.topic_partition: state}
-        self._reply(message, Error.NONE if error == zk.OK else Error.INVALID_UPDATE_VERSION, written)
+            answer = Error.NONE if node.value == new else Error.INVALID_UPDATE_VERSION
+            self._reply(message, answer, {request.topic_partition: new})
 
     # The race for the controller.
 
@@ -202,34 +191,35 @@ class Controller:
         """Take note of what there is; see to the brokers that failed, and then to those that came."""
         if self.controller_epoch < 0:  # resigned, but the watch stays
             return
-        partitions, registered, live = Partitions(), dict[int, Node](), dict[int, int]()
+        partitions, registered, live = Partitions(), dict[int, int](), dict[int, int]()
         for path, node in nodes:
             match path.split("/")[2:]:
                 case ["topics", topic, _, partition, _]:
                     partitions[topic, int(partition)] = node.value
                 case ["ids", id]:
-                    registered[int(id)] = node
+                    registered[int(id)] = node.czxid if self.config.kip_380 else -1
                 case ["epochs"]:
                     live = dict(node.value)
-        self.image = ClusterImage(self.config, partitions, live)
-        epochs = {id: node.czxid if self.config.kip_380 else -1 for id, node in sorted(registered.items())}
-        remaining = {id: epoch for id, epoch in live.items() if epochs.get(id) == epoch}
-        target = epochs if remaining == live else remaining
-        lost_tail = tuple([id for id in target if id not in live and registered[id].value])
-        changes = self.image._replace(live=target).change_brokers(lost_tail)
+        image = self.image = ClusterImage(self.config, partitions, live)
+        known = {id: channel for id, channel in self.channels.items() if live.get(id) == channel.broker_epoch}
+        nothing = ClusterImage(self.config, {}, {})
+        self.channels = {id: known.get(id) or Channel(epoch, nothing) for id, epoch in live.items()}
+        remaining = {id: epoch for id, epoch in live.items() if registered.get(id) == epoch}
+        target = remaining if remaining != live else dict(sorted(registered.items()))
+        changes = image.change_brokers(target)
         if changes or target != live:
-            self._write(changes, Op(SET, zk.BROKER_EPOCHS, tuple(target.items())))
+            self._write(image, changes, Op(SET, zk.BROKER_EPOCHS, tuple(target.items())))
 
-    def _announce(self, image: ClusterImage) -> None:
-        """Tell everybody who lives what is new to them, once they have acknowledged what was new before."""
-        for id in [id for id, channel in self.channels.items() if image.live.get(id) != channel.broker_epoch]:
-            del self.channels[id]
-        for id, epoch in image.live.items():
-            channel = self.channels.setdefault(id, Channel(epoch, ClusterImage(self.config, {}, {})))
+    def _tell(self, image: ClusterImage, now: int) -> None:
+        """Tell all brokers what is new to them, once they have acknowledged what was new before."""
+        for id, channel in self.channels.items():
             if not channel.requests and channel.told != image:
-                head = self.broker_id, self.controller_epoch, epoch
-                channel.requests = image.announce(channel.told, id, head)
-                channel.told = image
+                head = self.broker_id, self.controller_epoch, channel.broker_epoch
+                channel.requests, channel.told = image.news(channel.told, id, head), image
+            if channel.requests and channel.deadline <= now:
+                self.correlation += 4
+                channel.correlation, channel.deadline = self.correlation, now + self.config.request_timeout
+                self.messages.append(Message(self.name, address(id), self.correlation, channel.requests[0]))
 
     def _on_acknowledged(self, response: Message, now: int) -> None:
         """Go on with what the broker is told; if it did not take it, ask it once more a little later."""
@@ -241,30 +231,22 @@ class Controller:
 
     def _decide(self, image: ClusterImage, message: Message) -> None:
         try:
-            changes = image.decide(message.body)
+            self._write(image, image.decide(message.body))
         except KafkaError as refusal:
             self._reply(self.requests.pop(0), refusal.error)
-            return
-        if changes:
-            self._write(changes)
-        else:
-            self._reply(self.requests.pop(0), Error.NONE, image.partitions)
 
-    def _write(self, changes: Partitions, *others: Op) -> None:
-        """Write what is to change of the image; it is read again in any case, since that is watched."""
-        assert self.image
-        check = Op(CHECK, zk.CONTROLLER_EPOCH, version=self.controller_epoch)
-        sets = [
-            Op(SET, zk.state_path(tp), new, self.image.partitions[tp].partition_epoch) for tp, new in changes.items()
-        ]
-        self.zookeeper.submit(Multi((check, *sets, *others)), "written", changes, not others)
+    def _write(self, image: ClusterImage, changes: Partitions, *brokers: Op) -> None:
+        """Write what is to change, if this is the controller still; what has changed is watched, and will be read."""
+        ops = [Op(CHECK, zk.CONTROLLER_EPOCH, version=self.controller_epoch), *brokers]
+        ops += [Op(SET, zk.state_path(tp), new, image.partitions[tp].partition_epoch) for tp, new in changes.items()]
+        self.zookeeper.submit(Multi(tuple(ops)), "written", image.partitions | changes, not brokers)
 
-    def _on_written(self, changes: Partitions, is_request: bool, error: str, value: Any) -> None:
+    def _on_written(self, partitions: Partitions, is_request: bool, error: str, value: Any) -> None:
         """Answer; if a leader has written an ISR meanwhile, decide again."""
         if value == zk.CONTROLLER_EPOCH:
             self._resign()
         elif error == zk.OK and is_request:
-            self._reply(self.requests.pop(0), Error.NONE, changes)
+            self._reply(self.requests.pop(0), Error.NONE, partitions)
 
     def _reply(self, message: Message, error: Error, partitions: Partitions | None = None) -> None:
         response: Any = rpc.Response(error)

@@ -70,7 +70,7 @@ class ReplicaManager:
     def __post_init__(self) -> None:
         """A broker that has just started leads and follows nothing before a controller says so."""
         self.name = address(self.broker_id)
-        self.controller = Controller(self.broker_id, self.config, broker_lost_tail=True)  # no shutdown is clean
+        self.controller = Controller(self.broker_id, self.config)
         self.coordinators = Coordinators(self.config)
         self.outbox = Outbox(self.name, self.config.request_timeout, stride=2)
 

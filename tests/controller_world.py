@@ -34,8 +34,8 @@ class World:
             self.start(id)
         self.settle()
 
-    def start(self, id: int, **state: Any) -> None:
-        self.brokers[id], self.told[id] = Controller(id, self.config, **state), []
+    def start(self, id: int) -> None:
+        self.brokers[id], self.told[id] = Controller(id, self.config), []
         self.messages += self.brokers[id].step(None, self.now)
 
     def crash(self, id: int) -> None:
