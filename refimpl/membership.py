@@ -180,7 +180,7 @@ class ConsumerCoordinator(Fetcher):
         )
         timeouts = self.config.session_timeout, self.config.max_poll_interval
         if self._ask(rpc.JoinGroupRequest(self.who, protocols, *timeouts), now):
-            self.state, self.assignment, self.next_heartbeat = PREPARING, None, None
+            self.state, self.next_heartbeat = PREPARING, None
 
     def _joined(self, joined: JoinGroupResponse, now: int) -> None:
         """The group has a new generation, or the member an id to join with (KIP-394); the leader shares the partitions.

@@ -227,6 +227,28 @@ def test_a_member_that_the_group_does_not_know_loses_all_and_joins_again(error: 
         assert owned(world, "c1") == [0, 1]
 
 
+def test_a_cooperative_member_that_the_group_does_not_know_loses_all_as_well():
+    world = members(1, assignors=COOPERATIVE)
+    world.poll_all()
+    world.scripted[rpc.HeartbeatRequest] = [rpc.Response(Error.UNKNOWN_MEMBER_ID)]
+    world.wait(3_000)
+    assert world.ask("c1", Poll(0)).value.rebalances == (("lost", (PARTITION, OTHER)),)
+
+
+def test_a_member_that_joins_already_need_not_hear_that_it_has_to():
+    world = members(1)
+    world.poll_all()
+    world.silent |= {rpc.HeartbeatRequest, rpc.JoinGroupRequest}
+    world.wait(3_100)
+    (correlation,) = world.consumers["c1"].client.outbox.asked
+    world.consumers["c1"].state = REJOIN_NEEDED
+    world.ask("c1", Poll(0))
+    world.kinds()
+    world.step("c1", Message(f"broker-{BROKER}", "c1", correlation, rpc.Response(Error.REBALANCE_IN_PROGRESS)))
+    world.ask("c1", Poll(0))
+    assert "JoinGroup" not in world.kinds()
+
+
 def test_an_answer_to_a_former_generation_says_nothing():
     world = members(1)
     world.poll_all()
@@ -289,6 +311,19 @@ def test_closing_leaves_the_group():
     del world.consumers["c1"]
     world.poll_all(40)
     assert owned(world, "c2") == [0, 1]
+
+
+def test_an_asynchronous_commit_holds_up_no_call_but_a_close():
+    world = members(1)
+    world.poll_all()
+    world.silent.add(rpc.OffsetCommitRequest)
+    commit = world.call("c1", CommitAsync())
+    assert world.ask("c1", Poll(0)).error is Error.NONE
+    close = world.call("c1", Close())
+    assert ("c1", commit) not in world.outcomes and ("c1", close) not in world.outcomes
+    world.wait(world.cluster.request_timeout)
+    assert world.outcomes["c1", commit].error is Error.REQUEST_TIMED_OUT
+    assert world.outcomes["c1", close].error is Error.NONE
 
 
 # ---------------------------------------------------------------- stale records
