@@ -75,11 +75,10 @@ class PartitionQueue:
         """Whether order allows to send the first that waits: again, if it is the first of all; or else in a window.
 
         That is from the first without answer as many as the leader remembers, but no second one before the leader knows
-        the epoch, since it takes any number for the first, and none before the former epoch is over.
+        the epoch: it takes any number for the first, and the former epoch has to be over.
         """
         first, window = self.batches[0], max_in_flight if self.acknowledged == producer else 1
-        is_next = batch.place == NEVER_SENT and first.producer == producer and self.sent - first.place < window
-        return batch is first or is_next
+        return batch is first or (batch.place == NEVER_SENT and self.sent - first.place < window)
 
     def number(self, batch: ProducerBatch, producer: ProducerIdAndEpoch) -> None:
         """Give a batch that is sent first its place and, of a producer with an id, its sequence number, 0 at first."""

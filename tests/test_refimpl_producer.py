@@ -257,6 +257,28 @@ def test_before_kip_360_what_is_under_way_under_the_old_id_fails_once_for_all():
     assert driver.seen[rpc.InitProducerIdRequest] == 2
 
 
+def test_an_answer_that_comes_after_the_batch_was_given_up_changes_nothing():
+    driver = Driver(singles(delivery_timeout=1_000)).known()
+    driver.send("a")
+    driver.wait(1_000)
+    assert driver.returned[2] == Response(Error.REQUEST_TIMED_OUT, True)
+    driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
+    driver.send("b")
+    assert driver.numbers() == [("b", 1, 0)]
+
+
+def test_nobody_is_asked_for_a_producer_id_before_the_backoff_is_over():
+    driver = Driver(singles())
+    driver.automatic = (rpc.MetadataRequest,)
+    driver.send("a")
+    driver.answer(rpc.InitProducerIdRequest, Error.COORDINATOR_LOAD_IN_PROGRESS)
+    driver.wait(99)
+    assert driver.sent == []
+    driver.wait(1)
+    driver.answer(rpc.InitProducerIdRequest, value=(7, 0))
+    assert driver.numbers() == [("a", 0, 0)]
+
+
 @pytest.mark.parametrize("kip_360", [True, False])
 def test_the_numbers_of_a_refused_batch_are_in_an_epoch_that_is_over(kip_360):
     driver = Driver(singles(), CLUSTER._replace(kip_360=kip_360)).known()

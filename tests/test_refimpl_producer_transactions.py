@@ -124,6 +124,26 @@ def test_an_abort_that_is_refused_is_fatal():
     assert driver.returned[abort] == Response(Error.INVALID_PRODUCER_ID_MAPPING, FATAL)
 
 
+def test_offsets_that_wait_when_a_transaction_is_aborted_are_not_sent():
+    driver = transactional()
+    driver.send("a")
+    offsets, abort = driver.call(OFFSETS), driver.call(txn.AbortTransaction())
+    assert driver.returned[offsets].error is Error.OPERATION_NOT_ATTEMPTED
+    driver.answer(rpc.AddPartitionsToTxnRequest)
+    driver.answer(rpc.EndTxnRequest, value=(7, 1))
+    assert driver.returned[abort] == Response(Error.NONE, "READY")
+    assert driver.sent == []
+
+
+def test_what_expires_after_a_fatal_error_does_not_make_it_less():
+    driver = transactional()
+    driver.send("a")
+    driver.now += 120_000
+    driver.answer(rpc.AddPartitionsToTxnRequest, Error.PRODUCER_FENCED)
+    assert driver.returned[3].value is False
+    assert driver.state == FATAL
+
+
 def test_a_gap_aborts_a_transaction():
     driver = known(transactional(NO_890))
     driver.send("a")
