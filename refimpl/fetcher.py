@@ -103,7 +103,7 @@ class Fetcher:
                 position.offset, position.fetched = last.offset + 1, position.fetched[limit:]
                 self.positions[partition] = self.positions.pop(partition)
             if leader is not None and not (position.awaits or position.fetched):
-                self._send_request(partition, position, leader, now)
+                self._send_request(partition, leader, now)
         return tuple(records)
 
     def invalid_offsets(self) -> tuple[InvalidOffset, ...]:
@@ -123,12 +123,11 @@ class Fetcher:
                 read = position.offset, position.offset_epoch
                 self.positions[partition] = Position(AWAIT_VALIDATION, *read, leader_epoch)
 
-    def _send_request(
-        self, partition: TopicPartition, position: Position, leader: rpc.PartitionMetadata, now: int
-    ) -> None:
+    def _send_request(self, partition: TopicPartition, leader: rpc.PartitionMetadata, now: int) -> None:
         """Send the request that the position's state calls for, if there is one and somebody to ask."""
-        config, kips, broker_id = self.config, self.cluster, leader.leader
+        position, config, kips = self.positions[partition], self.config, self.cluster
         epoch = leader.leader_epoch if kips.kip_320 else -1
+        broker_id: int | None = leader.leader
         request: Any = None
         if position.state == FETCHING:
             read = -1, config.fetch_max_records, config.is_read_committed, config.fetch_max_wait
@@ -138,10 +137,11 @@ class Fetcher:
         elif position.state == AWAIT_RESET:
             at = rpc.EARLIEST if config.auto_offset_reset == EARLIEST else rpc.LATEST
             request = rpc.ListOffsetsRequest(partition, at, epoch, rpc.CONSUMER, config.is_read_committed)
-        elif position.state == INITIALIZING and (coordinator := self.client.coordinator(self.who.group_id, False, now)):
-            broker_id, is_stable = coordinator, kips.kip_447 and config.is_read_committed
+        elif position.state == INITIALIZING:
+            broker_id = self.client.coordinator(self.who.group_id, False, now)
+            is_stable = kips.kip_447 and config.is_read_committed
             request = rpc.OffsetFetchRequest(self.who, (partition,), is_stable)
-        if request is not None:
+        if request is not None and broker_id is not None:
             position.awaits = self.client.outbox.last + 1
             self.client.ask(broker_id, request, (partition, position.awaits), now)
 
