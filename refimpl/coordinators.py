@@ -21,7 +21,7 @@ Source: KafkaApis, TransactionMarkerChannelManager, TransactionStateManager, Gro
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -44,7 +44,6 @@ GROUP_REQUESTS = {
     rpc.HeartbeatRequest: "heartbeat",
     rpc.LeaveGroupRequest: "leave_group",
     rpc.OffsetCommitRequest: "offset_commit",
-    rpc.TxnOffsetCommitRequest: "offset_commit",
     rpc.OffsetFetchRequest: "offset_fetch",
 }
 # What a loading group coordinator tells members: to stay, and to join again, since it has lost the rebalance.
@@ -65,7 +64,7 @@ class AppendTo(NamedTuple):
     topic_partition: TopicPartition
     leader_epoch: int
     batch: Batch
-    context: Hashable
+    context: Append
     transactional_id: str | None = None
 
 
@@ -73,15 +72,8 @@ class AskBroker(NamedTuple):
     """Effect: send a request to a broker."""
 
     broker_id: int
-    body: Any
-    context: Hashable
-
-
-class Loading(NamedTuple):
-    """An internal partition that is led from now on, but read only when the high watermark is there."""
-
-    leader_epoch: int
-    end_offset: int
+    body: rpc.WriteTxnMarkersRequest
+    context: SendMarkers
 
 
 Effects = list[Reply | AppendTo | AskBroker]
@@ -93,21 +85,19 @@ Caller = tuple[Address, int]  # and the correlation id
 class Coordinators:
     """The coordinators of one broker, in memory only: a restarted broker loads them from its logs.
 
-    `needs_producer_ids`: ask the controller for a block, and give it to `give_producer_ids`. `completed` says up to
-    where the markers of a partition of __consumer_offsets have been taken into account. The others are times.
+    `needs_producer_ids`: ask the controller for a block, and give it to `give_producer_ids`. `loading` has the leader
+    epochs and ends of logs that are led, but not read before the high watermark is there; `completed` says up to where
+    the markers of a partition of __consumer_offsets have been taken into account. `timers` say when to do what.
     """
 
     config: ClusterConfig
     transactions: TransactionCoordinator = field(init=False)
     groups: GroupCoordinator = field(init=False)
     needs_producer_ids: bool = field(default=False, init=False)
-    loading: dict[TopicPartition, Loading] = field(default_factory=dict, init=False)
+    loading: dict[TopicPartition, tuple[int, int]] = field(default_factory=dict, init=False)
     completed: dict[TopicPartition, int] = field(default_factory=dict, init=False)
     markers: list[SendMarkers] = field(default_factory=list, init=False)
-    retry_at: int | None = field(default=None, init=False)
-    check_at: int | None = field(default=None, init=False)  # for transactions that last too long
-    groups_at: int | None = field(default=None, init=False)
-    cleanup_at: int | None = field(default=None, init=False)
+    timers: dict[str, int | None] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Both coordinators of the cluster's version, without a partition yet."""
@@ -131,35 +121,35 @@ class Coordinators:
     def handle(self, message: Message, now: int) -> Effects:
         """A request of a client; of a broker, AddPartitionsToTxn with `verify_only`. It is answered once, or parked."""
         to, body = (message.source, message.correlation), message.body
-        transactional_id = body.producer.transactional_id if type(body) is rpc.TxnOffsetCommitRequest else None
         try:
-            ask = self._ask_groups if type(body) in GROUP_REQUESTS else self._ask_transactions
-            decisions = ask(to, body, now)
+            decisions = self._ask(to, body, now)
         except KafkaError as refusal:
-            following, end = self.transactions.producer_ids
-            is_loading, error = refusal.error is Error.COORDINATOR_LOAD_IN_PROGRESS, refusal.error
-            self.needs_producer_ids |= following == end and is_loading
-            decisions = [Respond(to, LOADING_ANSWERS.get(type(body), error) if is_loading else error)]
-        return self._effects(decisions, now, transactional_id)
+            (following, end), error = self.transactions.producer_ids, refusal.error
+            if error is Error.COORDINATOR_LOAD_IN_PROGRESS:
+                self.needs_producer_ids |= following == end
+                error = LOADING_ANSWERS.get(type(body), error)
+            decisions = [Respond(to, error)]
+        is_commit = isinstance(body, rpc.TxnOffsetCommitRequest)
+        return self._effects(decisions, now, body.producer.transactional_id if is_commit else None)
 
-    def _ask_groups(self, to: Hashable, body: Any, now: int) -> Decisions:
-        arguments = (*body[:2], *body.producer[1:]) if type(body) is rpc.TxnOffsetCommitRequest else body
-        return cast(Decisions, getattr(self.groups, GROUP_REQUESTS[type(body)])(to, now, *arguments))
-
-    def _ask_transactions(self, to: Hashable, body: Any, now: int) -> Decisions:
-        transactions = self.transactions
+    def _ask(self, to: Caller, body: Any, now: int) -> Decisions:
+        transactions, groups = self.transactions, self.groups
         match body:
             case rpc.InitProducerIdRequest():
                 return transactions.init_producer_id(to, *body, now)
-            case rpc.AddPartitionsToTxnRequest(producer, partitions, is_question):
-                if is_question:
-                    return [Respond(to, Error.NONE, cast(Any, transactions.verify_partitions(producer, partitions)))]
+            case rpc.AddPartitionsToTxnRequest(producer, partitions, verify_only=True):
+                errors: Any = transactions.verify_partitions(producer, partitions)
+                return [Respond(to, Error.NONE, errors)]
+            case rpc.AddPartitionsToTxnRequest(producer, partitions):
                 return transactions.add_partitions(to, producer, partitions, now)
             case rpc.AddOffsetsToTxnRequest(producer, group_id):
                 return transactions.add_partitions(to, producer, (self.coordinator_partition(group_id, False),), now)
             case rpc.EndTxnRequest():
                 return transactions.end_txn(to, *body, now)
-        raise TypeError(f"{body} is not for a coordinator")
+            case rpc.TxnOffsetCommitRequest(who, commits, producer):
+                return groups.offset_commit(to, now, who, commits, *producer[1:])
+        decisions: Decisions = getattr(groups, GROUP_REQUESTS[type(body)])(to, now, *body)
+        return decisions
 
     def on_leader(self, topic_partition: TopicPartition, log: Log, leader_epoch: int, now: int) -> Effects:
         """The broker leads a partition in a new epoch; nothing happens unless the partition is an internal one.
@@ -171,7 +161,7 @@ class Coordinators:
         if coordinator is self.groups and self.groups.epochs.get(partition, LOADING) != LOADING:
             self.groups.load(partition, (), leader_epoch, now)
         elif coordinator:
-            self.loading[topic_partition] = Loading(leader_epoch, log.log_end_offset)
+            self.loading[topic_partition] = leader_epoch, log.log_end_offset
             coordinator.unload(partition)
             coordinator.epochs[partition] = LOADING
         return self.on_high_watermark(topic_partition, log, now)
@@ -186,10 +176,8 @@ class Coordinators:
 
     def on_high_watermark(self, topic_partition: TopicPartition, log: Log, now: int) -> Effects:
         """The high watermark of a partition that the broker leads has moved: load it, or complete transactions."""
-        loading = self.loading.get(topic_partition)
-        if loading is not None and log.high_watermark >= loading.end_offset:
-            del self.loading[topic_partition]
-            return self._load(topic_partition, log, loading.leader_epoch, now)
+        if topic_partition in self.loading and log.high_watermark >= self.loading[topic_partition][1]:
+            return self._load(topic_partition, log, self.loading.pop(topic_partition)[0], now)
         if topic_partition in self.completed:
             first, self.completed[topic_partition] = self.completed[topic_partition], log.high_watermark
             for batch in log.batches[log.index_of(first) : log.index_of(log.high_watermark)]:
@@ -205,61 +193,59 @@ class Coordinators:
         self.completed[topic_partition] = log.high_watermark
         return self._effects(self.groups.load(partition, batches, leader_epoch, now), now)
 
-    def on_appended(self, context: Hashable, error: Error, base_offset: int, now: int) -> Effects:
+    def on_appended(self, context: Append, error: Error, base_offset: int, now: int) -> Effects:
         """An AppendTo is replicated (NONE) at that offset, or has failed (offset -1)."""
-        append = cast(Append, context)
         if error is Error.NETWORK_EXCEPTION:  # nobody verified the transaction
             error = Error.COORDINATOR_LOAD_IN_PROGRESS
-        coordinator = self.transactions if append.topic_partition[0] == TRANSACTIONS_TOPIC else self.groups
-        return self._effects(coordinator.on_appended(append, error, base_offset, now), now)
+        coordinator = self.transactions if context.topic_partition[0] == TRANSACTIONS_TOPIC else self.groups
+        return self._effects(coordinator.on_appended(context, error, base_offset, now), now)
 
-    def on_response(self, context: Hashable, response: Response | None, now: int) -> Effects:
+    def on_response(self, context: Any, response: Response | None, now: int) -> Effects:
         """An AskBroker is answered, or nobody did in time (None)."""
-        asked, (error, value) = cast(SendMarkers, context), response or Response(Error.REQUEST_TIMED_OUT)
-        errors = {one: value[one] if error is Error.NONE else error for one in asked.topic_partitions}
-        return self._effects(self.transactions.on_markers(asked, errors, now), now)
+        error, value = response or Response(Error.REQUEST_TIMED_OUT)
+        errors = {one: value[one] if error is Error.NONE else error for one in context.topic_partitions}
+        return self._effects(self.transactions.on_markers(context, errors, now), now)
 
     def send_markers(self, partitions: Mapping[TopicPartition, PartitionRegistration]) -> Effects:
         """WriteTxnMarkers to the leaders, as far as the broker's metadata (UpdateMetadata) knows them."""
-        effects: Effects = []
+        effects = Effects()
         markers, self.markers = self.markers, []
         for one in markers:
             if self.transactions.current(one.producer.transactional_id, one.coordinator_epoch) is None:
                 continue
-            by_leader: dict[int, list[TopicPartition]] = {}
-            for each in one.topic_partitions:
-                by_leader.setdefault(partitions[each].leader if each in partitions else NO_LEADER, []).append(each)
-            for leader, led in by_leader.items():
-                context = one._replace(topic_partitions=tuple(led))
-                identity = *one.producer[1:], one.coordinator_epoch, one.result
+            known = {here: partitions[here].leader for here in one.topic_partitions if here in partitions}
+            leaders = dict.fromkeys(one.topic_partitions, NO_LEADER) | known
+            for leader in dict.fromkeys(leaders.values()):
+                led = tuple([here for here in leaders if leaders[here] == leader])
+                context = one._replace(topic_partitions=led)
+                body = rpc.WriteTxnMarkersRequest(*one.producer[1:], one.coordinator_epoch, one.result, led)
                 if leader == NO_LEADER:
                     self.markers.append(context)
                 else:
-                    body = rpc.WriteTxnMarkersRequest(*identity, context.topic_partitions)
                     effects.append(AskBroker(leader, body, context))
         return effects
 
     def tick(self, now: int) -> Effects:
         """Do what is due; harmless before."""
-        effects: Effects = []
-        if _is_due(self.retry_at, now) or _is_due(self.check_at, now):
-            self.retry_at = self.check_at = None
-            effects += self._effects(self.transactions.tick(now), now)
-        if _is_due(self.groups_at, now):
-            effects += self._effects(self.groups.tick(now), now)
-        if _is_due(self.cleanup_at, now):
-            self.cleanup_at = None
-            effects += self._effects([*self.groups.expire_offsets(now), *self.transactions.remove_expired(now)], now)
-        return effects
+        due = [name for name, time in self.timers.items() if time is not None and time <= now]
+        decisions: list[Respond | Append | SendMarkers] = []
+        for name in due:
+            del self.timers[name]
+            if name == "groups":
+                decisions += self.groups.tick(now)
+            elif name == "cleanup":
+                decisions += [*self.groups.expire_offsets(now), *self.transactions.remove_expired(now)]
+            else:
+                decisions += self.transactions.tick(now)
+        return self._effects(decisions, now) if due else []
 
     def deadline(self) -> int | None:
         """When to tick."""
-        return earliest(self.retry_at, self.check_at, self.groups_at, self.cleanup_at)
+        return earliest(*self.timers.values())
 
     def _effects(self, decisions: Decisions, now: int, transactional_id: str | None = None) -> Effects:
         """What the Broker has to do for what the coordinators decided; what is to be done later gets its time."""
-        config, transactions = self.config, self.transactions
-        effects: Effects = []
+        effects = Effects()
         for decision in decisions:
             match decision:
                 case Respond(to, error, body):
@@ -268,18 +254,15 @@ class Coordinators:
                     self.markers.append(decision)
                 case Append(here, epoch):
                     effects.append(AppendTo(here, epoch, _batch(decision, now), decision, transactional_id))
-        self.groups_at = self.groups.next_deadline()
-        if self.retry_at is None and transactions.retries:
-            self.retry_at = now + config.retry_backoff
-        if self.check_at is None and any(one.current.state == "Ongoing" for one in transactions.transactions.values()):
-            self.check_at = now + config.transaction_check_interval
-        if self.cleanup_at is None and (transactions.transactions or self.groups.groups):
-            self.cleanup_at = now + CLEANUP_INTERVAL
+        known, timers = self.transactions.transactions, self.timers
+        timers["groups"] = self.groups.next_deadline()
+        if self.transactions.retries:
+            timers.setdefault("retry", now + self.config.retry_backoff)
+        if any(one.current.state == "Ongoing" for one in known.values()):  # and may last too long
+            timers.setdefault("check", now + self.config.transaction_check_interval)
+        if known or self.groups.groups:
+            timers.setdefault("cleanup", now + CLEANUP_INTERVAL)
         return effects
-
-
-def _is_due(deadline: int | None, now: int) -> bool:
-    return deadline is not None and deadline <= now
 
 
 def _batch(append: Append, now: int) -> Batch:

@@ -296,7 +296,7 @@ def test_ceasing_to_lead_refuses_who_waits() -> None:
 
 
 def test_only_requests_to_coordinators_are_theirs() -> None:
-    with pytest.raises(TypeError, match="MetadataRequest"):
+    with pytest.raises(KeyError, match="MetadataRequest"):
         Host().ask(rpc.MetadataRequest())
 
 
@@ -417,7 +417,7 @@ def test_a_superseded_coordinator_gives_up() -> None:
     host = Host()
     host.ask(rpc.EndTxnRequest(host.begin(X0), COMMIT, 2))
     host.answer(Error.TRANSACTION_COORDINATOR_FENCED)
-    assert host.coordinators.retry_at is None and host.state() == "PrepareCommit"
+    assert host.coordinators.timers.get("retry") is None and host.state() == "PrepareCommit"
 
 
 def test_nobody_sends_markers_for_a_partition_that_it_does_not_lead_any_more() -> None:
@@ -449,13 +449,13 @@ def test_a_completion_that_the_log_refused_is_tried_again() -> None:
     host.replicates = True
     host.tick()
     assert host.now == 100 and host.appended[-1].batch.records == refused.batch.records
-    assert host.state() == "CompleteCommit" and host.coordinators.retry_at is None
+    assert host.state() == "CompleteCommit" and host.coordinators.timers.get("retry") is None
 
 
 def test_a_transaction_that_lasts_too_long_is_aborted_at_the_next_look() -> None:
     host = Host(transaction_check_interval=10_000)
     host.ask(rpc.InitProducerIdRequest("t", transaction_timeout=25_000))
-    assert host.coordinators.check_at is None
+    assert host.coordinators.timers.get("check") is None
     host.now = 7
     host.ask(rpc.AddPartitionsToTxnRequest(Producer("t", 70, 0), (X0,)))
     looks = []
@@ -467,14 +467,14 @@ def test_a_transaction_that_lasts_too_long_is_aborted_at_the_next_look() -> None
     host.answer(Error.NONE)
     assert host.state() == "CompleteAbort"
     host.tick()
-    assert host.coordinators.check_at is None
+    assert host.coordinators.timers.get("check") is None
 
 
 def test_a_loaded_transaction_is_looked_at_too() -> None:
     first, second = Host(), Host()
     first.begin(X0)
     second.do(second.coordinators.on_leader(TRANSACTIONS, first.logs[TRANSACTIONS], 8, 0))
-    assert second.coordinators.check_at == 10_000
+    assert second.coordinators.timers["check"] == 10_000
 
 
 def test_nothing_puts_off_what_is_due() -> None:
@@ -483,15 +483,15 @@ def test_nothing_puts_off_what_is_due() -> None:
     first, second = host.asked
     host.do(host.coordinators.on_response(first.context, None, 0))
     host.do(host.coordinators.on_response(second.context, None, 50))
-    assert host.coordinators.retry_at == 100
+    assert host.coordinators.timers["retry"] == 100
     for host.now in (0, 5_000):
         host.ask(rpc.OffsetCommitRequest(GROUP, commits(1)))
-    assert host.coordinators.cleanup_at == CLEANUP_INTERVAL
+    assert host.coordinators.timers["cleanup"] == CLEANUP_INTERVAL
     other = Host()
     other.begin(X0)
     other.now = 5_000
     other.ask(rpc.OffsetCommitRequest(GROUP, commits(1)))
-    assert other.coordinators.check_at == 10_000
+    assert other.coordinators.timers["check"] == 10_000
 
 
 def test_transactions_go_by_the_configuration() -> None:
