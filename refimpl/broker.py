@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hwmark.refimpl import purgatory
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import Batch, Record, TopicPartition
 from hwmark.refimpl.controller import REQUESTS
@@ -24,7 +23,7 @@ from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import ZOOKEEPER, Asked, Effects, Event, Message, earliest
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.replica import Replica
-from hwmark.refimpl.replica_manager import Disk, ReplicaManager
+from hwmark.refimpl.replica_manager import Delayed, Disk, Marker, ReplicaManager
 
 __all__ = ["Broker", "Disk"]
 
@@ -59,11 +58,10 @@ class Broker(ReplicaManager):
             if asked := self.outbox.answered(message):
                 self.on_answered(asked, message.body, now)
         elif kind in HANDLERS:
-            handle, response = HANDLERS[kind]
             try:
-                answer = handle(self, message, now)
+                answer = HANDLERS[kind](self, message, now)
             except KafkaError as refusal:
-                answer = response(refusal.error)
+                answer = rpc.refusal(message.body, refusal.error)
             if answer is not None:
                 self.reply(message, answer)
         else:
@@ -81,8 +79,8 @@ class Broker(ReplicaManager):
         for asked in self.outbox.expire(now):
             self.on_answered(asked, None, now)
         for timer in [timer for timer, time in self.timers.items() if time <= now]:
-            if self.timers.pop(timer, None) is not None:
-                getattr(self, timer[0])(*timer[1:], now)
+            del self.timers[timer]
+            getattr(self, timer[0])(*timer[1:], now)
 
     def deadline(self) -> int | None:
         """When something is due."""
@@ -126,7 +124,7 @@ class Broker(ReplicaManager):
         replica.become(partition, now)
         self.touched[here] = None
         if replica.is_leader:
-            self.asking.pop(here, None)
+            self.asked.pop(here, None)
         if replica.is_leader and replica.leader_epoch != epoch:
             self.perform(self.coordinators.on_leader(here, replica.log, replica.leader_epoch, now), now)
         elif was_leader and not replica.is_leader:
@@ -139,8 +137,9 @@ class Broker(ReplicaManager):
                 self.replicas[here].is_leader, self.replicas[here].request = False, None
                 self.perform(self.coordinators.on_follower(here, now), now)
                 self.settle(here, now)
-            for kept in (self.replicas, self.asking, self.disk.logs, self.disk.high_watermarks):
+            for kept in (self.replicas, self.asked, self.waiting, self.disk.logs, self.disk.high_watermarks):
                 kept.pop(here, None)
+            self.timers.pop(("touch", here), None)
         return rpc.Response()
 
     def handle_update_metadata(self, message: Message, now: int) -> Any:
@@ -154,30 +153,28 @@ class Broker(ReplicaManager):
 
     def handle_produce(self, message: Message, now: int) -> Any:
         """Append; with acks=all the answer waits for the ISR."""
-        here, batch, acks, transactional_id, timeout = message.body
+        acks = message.body.acks
         if acks not in (-1, 0, 1):
             raise KafkaError(Error.INVALID_REQUIRED_ACKS, str(acks))
-        self.append(purgatory.DelayedProduce(message, here, batch, timeout, acks, transactional_id), now)
+        self.append(message.body, message if acks else None, now)
 
     def handle_write_txn_markers(self, message: Message, now: int) -> Any:
         """Append the control batches that end a transaction; each is replicated, or refused, before the answer."""
         producer_id, producer_epoch, epoch, result, partitions = message.body
-        records, markers = (Record(0, result, epoch),), purgatory.Markers(message, {})
-        batch = Batch(0, 0, -1, records, producer_id, producer_epoch, -1, True, result, epoch, now)
+        batch = Batch(0, 0, -1, (Record(0, result, epoch),), producer_id, producer_epoch, -1, True, result, epoch, now)
+        errors: dict[TopicPartition, Error] = {}
         for here in partitions:
-            self.append(purgatory.DelayedProduce(markers, here, batch, self.config.request_timeout), now)
+            request = rpc.ProduceRequest(here, batch, timeout=self.config.request_timeout)
+            self.append(request, Marker(message, here, errors), now)
 
     def handle_fetch(self, message: Message, now: int) -> Any:
-        """Answer with news, or wait for them."""
-        request, here = message.body, message.body.topic_partition
-        replica = self.replica(here)
-        response = replica.fetch(request, now)
-        self.touched[here] = None
+        """Answer with records, or wait for news."""
+        request = message.body
+        response = self.replica(request.topic_partition).fetch(request, now)
         if response.batches or response.diverging_epoch:
+            self.touched[request.topic_partition] = None
             return response
-        if request.max_wait <= 0 or replica.has_news(request):
-            return replica.answer(request)
-        self.wait(here, purgatory.DelayedFetch(message, replica.readable(request)), now + request.max_wait)
+        self.wait(Delayed(message, request, now + request.max_wait, "fetched", request))
 
     def handle_list_offsets(self, message: Message, now: int) -> Any:
         """Where a log starts or ends."""
@@ -191,7 +188,7 @@ class Broker(ReplicaManager):
         """Delete, and wait for the followers."""
         here, offset, timeout = message.body
         offset = self.replica(here).delete_records(offset)
-        self.wait(here, purgatory.DelayedDeleteRecords(message, offset), now + timeout)
+        self.wait(Delayed(message, message.body, now + timeout, "deleted", offset))
 
     def handle_metadata(self, message: Message, now: int) -> Any:
         """Who is there, and who leads what."""
@@ -211,18 +208,18 @@ class Broker(ReplicaManager):
         return rpc.Response(Error.COORDINATOR_NOT_AVAILABLE if coordinator == NO_LEADER else Error.NONE, coordinator)
 
 
-# Each returns the answer, None if it comes later or never; with the response that a refusal is put into.
-HANDLERS: dict[type, tuple[Callable[[Broker, Message, int], Any], type[Any]]] = {
-    rpc.ProduceRequest: (Broker.handle_produce, rpc.ProduceResponse),
-    rpc.FetchRequest: (Broker.handle_fetch, rpc.FetchResponse),
-    rpc.ListOffsetsRequest: (Broker.handle_list_offsets, rpc.ListOffsetsResponse),
-    rpc.OffsetsForLeaderEpochRequest: (Broker.handle_offsets_for_leader_epoch, rpc.OffsetsForLeaderEpochResponse),
-    rpc.MetadataRequest: (Broker.handle_metadata, rpc.MetadataResponse),
-    rpc.DeleteRecordsRequest: (Broker.handle_delete_records, rpc.Response),
-    rpc.FindCoordinatorRequest: (Broker.handle_find_coordinator, rpc.Response),
-    rpc.WriteTxnMarkersRequest: (Broker.handle_write_txn_markers, rpc.Response),
-    rpc.LeaderAndIsrRequest: (Broker.handle_leader_and_isr, rpc.Response),
-    rpc.StopReplicaRequest: (Broker.handle_stop_replica, rpc.Response),
-    rpc.UpdateMetadataRequest: (Broker.handle_update_metadata, rpc.Response),
+# Each returns the answer, None if it comes later or never.
+HANDLERS: dict[type, Callable[[Broker, Message, int], Any]] = {
+    rpc.ProduceRequest: Broker.handle_produce,
+    rpc.FetchRequest: Broker.handle_fetch,
+    rpc.ListOffsetsRequest: Broker.handle_list_offsets,
+    rpc.OffsetsForLeaderEpochRequest: Broker.handle_offsets_for_leader_epoch,
+    rpc.MetadataRequest: Broker.handle_metadata,
+    rpc.DeleteRecordsRequest: Broker.handle_delete_records,
+    rpc.FindCoordinatorRequest: Broker.handle_find_coordinator,
+    rpc.WriteTxnMarkersRequest: Broker.handle_write_txn_markers,
+    rpc.LeaderAndIsrRequest: Broker.handle_leader_and_isr,
+    rpc.StopReplicaRequest: Broker.handle_stop_replica,
+    rpc.UpdateMetadataRequest: Broker.handle_update_metadata,
 }
-RESPONSES = frozenset((rpc.AlterPartitionResponse, *(response for _, response in HANDLERS.values())))
+RESPONSES = rpc.Response, rpc.FetchResponse

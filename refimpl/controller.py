@@ -249,11 +249,12 @@ class Controller:
             self._reply(self.requests.pop(0), Error.NONE, partitions)
 
     def _reply(self, message: Message, error: Error, partitions: Partitions | None = None) -> None:
-        response: Any = rpc.Response(error)
+        isr: Any = None
         if isinstance(message.body, rpc.AlterPartitionRequest):
             at = (partitions or {}).get(message.body.topic_partition)
             if at and at.leader != message.body.broker_id:
                 error = Error.NEW_LEADER_ELECTED
-            isr = (at.partition_epoch, at.isr) if at and error is Error.NONE else ()
-            response = rpc.AlterPartitionResponse(error, *isr)
-        self.messages.append(Message(self.zookeeper.name, message.source, message.correlation, response))
+            isr = (at.partition_epoch, at.isr) if at and error is Error.NONE else None
+        self.messages.append(
+            Message(self.zookeeper.name, message.source, message.correlation, rpc.Response(error, isr))
+        )

@@ -166,9 +166,9 @@ class Fetcher:
                 last = response.batches[-1]
                 position.offset, position.offset_epoch = last.next_offset, last.leader_epoch
         elif isinstance(asked.body, rpc.OffsetsForLeaderEpochRequest):
-            self._found(partition, response.end_offset)
+            self._found(partition, response.value)
         elif isinstance(asked.body, rpc.ListOffsetsRequest):
-            self._found(partition, EpochEndOffset(-1, response.offset))
+            self._found(partition, EpochEndOffset(-1, response.value))
         else:
             self._found(partition, EpochEndOffset(committed.leader_epoch, committed.offset))
 

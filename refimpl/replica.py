@@ -1,12 +1,16 @@
 """What a broker does with one partition: lead it, or follow its leader.
 
 The broker sends the controller what is `pending`, and a follower's leader its `request`, until they are answered; Kafka
-calls it Truncating while that is an OffsetsForLeaderEpoch. Source: kafka.cluster.Partition, AbstractFetcherThread.
+calls it Truncating while that is an OffsetsForLeaderEpoch. For a request that waits at the leader it asks after every
+step whether that is `acknowledged`, `fetched` or `deleted`: they return its answer, or None as long as it has to wait.
+
+Source: kafka.cluster.Partition, AbstractFetcherThread, DelayedProduce, DelayedFetch, DelayedDeleteRecords.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import Batch, TopicPartition
@@ -35,7 +39,7 @@ class FollowerState:
 
 @dataclass(slots=True)
 class Replica:
-    """One replica of a partition; `maximal_isr` has also who joins the ISR if what is pending is granted (KIP-497)."""
+    """One replica of a partition."""
 
     broker_id: int
     topic_partition: TopicPartition
@@ -48,34 +52,35 @@ class Replica:
     min_isr: int = 1
     leader_epoch_start_offset: int = -1
     isr: BrokerIds = ()
-    maximal_isr: BrokerIds = ()
     followers: dict[int, FollowerState] = field(default_factory=dict)
     pending: rpc.AlterPartitionRequest | None = None
     request: rpc.FollowerRequest | None = None
 
     def become(self, state: PartitionRegistration, now: int) -> None:
         """Take the controller's word on who leads, unless it is old, or said again: what is pending stays so then."""
-        if state.leader_epoch < self.leader_epoch or state.partition_epoch < self.partition_epoch:
-            return
-        if (state.leader_epoch, state.partition_epoch) == (self.leader_epoch, self.partition_epoch):
+        is_old = state.leader_epoch < self.leader_epoch or state.partition_epoch < self.partition_epoch
+        if is_old or (state.leader_epoch, state.partition_epoch) == (self.leader_epoch, self.partition_epoch):
             return
         is_new_epoch = state.leader_epoch > self.leader_epoch
         self.leader, self.leader_epoch, self.partition_epoch = state.leader, state.leader_epoch, state.partition_epoch
-        self.is_leader = state.leader == self.broker_id
-        self.isr = self.maximal_isr = state.isr if self.is_leader else ()
-        self.pending, self.min_isr = None, min(self.config.min_insync_replicas, len(state.replicas))
-        others = without(state.replicas, (self.broker_id,)) if self.is_leader else ()
-        known, self.request = ({}, None) if is_new_epoch else (self.followers, self.request)
+        self.is_leader, self.pending = state.leader == self.broker_id, None
+        self.isr, others = (state.isr, without(state.replicas, (self.broker_id,))) if self.is_leader else ((), ())
+        self.min_isr = min(self.config.min_insync_replicas, len(state.replicas))
+        known = {} if is_new_epoch else self.followers
         self.followers = {id: known.get(id) or FollowerState(now if id in self.isr else NEVER) for id in others}
-        if is_new_epoch and self.is_leader:
-            self.leader_epoch_start_offset = self.log.log_end_offset
-            self.log.leader_epochs.assign(self.leader_epoch, self.log.log_end_offset)
-        elif is_new_epoch and self.leader != NO_LEADER:
-            self._ask(True, now)
+        if is_new_epoch:
+            self.request = None
+            if self.is_leader:
+                self.leader_epoch_start_offset = self.log.log_end_offset
+                self.log.leader_epochs.assign(self.leader_epoch, self.log.log_end_offset)
+            elif self.leader != NO_LEADER:
+                self._ask(True, now)
         self.maybe_increment_high_watermark(now)
 
+    # A leader's part
+
     def produce(self, batch: Batch, acks: int, now: int, origin: str = CLIENT, guard: int = NO_GUARD) -> AppendInfo:
-        """Append; a producer with acks=all (-1) is answered with the `acknowledgement` of the last offset."""
+        """Append; a producer with acks=all (-1) waits until that is `acknowledged`."""
         self._check_leader()
         if acks == -1 and len(self.isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
@@ -89,10 +94,14 @@ class Replica:
         producer = batch.producer_id, batch.base_sequence, batch.producer_epoch
         return self.log.maybe_start_transaction_verification(*producer, now)
 
-    def acknowledgement(self, offset: int) -> Error | None:
-        """What a producer that awaits an offset is told, None while it has to wait; to be asked after every step."""
-        error = Error.NONE if len(self.maximal_isr) >= self.min_isr else Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
-        return (error if self.log.high_watermark > offset else None) if self.is_leader else Error.NOT_LEADER_OR_FOLLOWER
+    def acknowledged(self, info: AppendInfo) -> rpc.ProduceResponse | None:
+        """An append is, once the high watermark passed it."""
+        self._check_leader()
+        if self.log.high_watermark <= info.last_offset:
+            return None
+        if len(self.maximal_isr) < self.min_isr:
+            raise KafkaError(Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
+        return rpc.ProduceResponse(Error.NONE, info.first_offset, self.log.log_start_offset)
 
     def fetch(self, request: rpc.FetchRequest, now: int) -> rpc.FetchResponse:
         """Read for a consumer, or for a follower and count what it has."""
@@ -110,11 +119,21 @@ class Replica:
         self.maybe_increment_high_watermark(now)
         return response
 
+    def fetched(self, request: rpc.FetchRequest) -> rpc.FetchResponse | None:
+        """A fetch that was counted is, with records or, a follower's, with another high watermark (KIP-392)."""
+        response, state = self.read(request), self.followers.get(request.replica_id)
+        is_new = state is not None and state.last_sent_high_watermark != response.high_watermark
+        if not (is_new or response.batches or response.diverging_epoch):
+            return None
+        if state:
+            state.last_sent_high_watermark = response.high_watermark
+        return response
+
     def read(self, request: rpc.FetchRequest) -> rpc.FetchResponse:
         """What a fetch is answered: records and the ends of the log, or where the reader's log diverged."""
         self._check_leader(request.current_leader_epoch)
-        log, state, offset = self.log, self.followers.get(request.replica_id), request.fetch_offset
-        if request.replica_id != rpc.CONSUMER and state is None:
+        log, offset, is_follower = self.log, request.fetch_offset, request.replica_id != rpc.CONSUMER
+        if is_follower and request.replica_id not in self.followers:
             raise KafkaError(Error.UNKNOWN_LEADER_EPOCH, f"{request.replica_id} is no replica in {self.leader_epoch}")
         ends = log.high_watermark, log.last_stable_offset, log.log_start_offset
         if request.last_fetched_epoch >= 0:
@@ -123,107 +142,71 @@ class Replica:
                 raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} after epoch {request.last_fetched_epoch}")
             if answer.epoch < request.last_fetched_epoch or answer.end_offset < offset:
                 return rpc.FetchResponse(Error.NONE, (), *ends, answer)
-        isolation = LOG_END if state else TXN_COMMITTED if request.is_read_committed else HIGH_WATERMARK
+        isolation = LOG_END if is_follower else TXN_COMMITTED if request.is_read_committed else HIGH_WATERMARK
         batches, aborted = log.read(offset, isolation, request.max_records)
         return rpc.FetchResponse(Error.NONE, batches, *ends, None, aborted)
 
-    def has_news(self, request: rpc.FetchRequest) -> bool:
-        """Whether to answer a fetch without records: a follower, with a high watermark not sent before (KIP-392)."""
-        state = self.followers.get(request.replica_id)
-        return state is not None and state.last_sent_high_watermark != self.log.high_watermark
-
-    def answer(self, request: rpc.FetchRequest) -> rpc.FetchResponse:
-        """The answer to a fetch that has been counted already."""
-        response, state = self.read(request), self.followers.get(request.replica_id)
-        if state:
-            state.last_sent_high_watermark = response.high_watermark
-        return response
-
-    def readable(self, request: rpc.FetchRequest) -> tuple[int, int, int]:
-        """While this stays the same, a fetch that waits has no news."""
-        log, is_follower = self.log, request.replica_id != rpc.CONSUMER
-        end = log.last_stable_offset if request.is_read_committed else log.high_watermark
-        return self.leader_epoch if self.is_leader else -1, log.log_end_offset if is_follower else end, end
-
-    def list_offsets(self, request: rpc.ListOffsetsRequest) -> rpc.ListOffsetsResponse:
+    def list_offsets(self, request: rpc.ListOffsetsRequest) -> rpc.Response:
         """Where the log starts, or ends for this reader; a new leader may not know yet what is committed (KIP-207)."""
         self._check_leader(request.current_leader_epoch)
-        log, is_latest = self.log, request.timestamp == rpc.LATEST
-        offset = log.log_end_offset if is_latest else log.log_start_offset
-        if is_latest and request.replica_id == rpc.CONSUMER:
-            offset = log.last_stable_offset if request.is_read_committed else log.high_watermark
-            if self.leader_epoch_start_offset > log.high_watermark:
-                raise KafkaError(Error.OFFSET_NOT_AVAILABLE, f"epoch {self.leader_epoch} begins above it")
-        return rpc.ListOffsetsResponse(Error.NONE, offset, self.leader_epoch)
+        log = self.log
+        if request.timestamp == rpc.EARLIEST:
+            return rpc.Response(Error.NONE, log.log_start_offset)
+        if request.replica_id != rpc.CONSUMER:
+            return rpc.Response(Error.NONE, log.log_end_offset)
+        if self.leader_epoch_start_offset > log.high_watermark:
+            raise KafkaError(Error.OFFSET_NOT_AVAILABLE, f"epoch {self.leader_epoch} begins above it")
+        return rpc.Response(Error.NONE, log.last_stable_offset if request.is_read_committed else log.high_watermark)
 
-    def offsets_for_leader_epoch(self, request: rpc.OffsetsForLeaderEpochRequest) -> rpc.OffsetsForLeaderEpochResponse:
+    def offsets_for_leader_epoch(self, request: rpc.OffsetsForLeaderEpochRequest) -> rpc.Response:
         """Where an epoch ended in this log, or the last one before it that is known here."""
         self._check_leader(request.current_leader_epoch)
         epoch, end = self.log.end_offset_for_epoch(request.leader_epoch)
-        return rpc.OffsetsForLeaderEpochResponse(Error.NONE, EpochEndOffset(epoch if self.config.kip_279 else -1, end))
+        return rpc.Response(Error.NONE, EpochEndOffset(epoch if self.config.kip_279 else -1, end))
 
     def delete_records(self, offset: int) -> int:
-        """Hide the records below an offset, or all (-1); the offset that the low watermark has to reach."""
+        """Hide the records below an offset, or all (-1); the offset up to which they are to be `deleted`."""
         self._check_leader()
         start = self.log.delete_records(offset)
         return start if offset == -1 else offset
 
+    def deleted(self, offset: int) -> rpc.Response | None:
+        """Records are, once the low watermark, the least log start offset of all replicas, is there."""
+        self._check_leader()
+        low_watermark = min([self.log.log_start_offset, *[one.log_start_offset for one in self.followers.values()]])
+        return rpc.Response(Error.NONE, low_watermark) if low_watermark >= offset else None
+
     @property
-    def low_watermark(self) -> int:
-        """The least log start offset of the replicas."""
-        return min([self.log.log_start_offset, *[state.log_start_offset for state in self.followers.values()]])
+    def maximal_isr(self) -> BrokerIds:
+        """The ISR, with who joins it if what is pending is granted (KIP-497)."""
+        return self.isr + without(self.pending.isr, self.isr) if self.pending else self.isr
 
     def maybe_increment_high_watermark(self, now: int) -> None:
         """A leader's goes to what all have who are in the maximal ISR or, having caught up lately, about to join it."""
         if not self.is_leader or (self.config.kip_966 and len(self.isr) < self.min_isr):
             return
-        ends = (f.log_end_offset for id, f in self.followers.items() if id in self.maximal_isr or self._on_time(f, now))
+        isr = self.maximal_isr
+        ends = [f.log_end_offset for id, f in self.followers.items() if id in isr or self._on_time(f, now)]
         self.log.maybe_increment_high_watermark(min(ends, default=self.log.log_end_offset))
 
     def maybe_shrink_isr(self, now: int) -> None:
         """Propose an ISR without those who have not caught up for replica.lag.time.max.ms."""
         self._propose(tuple([id for id in self.isr if id == self.broker_id or self._on_time(self.followers[id], now)]))
 
-    def handle_isr(self, request: rpc.AlterPartitionRequest, response: rpc.AlterPartitionResponse, now: int) -> None:
+    def handle_isr(self, request: rpc.AlterPartitionRequest, response: rpc.Response, now: int) -> None:
         """The ISR as it is now; after most refusals it stays pending until the controller says who leads."""
         if request == self.pending and response.error in (Error.NONE, *NOT_ATTEMPTED):
             if response.error is Error.NONE:
-                self.partition_epoch, self.isr = response.partition_epoch, response.isr
-            self.pending, self.maximal_isr = None, self.isr
+                self.partition_epoch, self.isr = response.value
+            self.pending = None
             self.maybe_increment_high_watermark(now)
 
-    def handle_response(self, request: rpc.FollowerRequest, response: rpc.FollowerResponse, now: int) -> None:
-        """Go on by the leader's answer, unless it is to another request. Who is fenced gives up; else it asks again."""
-        if request != self.request:
-            return
-        if response.error is Error.FENCED_LEADER_EPOCH:
-            self.request = None
-        elif response.error is Error.OFFSET_OUT_OF_RANGE:
-            self.request = rpc.ListOffsetsRequest(self.topic_partition, rpc.LATEST, self.leader_epoch, self.broker_id)
-        elif response.error is not Error.NONE:
-            return
-        elif isinstance(response, rpc.OffsetsForLeaderEpochResponse):
-            self._truncate(response.end_offset, now)
-        elif isinstance(request, rpc.ListOffsetsRequest) and isinstance(response, rpc.ListOffsetsResponse):
-            self._reset(request, response.offset, now)
-        elif isinstance(response, rpc.FetchResponse) and response.diverging_epoch:
-            self._truncate(response.diverging_epoch, now)
-        elif isinstance(response, rpc.FetchResponse):
-            log, batches = self.log, response.batches
-            if batches and batches[0].base_offset < log.log_end_offset == log.log_start_offset:
-                log.truncate_fully_and_start_at(batches[0].base_offset)  # the leader's log starts within a batch
-            log.append_as_follower(batches)
-            log.update_high_watermark(response.high_watermark)
-            log.maybe_increment_log_start_offset(response.log_start_offset)
-            self._ask(False, now)
-
     def _check_leader(self, epoch: int = -1) -> None:
-        is_epoch = epoch in (-1, self.leader_epoch) or not self.config.kip_320
-        error = Error.FENCED_LEADER_EPOCH if epoch < self.leader_epoch else Error.UNKNOWN_LEADER_EPOCH
-        if not is_epoch or not self.is_leader:
-            raise KafkaError(
-                Error.NOT_LEADER_OR_FOLLOWER if is_epoch else error, f"{self.leader} in {self.leader_epoch}"
-            )
+        if epoch not in (-1, self.leader_epoch) and self.config.kip_320:
+            error = Error.FENCED_LEADER_EPOCH if epoch < self.leader_epoch else Error.UNKNOWN_LEADER_EPOCH
+            raise KafkaError(error, f"{epoch} is not {self.leader_epoch}")
+        if not self.is_leader:
+            raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER, f"{self.leader} leads in {self.leader_epoch}")
 
     def _on_time(self, follower: FollowerState, now: int) -> bool:
         has_all = follower.log_end_offset == self.log.log_end_offset
@@ -233,7 +216,33 @@ class Replica:
         if isr != self.isr and not self.pending:
             epochs = self.leader_epoch, self.partition_epoch
             self.pending = rpc.AlterPartitionRequest(self.topic_partition, self.broker_id, *epochs, isr)
-            self.maximal_isr = self.isr + without(isr, self.isr)
+
+    # A follower's part
+
+    def handle_response(self, request: rpc.FollowerRequest, response: Any, now: int) -> None:
+        """Go on by the leader's answer, unless it is to another request. Who is fenced gives up; else it asks again."""
+        if request != self.request:
+            return
+        if response.error is Error.FENCED_LEADER_EPOCH:
+            self.request = None
+        elif response.error is Error.OFFSET_OUT_OF_RANGE:
+            self.request = rpc.ListOffsetsRequest(self.topic_partition, rpc.LATEST, self.leader_epoch, self.broker_id)
+        elif response.error is not Error.NONE:
+            return
+        elif isinstance(request, rpc.OffsetsForLeaderEpochRequest):
+            self._truncate(response.value, now)
+        elif isinstance(request, rpc.ListOffsetsRequest):
+            self._reset(request, response.value, now)
+        elif response.diverging_epoch:
+            self._truncate(response.diverging_epoch, now)
+        else:
+            log, batches = self.log, response.batches
+            if batches and batches[0].base_offset < log.log_end_offset == log.log_start_offset:
+                log.truncate_fully_and_start_at(batches[0].base_offset)  # the leader's log starts within a batch
+            log.append_as_follower(batches)
+            log.update_high_watermark(response.high_watermark)
+            log.maybe_increment_log_start_offset(response.log_start_offset)
+            self._ask(False, now)
 
     def _ask(self, is_truncating: bool, now: int) -> None:
         """Fetch on; if the logs may differ, either the leader says so then, or it is asked first, or nobody knows."""

@@ -1,8 +1,8 @@
 """The partitions of a broker: what is appended to them, who waits at them, what they ask of leader and controller.
 
 A step marks the partitions that it touches, and at its end they are settled: who waits there is looked at again, and
-what the replica itself wants is sent, one request of a partition at a time: a follower's to its leader, a leader's for
-another ISR to the controller (before KIP-497, to ZooKeeper).
+what the replica wants is asked, unless it has been: a leader's other ISR of the controller (before KIP-497, of the part
+of the own broker that writes it to ZooKeeper), a follower's next request of its leader.
 
 Source: kafka.server.ReplicaManager, AbstractFetcherManager, AlterPartitionManager, AddPartitionsToTxnManager.
 """
@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from hwmark.refimpl import purgatory
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig
@@ -26,9 +25,31 @@ from hwmark.refimpl.log_cleaner import compact
 from hwmark.refimpl.machine import Address, Effects, Message, Outbox, address
 from hwmark.refimpl.partition_change import NO_LEADER, BrokerIds, PartitionRegistration
 from hwmark.refimpl.producer_state import CLIENT, COORDINATOR, NO_GUARD
-from hwmark.refimpl.purgatory import DelayedProduce
 from hwmark.refimpl.replica import Replica
 from hwmark.refimpl.transaction_metadata import Producer
+
+NEVER = 2**62
+
+
+class Marker(NamedTuple):
+    """Who waits for one partition of a WriteTxnMarkers; `errors` are the outcomes of all its partitions so far."""
+
+    message: Message
+    topic_partition: TopicPartition
+    errors: dict[TopicPartition, Error]
+
+
+Waiter = Message | Marker | AppendTo | None  # nobody: acks=0
+
+
+class Delayed(NamedTuple):
+    """A request that waits: the replica's method of that name says of the argument what it is answered."""
+
+    waiter: Waiter
+    request: rpc.ProduceRequest | rpc.FetchRequest | rpc.DeleteRecordsRequest
+    deadline: int
+    is_done: str
+    argument: Any
 
 
 @dataclass(slots=True)
@@ -43,8 +64,8 @@ class Disk:
 class ReplicaManager:
     """What a broker does with its partitions; `touched` and `effects` are empty between steps.
 
-    `asking` has what a replica asked for, until the answer or the backoff after it. Who is `waiting` has a number;
-    `timers` are methods with their arguments, and when to call them. `partitions` is what UpdateMetadata said.
+    `asked` is what a replica asked for last, and when it may ask that again. `timers` are methods with their arguments,
+    and when to call them. `partitions` is what UpdateMetadata said.
     """
 
     broker_id: int
@@ -60,9 +81,8 @@ class ReplicaManager:
     live_brokers: BrokerIds = ()
     partitions: dict[TopicPartition, PartitionRegistration] = field(default_factory=dict)
     replicas: dict[TopicPartition, Replica] = field(default_factory=dict)
-    asking: dict[TopicPartition, Any] = field(default_factory=dict)
-    waiting: dict[TopicPartition, dict[int, purgatory.Delayed]] = field(default_factory=dict)
-    waits: int = 0
+    asked: dict[TopicPartition, tuple[Any, int]] = field(default_factory=dict)
+    waiting: dict[TopicPartition, list[Delayed]] = field(default_factory=dict)
     timers: dict[tuple[Any, ...], int] = field(default_factory=lambda: {("shrink_isrs",): 0, ("checkpoint",): 0})
     touched: dict[TopicPartition, None] = field(default_factory=dict)
     effects: Effects = field(default_factory=list)
@@ -90,43 +110,13 @@ class ReplicaManager:
                     self.effects.append(Message(self.name, *effect))
                 case AskBroker(broker_id, body, context):
                     self.ask(broker_id, body, now, "on_coordinators_answered", context)
-                case AppendTo(here, epoch, batch, _, transactional_id):
-                    at = here, batch, self.config.request_timeout, -1, transactional_id, epoch
-                    self.append(DelayedProduce(effect, *at), now)
+                case AppendTo(here, _, batch, _, transactional_id):
+                    timeout = self.config.request_timeout
+                    self.append(rpc.ProduceRequest(here, batch, -1, transactional_id, timeout), effect, now)
 
     def on_coordinators_answered(self, _: Any, response: rpc.Response | None, context: Hashable, now: int) -> None:
         """A broker has answered the coordinators, or not in time."""
         self.perform(self.coordinators.on_response(context, response, now), now)
-
-    # Appends
-
-    def replica(self, here: TopicPartition) -> Replica:
-        """The replica of a partition; KafkaError if there is none here, or no such partition."""
-        if here not in self.replicas:
-            is_elsewhere = here in self.partitions
-            raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER if is_elsewhere else Error.UNKNOWN_TOPIC_OR_PARTITION)
-        return self.replicas[here]
-
-    def append(self, delayed: DelayedProduce, now: int, guard: int = NO_GUARD) -> None:
-        """Append, once the transaction is verified, and wait for the ISR if that was asked for."""
-        here, batch = delayed.topic_partition, delayed.batch
-        try:
-            replica = self.replica(here)
-            if delayed.leader_epoch not in (-1, replica.leader_epoch):
-                raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER, f"{delayed.leader_epoch} is not {replica.leader_epoch}")
-            if delayed.transactional_id is not None and guard == NO_GUARD and self.config.kip_890:
-                guard = replica.maybe_start_transaction_verification(batch, now)
-                if guard != NO_GUARD:
-                    return self.verify(delayed, guard, now)
-            origin = CLIENT if isinstance(delayed.waiter, Message) else COORDINATOR
-            first, last, _ = replica.produce(batch, delayed.acks, now, origin, guard)
-        except KafkaError as refusal:
-            return self.on_appended(delayed, refusal.error, now)
-        self.touched[here] = None
-        delayed = delayed._replace(base_offset=first, last_offset=last)
-        if delayed.acks != -1:
-            return self.on_appended(delayed, Error.NONE, now)
-        self.wait(here, delayed, now + delayed.timeout)
 
     def provide_producer_ids(self, now: int) -> None:
         """Give the coordinators a block of producer ids, or obtain one first."""
@@ -137,64 +127,93 @@ class ReplicaManager:
         else:
             self.effects += controller.want_producer_ids(now)
 
-    def verify(self, delayed: DelayedProduce, guard: int, now: int) -> None:
-        """Ask the coordinator whether the partition is in the transaction (KIP-890)."""
-        producer = Producer(delayed.transactional_id or "", delayed.batch.producer_id, delayed.batch.producer_epoch)
-        question = rpc.AddPartitionsToTxnRequest(producer, (delayed.topic_partition,), verify_only=True)
-        coordinator = self.coordinator(producer.transactional_id, True)
-        if coordinator == NO_LEADER:
-            return self.on_verified(question, rpc.Response(Error.COORDINATOR_NOT_AVAILABLE), delayed, guard, now)
-        self.ask(coordinator, question, now, "on_verified", delayed, guard)
+    # Appends
 
-    def on_verified(self, _: Any, response: rpc.Response | None, delayed: DelayedProduce, guard: int, now: int) -> None:
+    def replica(self, here: TopicPartition) -> Replica:
+        """The replica of a partition; KafkaError if there is none here, or no such partition."""
+        if here not in self.replicas:
+            is_elsewhere = here in self.partitions
+            raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER if is_elsewhere else Error.UNKNOWN_TOPIC_OR_PARTITION)
+        return self.replicas[here]
+
+    def append(self, request: rpc.ProduceRequest, waiter: Waiter, now: int, guard: int = NO_GUARD) -> None:
+        """Append, once the transaction is verified, and wait for the ISR if that was asked for."""
+        here, batch, acks, transactional_id, timeout = request
+        try:
+            replica = self.replica(here)
+            if isinstance(waiter, AppendTo) and waiter.leader_epoch != replica.leader_epoch:
+                raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER, f"{waiter.leader_epoch} is not {replica.leader_epoch}")
+            if transactional_id is not None and guard == NO_GUARD and self.config.kip_890:
+                guard = replica.maybe_start_transaction_verification(batch, now)
+                if guard != NO_GUARD:
+                    return self.verify(transactional_id, request, waiter, guard, now)
+            origin = COORDINATOR if isinstance(waiter, Marker | AppendTo) else CLIENT
+            info = replica.produce(batch, acks, now, origin, guard)
+        except KafkaError as refusal:
+            return self.answer(waiter, rpc.ProduceResponse(refusal.error), now)
+        if acks == -1:
+            return self.wait(Delayed(waiter, request, now + timeout, "acknowledged", info))
+        self.touched[here] = None
+        self.answer(waiter, rpc.ProduceResponse(Error.NONE, info.first_offset, replica.log.log_start_offset), now)
+
+    def verify(self, name: str, request: rpc.ProduceRequest, waiter: Waiter, guard: int, now: int) -> None:
+        """Ask the coordinator whether the partition is in the transaction (KIP-890)."""
+        producer = Producer(name, request.batch.producer_id, request.batch.producer_epoch)
+        question = rpc.AddPartitionsToTxnRequest(producer, (request.topic_partition,), verify_only=True)
+        coordinator = self.coordinator(name, True)
+        if coordinator == NO_LEADER:
+            return self.on_verified(question, None, request, waiter, guard, now)
+        self.ask(coordinator, question, now, "on_verified", request, waiter, guard)
+
+    def on_verified(
+        self, _: Any, response: rpc.Response | None, request: rpc.ProduceRequest, waiter: Waiter, guard: int, now: int
+    ) -> None:
         """Append what is in the transaction; if nobody could say that, a producer has to try again."""
         error, errors = response or rpc.Response(Error.NETWORK_EXCEPTION)
-        error = errors[delayed.topic_partition] if error is Error.NONE else error
+        error = errors[request.topic_partition] if error is Error.NONE else error
         if error is Error.NONE:
-            return self.append(delayed, now, guard)
-        is_unknown = error.is_retriable and isinstance(delayed.waiter, Message)
-        self.on_appended(delayed, Error.NOT_ENOUGH_REPLICAS if is_unknown else error, now)
+            return self.append(request, waiter, now, guard)
+        is_unknown = error.is_retriable and isinstance(waiter, Message)
+        self.answer(waiter, rpc.ProduceResponse(Error.NOT_ENOUGH_REPLICAS if is_unknown else error), now)
 
     def coordinator(self, key: str, is_transaction: bool) -> int:
         """The broker that coordinates a group or a transactional id, NO_LEADER if none does."""
         partition = self.partitions.get(self.coordinators.coordinator_partition(key, is_transaction))
         return partition.leader if partition and partition.leader in self.live_brokers else NO_LEADER
 
-    def on_appended(self, delayed: DelayedProduce, error: Error, now: int) -> None:
-        """The batch is written, and replicated if that was asked for, or it is not: who waits for it is told."""
-        here, waiter = delayed.topic_partition, delayed.waiter
-        base_offset = delayed.base_offset if error is Error.NONE else -1
-        if isinstance(waiter, AppendTo):
-            self.perform(self.coordinators.on_appended(waiter.context, error, base_offset, now), now)
-        elif isinstance(waiter, purgatory.Markers):
-            waiter.errors[here] = error
-            if len(waiter.errors) == len(waiter.message.body.topic_partitions):
-                self.reply(waiter.message, rpc.Response(Error.NONE, waiter.errors))
-        elif delayed.acks != 0:
-            start = self.replicas[here].log.log_start_offset if here in self.replicas else -1
-            self.reply(waiter, rpc.ProduceResponse(error, base_offset, start))
-
     # Waiting
 
-    def wait(self, here: TopicPartition, delayed: purgatory.Delayed, deadline: int) -> None:
-        """Let a request wait until its partition or the time completes it."""
-        self.waits += 1
-        self.waiting.setdefault(here, {})[self.waits] = delayed
-        self.timers["maybe_complete", here, self.waits, True] = deadline
+    def wait(self, delayed: Delayed) -> None:
+        """Let a request wait until its partition or the time completes it, perhaps at the end of this step."""
+        here = delayed.request.topic_partition
+        self.waiting.setdefault(here, []).append(delayed)
         self.touched[here] = None
 
-    def maybe_complete(self, here: TopicPartition, number: int, is_late: bool, now: int) -> None:
-        """Answer who waits, if it is time to."""
-        delayed = self.waiting[here][number]
-        outcome: Any = delayed.outcome(self.replicas[here], is_late)
-        if outcome is None:
-            return
-        del self.waiting[here][number]
-        self.timers.pop(("maybe_complete", here, number, True), None)
-        if isinstance(delayed, DelayedProduce):
-            self.on_appended(delayed, outcome, now)
-        else:
-            self.reply(delayed.waiter, outcome)
+    def outcome(self, delayed: Delayed, now: int) -> Any:
+        """What is answered, None if it has to wait."""
+        request = delayed.request
+        replica = self.replicas[request.topic_partition]
+        try:
+            answer = getattr(replica, delayed.is_done)(delayed.argument)
+            if answer is not None or now < delayed.deadline:
+                return answer
+            if isinstance(request, rpc.FetchRequest):
+                return replica.read(request)
+            raise KafkaError(Error.REQUEST_TIMED_OUT)
+        except KafkaError as refusal:
+            return rpc.refusal(request, refusal.error)
+
+    def answer(self, waiter: Waiter, answer: Any, now: int) -> None:
+        """Tell who waits."""
+        match waiter:
+            case Message():
+                self.reply(waiter, answer)
+            case AppendTo():
+                self.perform(self.coordinators.on_appended(waiter.context, answer.error, answer.base_offset, now), now)
+            case Marker(message, here, errors):
+                errors[here] = answer.error
+                if len(errors) == len(message.body.topic_partitions):
+                    self.reply(message, rpc.Response(Error.NONE, errors))
 
     def settle(self, here: TopicPartition, now: int) -> None:
         """See to a partition that was touched."""
@@ -203,13 +222,11 @@ class ReplicaManager:
             self.roll(here[0], log, now)
         elif self.config.flushes_every_append:
             log.flush()
-        for number in list(self.waiting.get(here, ())):
-            self.maybe_complete(here, number, False, now)
+        self.complete(here, now)
         if replica.is_leader and here[0] in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC):
             self.perform(self.coordinators.on_high_watermark(here, log, now), now)
-        request: Any = replica.pending if replica.is_leader else replica.request
-        if request is not None and self.asking.get(here) != request:
-            self.ask_for(replica, request, now)
+        deadlines = [delayed.deadline for delayed in self.waiting[here]]
+        self.timers["touch", here] = min([self.ask_for(replica, now), *deadlines])
 
     def roll(self, topic: str, log: Log, now: int) -> None:
         """Begin a segment; what came before is flushed and perhaps cleaned."""
@@ -218,38 +235,47 @@ class ReplicaManager:
         if any(one.is_compacted for one in self.config.topics if one.name == topic):
             compact(log, now)
 
+    def complete(self, here: TopicPartition, now: int) -> None:
+        """Answer who waits at a partition, as far as it is time to."""
+        outcomes = [(delayed, self.outcome(delayed, now)) for delayed in self.waiting.pop(here, ())]
+        self.waiting[here] = [delayed for delayed, outcome in outcomes if outcome is None]
+        for delayed, outcome in outcomes:
+            if outcome is not None:
+                self.answer(delayed.waiter, outcome, now)
+
     # Asking
 
-    def ask_for(self, replica: Replica, request: Any, now: int) -> None:
-        """Send what a replica wants."""
-        self.asking[replica.topic_partition] = request
-        controller_id = self.controller_id if self.config.kip_497 else self.broker_id
-        self.ask(controller_id if replica.is_leader else replica.leader, request, now, "on_replica_answered")
+    def ask_for(self, replica: Replica, now: int) -> int:
+        """Send what a replica wants, unless it was sent; when to send it again, if it is not answered."""
+        here, request = replica.topic_partition, replica.pending if replica.is_leader else replica.request
+        asked, again_at = self.asked.get(here, (None, NEVER))
+        if request is None:
+            return NEVER
+        if request != asked or again_at <= now:
+            again_at = now + self.config.request_timeout
+            self.asked[here] = request, again_at
+            controller_id = self.controller_id if self.config.kip_497 else self.broker_id
+            self.ask(controller_id if replica.is_leader else replica.leader, request, now, "on_replica_answered")
+        return again_at
 
     def on_replica_answered(self, request: Any, response: Any, now: int) -> None:
-        """Let the replica go on, unless it wants something else by now; after an error that may pass it asks again."""
+        """Let the replica go on; after an error that may pass it asks again, what is refused for good it does not."""
         here = request.topic_partition
-        replica = self.replicas.get(here)
-        if replica is None:
+        if response is None or here not in self.replicas or self.asked.get(here, (None, NEVER))[0] != request:
             return
-        error = Error.REQUEST_TIMED_OUT if response is None else response.error
-        if error.is_retriable and error is not Error.FENCED_LEADER_EPOCH:
-            self.timers["ask_again", here, request] = now + self.config.retry_backoff
-            return
-        if replica.is_leader:
-            replica.handle_isr(request, response, now)
-        else:
-            replica.handle_response(request, response, now)
-        if not replica.is_leader or replica.pending is None:
-            self.ask_again(here, request, now)
-
-    def ask_again(self, here: TopicPartition, request: Any, now: int) -> None:
-        """Send what is wanted now, if it is still this request that was asked last."""
-        if self.asking.get(here) == request:
-            del self.asking[here]
-            self.touched[here] = None
+        replica, again_at = self.replicas[here], now + self.config.retry_backoff
+        if response.error is Error.FENCED_LEADER_EPOCH or not response.error.is_retriable:
+            handle = replica.handle_isr if replica.is_leader else replica.handle_response
+            handle(request, response, now)
+            again_at = NEVER if replica.pending else now
+        self.asked[here] = request, again_at
+        self.touched[here] = None
 
     # From time to time
+
+    def touch(self, here: TopicPartition, now: int) -> None:
+        """Somebody has waited long enough."""
+        self.touched[here] = None
 
     def shrink_isrs(self, now: int) -> None:
         """Look for followers that lag: in the ISR, or outside where the high watermark has waited for them."""

@@ -13,7 +13,7 @@ from hwmark.refimpl.batches import Batch, TopicPartition
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import Assignments, Commits, ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import Protocols
-from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
+from hwmark.refimpl.leader_epochs import EpochEndOffset
 from hwmark.refimpl.partition_change import BrokerIds, PartitionRegistration
 from hwmark.refimpl.transaction_metadata import Producer
 
@@ -43,7 +43,7 @@ class FetchResponse(NamedTuple):
     aborted: list[tuple[int, int]] | None = None
 
 
-class ListOffsetsRequest(NamedTuple):
+class ListOffsetsRequest(NamedTuple):  # value: the offset
     topic_partition: TopicPartition
     timestamp: int
     current_leader_epoch: int = -1
@@ -51,24 +51,13 @@ class ListOffsetsRequest(NamedTuple):
     is_read_committed: bool = False
 
 
-class ListOffsetsResponse(NamedTuple):
-    error: Error = Error.NONE
-    offset: int = -1
-    leader_epoch: int = -1
-
-
-class OffsetsForLeaderEpochRequest(NamedTuple):
+class OffsetsForLeaderEpochRequest(NamedTuple):  # value: EpochEndOffset
     topic_partition: TopicPartition
     leader_epoch: int
     current_leader_epoch: int = -1
 
 
-class OffsetsForLeaderEpochResponse(NamedTuple):
-    error: Error = Error.NONE
-    end_offset: EpochEndOffset = UNDEFINED
-
-
-class AlterPartitionRequest(NamedTuple):
+class AlterPartitionRequest(NamedTuple):  # value: partition epoch and ISR
     topic_partition: TopicPartition
     broker_id: int
     leader_epoch: int
@@ -76,14 +65,8 @@ class AlterPartitionRequest(NamedTuple):
     isr: BrokerIds
 
 
-class AlterPartitionResponse(NamedTuple):
-    error: Error = Error.NONE
-    partition_epoch: int = -1
-    isr: BrokerIds = ()
-
-
 class Response(NamedTuple):
-    """The answer to any request that has no response of its own below it; `value` is said there."""
+    """The answer to any request that has no response of its own; its `value` is said there."""
 
     error: Error = Error.NONE
     value: Any = None
@@ -233,4 +216,13 @@ class ElectLeadersRequest(NamedTuple):  # to the controller
 
 
 FollowerRequest = FetchRequest | OffsetsForLeaderEpochRequest | ListOffsetsRequest
-FollowerResponse = FetchResponse | OffsetsForLeaderEpochResponse | ListOffsetsResponse
+RESPONSES: dict[type, type[Any]] = {
+    FetchRequest: FetchResponse,
+    ProduceRequest: ProduceResponse,
+    MetadataRequest: MetadataResponse,
+}
+
+
+def refusal(request: Any, error: Error) -> Any:
+    """The answer to a request that is refused."""
+    return RESPONSES.get(type(request), Response)(error)

@@ -15,7 +15,7 @@ from hwmark.refimpl.partition_change import PartitionRegistration
 X = "x", 0
 SESSION = 18_000
 FROM_CONTROLLER = rpc.LeaderAndIsrRequest, rpc.UpdateMetadataRequest, rpc.StopReplicaRequest
-REFUSED = rpc.AlterPartitionResponse
+REFUSED = rpc.Response
 
 
 class World:
@@ -46,7 +46,7 @@ class World:
         ids = {address(id): id for id in self.brokers}
         if message.destination == ZOOKEEPER:
             self.messages += self.zookeeper.step(message, self.now)  # type: ignore[arg-type]
-        elif message.destination == "admin" or isinstance(message.body, rpc.AlterPartitionResponse):
+        elif message.destination == "admin" or self.is_answer(message):
             self.answers[message.correlation] = message.body
         elif isinstance(message.body, FROM_CONTROLLER) and (self.is_mute or message.destination not in ids):
             pass
@@ -55,6 +55,10 @@ class World:
             self.messages.append(Message(message.destination, message.source, message.correlation, answer))
         elif message.destination in ids:
             self.messages += self.brokers[ids[message.destination]].step(message, self.now)
+
+    def is_answer(self, message: Message) -> bool:
+        """Whether a broker's leader asked, not its controller: that has odd ids."""
+        return isinstance(message.body, rpc.Response) and message.correlation % 2 == 0
 
     def tell(self, id: int, body: Any) -> Error:
         """What a broker does with a request of a controller's."""
@@ -96,7 +100,7 @@ class World:
         return state
 
     def ask(self, body: Any, of: Controller | None = None, source: str = "admin") -> Any:
-        self.correlation += 1
+        self.correlation += 2  # as a broker's
         destination = address((of or self.active).broker_id)
         self.messages.append(Message(source, destination, self.correlation, body))
         self.settle()

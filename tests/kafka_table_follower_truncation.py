@@ -104,19 +104,18 @@ class Fetcher:
         self.follower.handle_response(request, answer, 0)
         self.has_failed |= answer.error is Error.FENCED_LEADER_EPOCH and self.follower.request is None
 
-    def answer(self, request: Any) -> rpc.FollowerResponse:
-        handlers: dict[type, tuple[Any, type]] = {
-            rpc.FetchRequest: (lambda fetch: self.leader.fetch(fetch, 0), rpc.FetchResponse),
-            rpc.ListOffsetsRequest: (self.leader.list_offsets, rpc.ListOffsetsResponse),
-            rpc.OffsetsForLeaderEpochRequest: (self.leader.offsets_for_leader_epoch, rpc.OffsetsForLeaderEpochResponse),
+    def answer(self, request: Any) -> Any:
+        handlers: dict[type, Any] = {
+            rpc.FetchRequest: lambda fetch: self.leader.fetch(fetch, 0),
+            rpc.ListOffsetsRequest: self.leader.list_offsets,
+            rpc.OffsetsForLeaderEpochRequest: self.leader.offsets_for_leader_epoch,
         }
-        handle, response = handlers[type(request)]
         try:
             if isinstance(request, rpc.ListOffsetsRequest) and request.timestamp in self.errors:
                 raise KafkaError(self.errors.pop(request.timestamp))
-            return handle(request)
+            return handlers[type(request)](request)
         except KafkaError as refusal:
-            return response(refusal.error)
+            return rpc.refusal(request, refusal.error)
 
     def round(self, change_in_flight: int | None = None) -> None:
         if isinstance(self.follower.request, rpc.OffsetsForLeaderEpochRequest):
@@ -252,7 +251,7 @@ def run_truncation_decision(row: dict[str, Any]) -> None:
     if is_fetch:
         follower.handle_response(request, rpc.FetchResponse(diverging_epoch=answer), 0)
     else:
-        follower.handle_response(request, rpc.OffsetsForLeaderEpochResponse(end_offset=answer), 0)
+        follower.handle_response(request, rpc.Response(Error.NONE, answer), 0)
     check(row["expect"], fetcher)
 
 

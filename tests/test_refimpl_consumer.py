@@ -110,7 +110,7 @@ def test_without_a_policy_the_application_says_where_to_begin():
 
 def test_the_end_of_the_log_is_asked_for_until_a_new_leader_knows_it():
     world = reading(auto_offset_reset="latest")
-    world.scripted[rpc.ListOffsetsRequest] = [rpc.ListOffsetsResponse(Error.OFFSET_NOT_AVAILABLE)] * 3
+    world.scripted[rpc.ListOffsetsRequest] = [rpc.Response(Error.OFFSET_NOT_AVAILABLE)] * 3
     world.write("old")
     assert world.values("c1", 1_000) == []
     assert world.kinds().count("ListOffsets") == 4
@@ -298,7 +298,7 @@ def test_a_truncation_without_a_policy_is_an_error_with_the_diverging_offset():
 
 def test_an_end_that_the_leader_does_not_know_is_a_truncation():
     world = read_then_elect("earliest", None)
-    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.OffsetsForLeaderEpochResponse()]
+    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.Response(Error.NONE, UNDEFINED)]
     assert world.values("c1") == [0, 1, 2, 3, 4, "new", "newer"]
 
 
@@ -309,7 +309,7 @@ def test_where_the_logs_part_is_the_end_of_the_epoch_that_both_have():
     assert world.values("c1", 1_000) == []
     assert position(world) == (FETCHING, 3, 0)
     world = read_then_elect("none", None)
-    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.OffsetsForLeaderEpochResponse()]
+    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.Response(Error.NONE, UNDEFINED)]
     assert world.poll("c1").value == ((PARTITION, 5, UNDEFINED),)
 
 

@@ -57,7 +57,7 @@ def test_brokers_that_die_leave_the_isr_and_leadership_moves_on() -> None:
 
 def test_an_unclean_election_takes_who_is_there_if_the_configuration_says_so() -> None:
     world = World(1, 2, unclean_leader_election=True)
-    assert world.alter(1).isr == (1,)
+    assert world.alter(1).value[1] == (1,)
     world.crash(1)
     world.sleep(2 * SESSION)
     assert leads(world) == (2, 1, (2,)) and world.state.recovery == RECOVERED
@@ -97,7 +97,7 @@ def test_a_new_controller_takes_over_with_the_next_epoch_and_tells_all_again() -
     world.sleep(2 * SESSION)
     assert world.active.controller_epoch == 2 and leads(world) == (2, 1, (2, 3))
     world.check_told()
-    assert world.alter(2).isr == (2,)
+    assert world.alter(2).value[1] == (2,)
     other = next(one for one in world.brokers.values() if not one.is_active)
     assert world.ask(rpc.ElectLeadersRequest(X, PREFERRED), other).error is Error.NOT_CONTROLLER
 
@@ -180,7 +180,7 @@ def test_a_leader_changes_the_isr_if_it_knows_the_partition_as_it_is(isr: Any, o
         assert world.state == before._replace(isr=isr, partition_epoch=before.partition_epoch + 1)
         assert all([type(one) for one in told] == [rpc.UpdateMetadataRequest] for told in world.told.values())
     if error is Error.NONE:
-        assert answer == rpc.AlterPartitionResponse(Error.NONE, world.state.partition_epoch, world.state.isr)
+        assert answer == rpc.Response(Error.NONE, (world.state.partition_epoch, world.state.isr))
 
 
 def test_who_is_not_there_is_not_eligible_for_the_isr() -> None:
@@ -333,7 +333,7 @@ def test_before_the_controller_was_asked_leaders_wrote_isrs_to_zookeeper() -> No
         ((1,), 1, Error.NONE),
     ):
         request = request._replace(isr=isr, partition_epoch=version)
-        answer = REFUSED(error) if error is not Error.NONE else REFUSED(error, version + 1, isr)
+        answer = REFUSED(error) if error is not Error.NONE else REFUSED(error, (version + 1, isr))
         assert world.ask(request, world.brokers[1], address(1)) == answer
     assert leads(world) == (1, 0, (1,))
     for told in world.told.values():
@@ -346,7 +346,7 @@ def test_a_leader_that_did_not_hear_that_its_isr_is_in_zookeeper_hears_it_once_m
     world = World(kip_497=False)
     request = rpc.AlterPartitionRequest(X, 1, 0, 0, (1, 2))
     for _ in range(2):
-        assert world.ask(request, world.brokers[1], address(1)) == REFUSED(Error.NONE, 1, (1, 2))
+        assert world.ask(request, world.brokers[1], address(1)) == REFUSED(Error.NONE, (1, (1, 2)))
     assert world.state.partition_epoch == 1
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import Batch, Record
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.leader_epochs import EpochEndOffset
-from hwmark.refimpl.log import LOG_END
+from hwmark.refimpl.log import LOG_END, AppendInfo
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.replica import Replica
 
@@ -29,11 +31,20 @@ def produce(leader: Replica, value: str, acks: int = -1, now: int = 0) -> int:
     return leader.produce(Batch(0, 0, -1, (Record(0, None, value),)), acks, now).last_offset
 
 
+def acknowledgement(leader: Replica, offset: int) -> Error | None:
+    """What a producer that awaits an offset is told; None: to wait."""
+    try:
+        answer = leader.acknowledged(AppendInfo(offset, offset))
+        return answer.error if answer else None
+    except KafkaError as refusal:
+        return refusal.error
+
+
 def ask(follower: Replica, leader: Replica, now: int = 0) -> Error:
     """One request of a follower and its answer."""
     request = follower.request
     assert request is not None
-    answer: rpc.FollowerResponse
+    answer: Any
     try:
         if isinstance(request, rpc.FetchRequest):
             answer = leader.fetch(request, now)
@@ -51,7 +62,7 @@ def grant(leader: Replica, now: int = 0) -> None:
     """The controller does what the leader asks it for."""
     asked = leader.pending
     assert asked is not None
-    leader.handle_isr(asked, rpc.AlterPartitionResponse(Error.NONE, asked.partition_epoch + 1, asked.isr), now)
+    leader.handle_isr(asked, rpc.Response(Error.NONE, (asked.partition_epoch + 1, asked.isr)), now)
 
 
 def values(replica: Replica, limit: int | None = None) -> str:
@@ -105,7 +116,7 @@ def failover_loses(**config: int) -> bool:
     produce(leader, "a")
     ask(follower, leader)
     leader.fetch(rpc.FetchRequest(HERE, 1, 0, -1, 1), 0)  # the answer, with the new high watermark, is lost
-    assert leader.acknowledgement(0) is Error.NONE and follower.log.high_watermark == 0
+    assert acknowledgement(leader, 0) is Error.NONE and follower.log.high_watermark == 0
     follower.become(state(0, 1, (0, 1), 2, 1), 0)
     follower.become(state(1, 2, (0, 1), 2, 2), 0)
     leader.become(state(1, 2, (0, 1), 2, 2), 0)
@@ -174,10 +185,10 @@ def test_the_high_watermark_is_what_all_in_the_isr_have() -> None:
     leader, *followers = led()
     offset = produce(leader, "a")
     for follower in followers:
-        assert leader.log.high_watermark == 0 and leader.acknowledgement(offset) is None
+        assert leader.log.high_watermark == 0 and acknowledgement(leader, offset) is None
         assert ask(follower, leader) is Error.NONE and values(follower) == "a"
         ask(follower, leader)
-    assert leader.log.high_watermark == 1 and leader.acknowledgement(offset) is Error.NONE
+    assert leader.log.high_watermark == 1 and acknowledgement(leader, offset) is Error.NONE
     assert followers[0].log.high_watermark == 0
     ask(followers[0], leader)
     assert followers[0].log.high_watermark == 1
@@ -253,9 +264,9 @@ def test_the_high_watermark_waits_for_who_may_be_in_the_isr() -> None:
     produce(leader, "b", now=2 * LAG_MAX)
     assert leader.log.high_watermark == 1
     pending = leader.pending
-    leader.handle_isr(pending, rpc.AlterPartitionResponse(Error.INVALID_UPDATE_VERSION), 2 * LAG_MAX)
+    leader.handle_isr(pending, rpc.Response(Error.INVALID_UPDATE_VERSION), 2 * LAG_MAX)
     assert leader.pending is pending
-    leader.handle_isr(pending, rpc.AlterPartitionResponse(Error.INELIGIBLE_REPLICA), 2 * LAG_MAX)
+    leader.handle_isr(pending, rpc.Response(Error.INELIGIBLE_REPLICA), 2 * LAG_MAX)
     assert leader.pending is None and leader.log.high_watermark == 2
 
 
@@ -267,7 +278,7 @@ def test_an_answer_about_the_isr_is_ignored_after_a_new_leader_and_isr() -> None
     asked = leader.pending
     assert asked is not None and asked.isr == (0, 2, 1) and (asked.leader_epoch, asked.partition_epoch) == (1, 1)
     leader.become(state(0, 1, (0,), 3, 2), 0)
-    leader.handle_isr(asked, rpc.AlterPartitionResponse(Error.NONE, 2, asked.isr), 0)
+    leader.handle_isr(asked, rpc.Response(Error.NONE, (2, asked.isr)), 0)
     assert leader.isr == (0,) and leader.partition_epoch == 2
 
 
@@ -291,13 +302,13 @@ def test_producers_are_refused_below_min_isr_before_and_after_the_append() -> No
     offset = produce(leader, "a")
     ask(one, leader)
     leader.become(state(0, 0, (0,), 3, 1), 2 * LAG_MAX)
-    assert leader.acknowledgement(offset) is Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
+    assert acknowledgement(leader, offset) is Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
     with pytest.raises(KafkaError) as refusal:
         produce(leader, "b")
     assert refusal.value.error is Error.NOT_ENOUGH_REPLICAS and values(leader) == "a"
     produce(leader, "c", acks=1)
     leader.become(state(1, 1, (1,), 3, 2), 0)
-    assert leader.acknowledgement(offset) is Error.NOT_LEADER_OR_FOLLOWER
+    assert acknowledgement(leader, offset) is Error.NOT_LEADER_OR_FOLLOWER
     with pytest.raises(KafkaError) as refusal:
         produce(leader, "d")
     assert refusal.value.error is Error.NOT_LEADER_OR_FOLLOWER
@@ -305,7 +316,7 @@ def test_producers_are_refused_below_min_isr_before_and_after_the_append() -> No
 
 def test_min_isr_is_at_most_the_number_of_replicas() -> None:
     (leader,) = led(1, min_insync_replicas=2)
-    assert leader.acknowledgement(produce(leader, "a")) is Error.NONE
+    assert acknowledgement(leader, produce(leader, "a")) is Error.NONE
 
 
 @pytest.mark.parametrize("kip_966", [False, True])
@@ -347,8 +358,8 @@ def test_where_the_log_ends_is_not_said_before_it_is_known() -> None:
     with pytest.raises(KafkaError) as refusal:
         one.list_offsets(rpc.ListOffsetsRequest(HERE, rpc.LATEST, 1))
     assert refusal.value.error is Error.OFFSET_NOT_AVAILABLE
-    assert one.list_offsets(rpc.ListOffsetsRequest(HERE, rpc.EARLIEST, 1)).offset == 0
-    assert one.list_offsets(rpc.ListOffsetsRequest(HERE, rpc.LATEST, 1, replica_id=2)).offset == 1
+    assert one.list_offsets(rpc.ListOffsetsRequest(HERE, rpc.EARLIEST, 1)).value == 0
+    assert one.list_offsets(rpc.ListOffsetsRequest(HERE, rpc.LATEST, 1, replica_id=2)).value == 1
 
 
 def test_records_are_deleted_once_every_replica_has_deleted_them() -> None:
@@ -356,12 +367,13 @@ def test_records_are_deleted_once_every_replica_has_deleted_them() -> None:
     produce(leader, "a")
     for follower in (one, two, one, two):
         ask(follower, leader)
-    assert leader.delete_records(-1) == leader.log.log_start_offset == 1 and leader.low_watermark == 0
+    assert leader.delete_records(-1) == leader.log.log_start_offset == 1 and leader.deleted(1) is None
     for follower in (one, two, one):
         ask(follower, leader)
-        assert leader.low_watermark == 0
+        assert leader.deleted(1) is None
     ask(two, leader)
-    assert one.log.log_start_offset == leader.low_watermark == 1 and leader.delete_records(0) == 0
+    assert one.log.log_start_offset == 1 and leader.deleted(1) == rpc.Response(Error.NONE, 1)
+    assert leader.delete_records(0) == 0
 
 
 # Followers
