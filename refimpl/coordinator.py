@@ -36,14 +36,13 @@ class Append(NamedTuple):
     """Effect: append (key, value) records with acks=all, as the leader of that epoch; a value of None is a tombstone.
 
     The owner hands it back to `on_appended` with its outcome, once: NOT_LEADER_OR_FOLLOWER in another leader epoch.
-    Then the request `to` is answered, if one waits, and the coordinator goes on with `then`.
+    The request `to` is answered then, if one waits.
     """
 
     topic_partition: TopicPartition
     leader_epoch: int
     records: tuple[tuple[Any, Any], ...]
     to: Hashable | None = None
-    then: tuple[Any, ...] = ()
     producer_id: int = NO_PRODUCER_ID
     producer_epoch: int = NO_PRODUCER_EPOCH
 
@@ -85,6 +84,6 @@ class Coordinator:
             raise KafkaError(Error.NOT_COORDINATOR if epoch is None else Error.COORDINATOR_LOAD_IN_PROGRESS, key)
 
     def append(self, key: str, *append: Any) -> Append:
-        """An append to the partition that keeps a group or a transactional id: records, to, then, producer."""
+        """An append to the partition that keeps a group or a transactional id: records, to, producer."""
         partition = self.partition(key)
         return Append((self.topic, partition), self.epochs[partition], *append)

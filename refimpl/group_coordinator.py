@@ -26,10 +26,12 @@ from hwmark.refimpl.config import OFFSETS_TOPIC
 from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_metadata import (
+    COMPLETING_REBALANCE,
     PREPARING_REBALANCE,
     STABLE,
     CommitRecord,
     GroupMetadata,
+    GroupValue,
     JoinGroupResponse,
     Member,
     OffsetAndMetadata,
@@ -99,7 +101,7 @@ class GroupCoordinator(Coordinator):
     def join_again(self, group: GroupMetadata, member: Member, joining: Member, now: int) -> Effects:
         """A member missed its answer, or asks for a rebalance: as the leader, or with other metadata."""
         is_follower = group.state == STABLE and group.leader != member.member_id
-        if (is_follower or group.state == states.COMPLETING_REBALANCE) and member.protocols == joining.protocols:
+        if (is_follower or group.state == COMPLETING_REBALANCE) and member.protocols == joining.protocols:
             return [Respond(joining.awaiting_join, Error.NONE, group.join_response(member.member_id))]
         member.update(joining)
         return self.rebalance(group, now)
@@ -113,19 +115,7 @@ class GroupCoordinator(Coordinator):
         if group.state != STABLE or group.select_protocol() != group.protocol:
             return effects + self.rebalance(group, now)
         assignments = {other.member_id: other.assignment for other in group.members.values()}
-        then = "on_static_member_stored", group.generation, member.member_id
-        return effects + self.store_group(group, assignments, *then)
-
-    def on_static_member_stored(
-        self, group: GroupMetadata, error: Error, batch_offset: int, now: int, generation: int, member_id: str
-    ) -> Effects:
-        """The instance goes on with its assignment, and leads if it led (KIP-814); else a rebalance will answer it."""
-        member, is_as_it_was = group.members.get(member_id), (group.state, group.generation) == (STABLE, generation)
-        if not is_as_it_was or member is None or member.awaiting_join is None:
-            return []
-        to, member.awaiting_join = member.awaiting_join, None
-        response = group.join_response(member_id)
-        return [Respond(to, error, response._replace(skip_assignment=group.leader == member_id))]
+        return effects + self.store_group(group, assignments)
 
     def leave_group(self, to: Hashable, now: int, who: Who) -> Effects:
         """LeaveGroup; an administrator names the instance alone."""
@@ -155,9 +145,9 @@ class GroupCoordinator(Coordinator):
         Who waits for an assignment has to join again.
         """
         effects: Effects = []
-        if group.state == states.COMPLETING_REBALANCE:
+        if group.state == COMPLETING_REBALANCE:
             effects += group.propagate_assignment({}, Error.REBALANCE_IN_PROGRESS, now)
-        if group.state != PREPARING_REBALANCE:
+        if group.state in states.VALID_PREVIOUS_STATES[PREPARING_REBALANCE]:
             group.rebalance_deadline = now + group.rebalance_timeout()
             group.transition_to(PREPARING_REBALANCE, now)
         return effects + self.complete_join(group, now) if group.has_all_members_joined() else effects
@@ -171,7 +161,9 @@ class GroupCoordinator(Coordinator):
         if not group.maybe_elect_new_joined_leader() and group.members:
             return []
         group.init_next_generation(now)
-        return [*group.answer_joins(now)] if group.members else self.store_group(group, {})
+        group.pending_sync_members = dict.fromkeys(group.members)
+        joins = group.answer_joins([*group.members], Error.NONE, False, now)
+        return [*joins] if group.members else self.store_group(group, {})
 
     def sync_group(self, to: Hashable, now: int, who: Who, assignments: Assignments = ()) -> Effects:
         """SyncGroup: the answer is the assignment, once the leader has sent everybody's and the log has it."""
@@ -184,21 +176,7 @@ class GroupCoordinator(Coordinator):
             member.heartbeat(now)
             return [Respond(to, Error.NONE, member.assignment)]
         member.awaiting_sync = to
-        if group.leader != who.member_id:
-            return []
-        return self.store_group(group, dict(assignments), "on_assignment_stored", group.generation, assignments)
-
-    def on_assignment_stored(
-        self, group: GroupMetadata, error: Error, batch_offset: int, now: int, generation: int, assignments: Assignments
-    ) -> Effects:
-        """The assignment is replicated: whoever waits gets its own; if the log refused it, a rebalance follows."""
-        if (group.state, group.generation) != (states.COMPLETING_REBALANCE, generation):
-            return []
-        if error is not Error.NONE:
-            error = Error.REBALANCE_IN_PROGRESS if error is Error.REQUEST_TIMED_OUT else error
-            return [*group.propagate_assignment({}, error, now), *self.rebalance(group, now)]
-        group.transition_to(STABLE, now)
-        return [*group.propagate_assignment(dict(assignments), error, now)]
+        return self.store_group(group, dict(assignments)) if group.leader == who.member_id else []
 
     def next_deadline(self) -> int | None:
         """The time at which `tick` has something to do, if nothing happens before."""
@@ -233,19 +211,7 @@ class GroupCoordinator(Coordinator):
         for partition, position in commits:
             group.prepare_offset(producer_id, partition, position)
         records = tuple((GroupKey(group.group_id, partition), position) for partition, position in commits)
-        then = "on_offsets_stored", producer_id, commits
-        return [self.append(group.group_id, records, to, then, producer_id, producer_epoch)]
-
-    def on_offsets_stored(
-        self, group: GroupMetadata, error: Error, batch_offset: int, now: int, producer_id: int, commits: Commits
-    ) -> Effects:
-        """The offsets count, or await their transaction's marker, or were refused by the log."""
-        for partition, position in commits:
-            if error is Error.NONE:
-                group.on_offset_append(producer_id, partition, CommitRecord(batch_offset, position))
-            else:
-                group.fail_pending_offset(producer_id, partition, position)
-        return []
+        return [self.append(group.group_id, records, to, producer_id, producer_epoch)]
 
     def complete_transaction(self, partition: int, producer_id: int, marker: str) -> None:
         """A marker, COMMIT or ABORT, is replicated in a partition of __consumer_offsets."""
@@ -274,19 +240,36 @@ class GroupCoordinator(Coordinator):
 
     # ------------------------------------------------------------ the log
 
-    def store_group(self, group: GroupMetadata, assignments: dict[str, Hashable], *then: Any) -> Effects:
-        """The generation is appended; `then` is the method that goes on, and its last arguments."""
-        record = GroupKey(group.group_id), group.stored(assignments)
-        return [self.append(group.group_id, (record,), None, then)]
+    def store_group(self, group: GroupMetadata, assignments: dict[str, Hashable]) -> Effects:
+        """Append the generation with its members' assignments."""
+        return [self.append(group.group_id, ((GroupKey(group.group_id), group.stored(assignments)),))]
 
     def on_appended(self, append: Append, error: Error, base_offset: int, now: int) -> Effects:
-        """An append is replicated at its base offset, or has failed; after `unload` only its request waits for it."""
-        group = self.groups.get(append.records[0][0].group_id)
-        error, effects = APPEND_ERRORS.get(error, error) if group else Error.NOT_COORDINATOR, Effects()
-        if group and append.then:
-            then, *details = append.then
-            effects += getattr(self, then)(group, error, base_offset, now, *details)
-        return effects + append.answer(error)
+        """An append is replicated at its base offset, or has failed (-1); after `unload` only its request waits."""
+        key, value = append.records[0]
+        group, error = self.groups.get(key.group_id), APPEND_ERRORS.get(error, error)
+        if group is None:
+            return [*append.answer(Error.NOT_COORDINATOR)]
+        if isinstance(value, GroupValue) and value.generation == group.generation:
+            return self.on_group_stored(group, value, error, now)
+        for (_, partition), position in append.records if isinstance(value, OffsetAndMetadata) else ():
+            group.on_offset_append(append.producer_id, partition, CommitRecord(base_offset, position))
+        return [*append.answer(error)]
+
+    def on_group_stored(self, group: GroupMetadata, value: GroupValue, error: Error, now: int) -> Effects:
+        """Whoever waits for the assignment gets its own; if the log refused it, a rebalance follows.
+
+        In a stable group it was for an instance that is back: it goes on, and leads if it led (KIP-814).
+        """
+        if group.state == STABLE:
+            return [*group.answer_joins([member.member_id for member in value.members], error, True, now)]
+        if group.state != COMPLETING_REBALANCE:
+            return []
+        if error is not Error.NONE:
+            error = Error.REBALANCE_IN_PROGRESS if error is Error.REQUEST_TIMED_OUT else error
+            return [*group.propagate_assignment({}, error, now), *self.rebalance(group, now)]
+        group.transition_to(STABLE, now)
+        return [*group.propagate_assignment({m.member_id: m.assignment for m in value.members}, error, now)]
 
     def load(self, partition: int, batches: Iterable[Batch], leader_epoch: int, now: int) -> Effects:
         """The broker begins to lead a partition, whose groups are what the log says up to its end, or leads on."""
@@ -306,7 +289,7 @@ class GroupCoordinator(Coordinator):
         for _, (group_id, partition), value in cast(Iterable[tuple[int, GroupKey, Any]], batch.records):
             group = self.groups.setdefault(group_id, GroupMetadata(group_id, now))
             if partition is None:
-                group.restore(value or states.GroupValue(), now)
+                group.restore(value or GroupValue(), now)
             elif value is None:
                 group.offsets.pop(partition, None)
             else:

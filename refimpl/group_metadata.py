@@ -174,20 +174,22 @@ class GroupMetadata:
             return None
         return {topic for topics in named for topic in topics or ()}
 
-    def join_response(self, member_id: str) -> JoinGroupResponse:
-        """What the member learns of the generation."""
+    def join_response(self, member_id: str, is_restart: bool = False) -> JoinGroupResponse:
+        """What the member learns of the generation; a leader that is only back gives no assignments (KIP-814)."""
         is_leader = self.leader == member_id
         known = [(other.member_id, dict(other.protocols)[str(self.protocol)]) for other in self.members.values()]
-        return JoinGroupResponse(member_id, self.generation, self.protocol, self.leader, tuple(known * is_leader))
+        place = self.generation, self.protocol, self.leader, tuple(known * is_leader)
+        return JoinGroupResponse(member_id, *place, skip_assignment=is_restart and is_leader)
 
-    def answer_joins(self, now: int) -> list[Respond]:
-        """Answers the parked JoinGroups; everybody is expected to send SyncGroup."""
-        parked = [member for member in self.members.values() if member.awaiting_join is not None]
-        responses = [Respond(m.awaiting_join, Error.NONE, self.join_response(m.member_id)) for m in parked]
+    def answer_joins(self, member_ids: list[str], error: Error, is_restart: bool, now: int) -> list[Respond]:
+        """Answers the parked JoinGroups of some members."""
+        responses = []
         for member in self.members.values():
-            member.awaiting_join = None
-            member.heartbeat(now)
-        self.pending_sync_members = dict.fromkeys(self.members)
+            if member.awaiting_join is not None and member.member_id in member_ids:
+                response = self.join_response(member.member_id, is_restart)
+                responses.append(Respond(member.awaiting_join, error, response))
+                member.awaiting_join = None
+                member.heartbeat(now)
         return responses
 
     def propagate_assignment(self, assignments: dict[str, Hashable], error: Error, now: int) -> list[Respond]:
@@ -304,27 +306,26 @@ class GroupMetadata:
             self.pending_offsets[producer_id, partition] = CommitRecord(NOT_REPLICATED, position)
 
     def on_offset_append(self, producer_id: int, partition: TopicPartition, commit: CommitRecord) -> None:
-        """The commit is replicated: it counts, or awaits the marker if it is a transaction's."""
-        if producer_id == NO_PRODUCER_ID:
-            self.put_offset(partition, commit)
-            self.fail_pending_offset(producer_id, partition, commit.position)
-        elif (producer_id, partition) in self.pending_offsets:
-            self.pending_offsets[producer_id, partition] = commit
+        """The commit is replicated: it counts, or awaits the marker if it is a transaction's; or the log refused it.
 
-    def fail_pending_offset(self, producer_id: int, partition: TopicPartition, position: OffsetAndMetadata) -> None:
-        """The commit is pending no longer; without a transaction, a later one of the partition still is."""
-        if self.pending_offsets.get((producer_id, partition)) == CommitRecord(NOT_REPLICATED, position):
-            del self.pending_offsets[producer_id, partition]
+        It is pending no longer then, but a later one of the partition still is.
+        """
+        key = producer_id, partition
+        if producer_id == NO_PRODUCER_ID or commit.batch_offset == NOT_REPLICATED:
+            self.put_offset(partition, commit)
+            if self.pending_offsets.get(key) == CommitRecord(NOT_REPLICATED, commit.position):
+                del self.pending_offsets[key]
+        elif key in self.pending_offsets:
+            self.pending_offsets[key] = commit
 
     def complete_pending_txn_offsets(self, producer_id: int, is_commit: bool) -> None:
         """The marker is replicated: the transaction's commits count, or are forgotten; what is late is behind it."""
         for key in [key for key in self.pending_offsets if key[0] == producer_id]:
             commit = self.pending_offsets.pop(key)
-            if is_commit and commit.batch_offset != NOT_REPLICATED:
-                self.put_offset(key[1], commit)
+            self.put_offset(key[1], commit if is_commit else NO_COMMIT)
 
     def put_offset(self, partition: TopicPartition, commit: CommitRecord) -> None:
-        """The commit counts unless a later record does."""
+        """The commit counts if it is replicated, and no later record does."""
         if self.offsets.get(partition, NO_COMMIT).batch_offset < commit.batch_offset:
             self.offsets[partition] = commit
 
@@ -346,6 +347,11 @@ class GroupMetadata:
         """Whether nobody needs the group; offsets alone may go if subscriptions tell which of them are needed."""
         return self.state == EMPTY or (offsets_only and self.state != DEAD and self.protocol_type == CONSUMER)
 
+    def is_subscribed_to(self, topic: str) -> bool:
+        """Whether a member needs the offsets of a topic, as far as is known."""
+        topics = self.subscribed_topics
+        return self.protocol_type == CONSUMER if topics is None else topic in topics
+
     def expiration_base(self, position: OffsetAndMetadata) -> int | None:
         """The time from which an offset's retention counts: the commit, or since the group is empty; None: never."""
         if self.protocol_type is None or (self.state == STABLE and self.subscribed_topics is not None):
@@ -354,11 +360,9 @@ class GroupMetadata:
 
     def remove_expired_offsets(self, now: int, retention: int) -> list[TopicPartition]:
         """Forgets the offsets whose retention is over and that nobody needs."""
-        needed, expired = self.subscribed_topics or (), []
-        for partition, commit in self.offsets.items():
-            base = self.expiration_base(commit.position)
-            is_needed = partition[0] in needed or self.has_pending_offset(partition)
-            if base is not None and now - base >= retention and not is_needed:
-                expired.append(partition)
-        self.offsets = {partition: commit for partition, commit in self.offsets.items() if partition not in expired}
+        bases = {partition: self.expiration_base(commit.position) for partition, commit in self.offsets.items()}
+        old = [partition for partition, base in bases.items() if base is not None and now - base >= retention]
+        expired = [tp for tp in old if not self.is_subscribed_to(tp[0]) and not self.has_pending_offset(tp)]
+        for partition in expired:
+            del self.offsets[partition]
         return expired

@@ -115,7 +115,7 @@ class Asked:
         self.onTxnOffsetCommitAppend(NO_PRODUCER_ID, partition, offset, batch)
 
     def failPendingOffsetWrite(self, partition: str, offset: int) -> None:  # noqa: N802
-        self.group.fail_pending_offset(NO_PRODUCER_ID, topic_partition(partition), OffsetAndMetadata(offset))
+        self.onTxnOffsetCommitAppend(NO_PRODUCER_ID, partition, offset, NOT_REPLICATED)
 
     def prepareTxnOffsetCommit(self, producer_id: int, partition: str, offset: int) -> None:  # noqa: N802
         self.group.prepare_offset(producer_id, topic_partition(partition), OffsetAndMetadata(offset))
@@ -126,7 +126,8 @@ class Asked:
 
     def failPendingTxnOffsetCommit(self, producer_id: int, partition: str) -> None:  # noqa: N802
         tp = topic_partition(partition)
-        self.group.fail_pending_offset(producer_id, tp, self.group.pending_offsets[producer_id, tp].position)
+        commit = self.group.pending_offsets[producer_id, tp]._replace(batch_offset=NOT_REPLICATED)
+        self.group.on_offset_append(producer_id, tp, commit)
 
     def completePendingTxnOffsetCommit(self, producer_id: int, is_commit: bool) -> None:  # noqa: N802
         self.group.complete_pending_txn_offsets(producer_id, is_commit)
@@ -167,11 +168,6 @@ class Asked:
         topics = self.group.subscribed_topics
         return None if topics is None else sorted(topics)
 
-    def isSubscribedToTopic(self, topic: str) -> bool:  # noqa: N802
-        """For all that is known."""
-        topics = self.group.subscribed_topics
-        return self.group.protocol_type == CONSUMER if topics is None else topic in topics
-
     def pendingTxnOffset(self, producer_id: int, partition: str) -> dict[str, int | None] | None:  # noqa: N802
         commit = self.group.pending_offsets.get((producer_id, topic_partition(partition)))
         if commit is None:
@@ -207,6 +203,7 @@ GETTERS: dict[str, Callable[..., Any]] = {
     "isLeader": lambda group, member_id: group.leader == member_id,
     "hasStaticMember": lambda group, instance: instance in group.static_members,
     "staticMemberId": lambda group, instance: group.static_members.get(instance),
+    "isSubscribedToTopic": GroupMetadata.is_subscribed_to,
     "hasOffsets": GroupMetadata.has_offsets,
     "hasPendingFromProducer": lambda group, producer_id: producer_id in [id for id, _ in group.pending_offsets],
     "hasPendingForPartition": lambda group, partition: group.has_pending_offset(topic_partition(partition)),

@@ -85,7 +85,8 @@ class Owner:
             if way.batch.control is not None:
                 self.coordinator.complete_transaction(0, way.batch.producer_id, way.batch.control)
             elif way.append is not None:
-                self.apply(self.coordinator.on_appended(way.append, way.error, way.batch.base_offset, self.now))
+                base_offset = way.batch.base_offset if way.error is Error.NONE else -1
+                self.apply(self.coordinator.on_appended(way.append, way.error, base_offset, self.now))
 
     def fail_over(self, with_unreplicated: bool = True) -> None:
         """Another broker takes over, with or without the end of the log that is not replicated yet."""
