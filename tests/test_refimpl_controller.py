@@ -471,6 +471,6 @@ def _propose(world: Any, draw: random.Random) -> None:
     isr = tuple(one for one in (1, 2, 3) if one == id or draw.random() < 0.5)
     request = rpc.AlterPartitionRequest(X, id, told[-1].leader_epoch, told[-1].partition_epoch, isr)
     if not world.config.kip_497:
-        world.messages.append(Message(address(id), address(id), id, request))
+        world.messages.append(Message(address(id), address(id), 2 * id, request))
     else:
         world.messages += [Message("admin", address(one), id, request) for one in world.brokers]
