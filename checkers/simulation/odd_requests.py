@@ -71,12 +71,13 @@ REPLICATION: dict[str, Maker] = {
 
 
 def _of_producer(make: Callable[[Replica, ProducerStateEntry], Any]) -> Maker:
-    """A request about a producer that has written to a partition that the broker leads."""
+    """A request about a producer that has written to a partition that the broker leads; one that has had epochs."""
 
     def maker(broker: Broker) -> Any:
         replica = _led(broker)
-        known = replica.log.producer_states.producers if replica else {}
-        return make(replica, known[min(known)]) if replica and known else None
+        known = replica.log.producer_states.producers.values() if replica else ()
+        oldest = max(known, key=lambda one: (one.coordinator_epoch, one.producer_epoch, one.producer_id), default=None)
+        return make(replica, oldest) if replica and oldest else None
 
     return maker
 
@@ -132,6 +133,9 @@ TRANSACTIONS: dict[str, Maker] = {
         _odd_producer(b)._replace(producer_epoch=_odd_producer(b).producer_epoch + FAR), ABORT, 0
     ),
     "verify": lambda b: rpc.AddPartitionsToTxnRequest(_odd_producer(b), (("y", 0),), verify_only=True),
+    "fetch offsets of transactions": lambda _: rpc.OffsetFetchRequest(
+        ConsumerGroupMetadata("others"), (("x", 0),), True
+    ),
     "find the coordinator": lambda _: rpc.FindCoordinatorRequest(ODD, True),
 }
 

@@ -326,13 +326,16 @@ class ClusterMachine(RuleBasedStateMachine):
         """A machine's clock jumps."""
         self.fault(StepClock(machine, by, self.trial.stage.now))
 
-    @act(broker=Choice(up), request=Choice(lambda self: [*self.odd]))
-    def ask(self, broker: Address, request: str) -> None:
-        """Send a broker a request of the theme that no client sends; what it answers is counted alone."""
-        machine: Any = self.trial.cluster.machines[broker]
-        body = self.odd[request](machine)
-        if body is not None:
-            self.trial.schedule.invoke(broker, body)
+    @act(requests=st.runner().flatmap(lambda self: st.lists(st.sampled_from([*self.odd]), min_size=1, max_size=4)))
+    def ask(self, requests: list[str]) -> None:
+        """Send the brokers requests of the theme that no client sends; what they answer is counted alone."""
+        for request in requests:
+            for broker in self.up():
+                machine: Any = self.trial.cluster.machines[broker]
+                body = self.odd[request](machine)
+                if body is not None:
+                    self.trial.schedule.invoke(broker, body)
+            self.pass_time(10)
 
     # ------------------------------------------------------------ the end
 

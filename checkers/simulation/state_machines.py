@@ -245,11 +245,14 @@ class Transactions(ClusterMachine):
         config = self.trial.plan.setup.producers[int(producer.rsplit("-")[-1]) - 1]
         self.trial.schedule.invoke(broker, rpc.InitProducerIdRequest(config.transactional_id, 2_000))
 
-    @act()
-    def poll(self) -> None:
+    def readers(self) -> list[Address]:
+        """The reader, if it is there and does nothing."""
+        return [self.reader] if self.is_idle(self.reader) and self.reader in self.awake() else []
+
+    @act(consumer=Choice(readers))
+    def poll(self, consumer: Address) -> None:
         """Read what is committed."""
-        if self.is_idle(self.reader) and self.reader in self.awake():
-            self.start(self.reader, self.trial.applications.poll(self.reader, 100))
+        self.start(consumer, self.trial.applications.poll(consumer, 100))
 
 
 class Groups(ClusterMachine):
@@ -367,13 +370,16 @@ class Controlling(Administration):
             broker.name for broker in self.trial.brokers() if broker.controller.is_active and broker.name in self.up()
         ]
 
-    @act(broker=Choice(controllers), request=Choice(lambda self: [*CONTROLLER]))
-    def ask_of_controller(self, broker: Address, request: str) -> None:
-        """An odd request to whom it is for."""
-        machine: Any = self.trial.cluster.machines[broker]
-        body = CONTROLLER[request](machine)
-        if body is not None:
-            self.trial.schedule.invoke(broker, body)
+    @act(partition=Choice(ClusterMachine.partitions))
+    def monitor(self, partition: TopicPartition) -> None:
+        """Somebody asks all brokers for a second how far a partition goes."""
+        now = self.trial.stage.now
+        for time in range(now, now + 1_000, 50):
+            self.trial.schedule.plan(time, lambda: self._list_offsets(partition))
+
+    def _list_offsets(self, partition: TopicPartition) -> None:
+        for broker in self.up():
+            self.trial.schedule.invoke(broker, rpc.ListOffsetsRequest(partition, rpc.LATEST))
 
     @act(broker=Choice(controllers))
     def crash_controller(self, broker: Address) -> None:
