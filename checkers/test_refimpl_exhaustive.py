@@ -27,7 +27,7 @@ def test_every_interleaving_keeps_the_promises() -> None:
 @pytest.mark.deep
 @pytest.mark.parametrize("name", LARGE)
 def test_every_interleaving_of_a_large_scenario_keeps_the_promises(name: str) -> None:
-    """Millions of states."""
+    """Hundreds of thousands of states."""
     result = explore(LARGE[name])
     assert result.broken is None, result
     assert result.is_complete

@@ -133,8 +133,21 @@ SCENARIOS = {
 }
 """What every interleaving of keeps its promises."""
 
-LARGE = {each.name: each for each in (_two_leaders("two leaders die"),)}
-"""The same, of millions of states."""
+LARGE = {
+    each.name: each
+    for each in (
+        scenario(
+            "the follower restarts, then the leader dies",
+            small(),
+            {PRODUCER: (ONE,)},
+            (CRASH, 2),
+            (RESTART, 2),
+            (CRASH, 1),
+            ticks={ZOOKEEPER: 1},
+        ),
+    )
+}
+"""The same, of hundreds of thousands of states."""
 
 BROKEN = {
     _two_leaders("two leaders die, before KIP-101", kip_101=False, kip_595=False): ACKNOWLEDGED,
