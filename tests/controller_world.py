@@ -7,7 +7,7 @@ from typing import Any
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl import zookeeper as zk
 from hwmark.refimpl.config import ClusterConfig, Topic
-from hwmark.refimpl.controller import REQUESTS, Controller
+from hwmark.refimpl.controller import Controller
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick, address
 from hwmark.refimpl.partition_change import PartitionRegistration
@@ -44,14 +44,9 @@ class World:
 
     def deliver(self, message: Message) -> None:
         ids = {address(id): id for id in self.brokers}
-        is_of_broker = message.correlation % 2 == 0 < message.correlation and not isinstance(message.body, REQUESTS)
         if message.destination == ZOOKEEPER:
             self.messages += self.zookeeper.step(message, self.now)  # type: ignore[arg-type]
-<<<<<<< Updated upstream
         elif message.destination == "admin" or self.is_answer(message):
-=======
-        elif message.destination == "admin" or is_of_broker:
->>>>>>> Stashed changes
             self.answers[message.correlation] = message.body
         elif isinstance(message.body, FROM_CONTROLLER) and (self.is_mute or message.destination not in ids):
             pass
@@ -105,11 +100,7 @@ class World:
         return state
 
     def ask(self, body: Any, of: Controller | None = None, source: str = "admin") -> Any:
-<<<<<<< Updated upstream
         self.correlation += 2  # as a broker's
-=======
-        self.correlation += 2  # the even ones are not the controller's
->>>>>>> Stashed changes
         destination = address((of or self.active).broker_id)
         self.messages.append(Message(source, destination, self.correlation, body))
         self.settle()
