@@ -19,8 +19,19 @@ from hwmark.refimpl.producer import ProducerConfig
 
 INPUT, OUTPUT = "x", "y"
 NEVER_ROLLED = ClusterConfig().segment_records
-FAULTS = ("crash", "power cut", "client", "pause", "partition", "isolate", "one-way", "clock", "reassign", "elect")
-FAULTS += ("new disk",)
+FAULTS: tuple[str, ...] = (
+    "crash",
+    "power cut",
+    "client",
+    "pause",
+    "partition",
+    "isolate",
+    "one-way",
+    "clock",
+    "reassign",
+    "elect",
+    "new disk",
+)
 
 
 class Focus(NamedTuple):
@@ -192,7 +203,7 @@ def draw_plan(seed: int, focus: Focus = EVERYTHING, **changes: Any) -> Plan:
         _draw_faults(rng, focus, config),
         rng.choice(focus.fault_intervals),
         focus.fault_lengths,
-        focus.nemeses,
+        max(focus.nemeses, 1 + is_lossy),  # one fault alone seldom loses what is committed
         focus.users,
         senders,
         transactors,
