@@ -77,7 +77,7 @@ class TransactionIndex:
 class Log:
     """Batches by increasing offsets, with gaps where compaction or a lost tail took some out.
 
-    What is below `recovery_point` survives any crash. `delete_horizons` are the cleaner's: base offset -> time in ms.
+    What is below `recovery_point` survives any crash.
     """
 
     log_start_offset: int = 0
@@ -89,7 +89,6 @@ class Log:
     leader_epochs: LeaderEpochCache = field(default_factory=LeaderEpochCache)
     producer_states: ProducerStates = field(default_factory=ProducerStates)
     transaction_index: TransactionIndex = field(default_factory=TransactionIndex)
-    delete_horizons: dict[int, int] = field(default_factory=dict)
 
     def append_as_leader(
         self, batch: Batch, leader_epoch: int, origin: str = CLIENT, verification_guard: int = NO_GUARD
@@ -101,7 +100,7 @@ class Log:
         """
         entry = self.producer_states.producers.get(batch.producer_id) if origin == CLIENT else None
         if entry and (duplicate := entry.find_duplicate(batch)):
-            return AppendInfo(duplicate.first_offset, duplicate.last_offset, True)
+            return AppendInfo(duplicate.first_offset, duplicate.last_offset, is_duplicate=True)
         if not self.producer_states.is_verified(batch, verification_guard):
             raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
         base = self.log_end_offset
@@ -185,8 +184,8 @@ class Log:
 
     def maybe_increment_log_start_offset(self, offset: int) -> bool:
         """Hide the records below; whether there were any. KafkaError OFFSET_OUT_OF_RANGE above the high watermark."""
-        if offset > self.high_watermark:
-            raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} is above the high watermark {self.high_watermark}")
+        if not 0 <= offset <= self.high_watermark:
+            raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} is not in [0, {self.high_watermark}]")
         if offset <= self.log_start_offset:
             return False
         self.log_start_offset = offset
@@ -196,8 +195,6 @@ class Log:
 
     def delete_records(self, offset: int) -> int:
         """The low watermark after DeleteRecords; -1 asks for everything that is replicated."""
-        if offset < -1:
-            raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} is no offset")
         self.maybe_increment_log_start_offset(self.high_watermark if offset == -1 else offset)
         return self.log_start_offset
 
@@ -208,7 +205,6 @@ class Log:
         del self.batches[: self.index_of(base)]
         self.producer_states.delete_snapshots_before(base)
         self.transaction_index = TransactionIndex(self.transaction_index.collect(base, self.log_end_offset)[0])
-        self.delete_horizons = {first: time for first, time in self.delete_horizons.items() if first >= base}
 
     def truncate_to(self, offset: int, now: int = 0) -> bool:
         """Cut the log off at an offset, with the whole batch it lies in; whether there was anything to cut.
@@ -217,21 +213,17 @@ class Log:
         """
         if offset < 0:
             raise ValueError(f"cannot truncate to {offset}")
-        if offset >= self.log_end_offset:
-            self.leader_epochs.truncate_from_end(self.log_end_offset)
-            return False
+        end = self.log_end_offset
         if offset < self.segments[0]:
             self.truncate_fully_and_start_at(offset)
-            return True
-        self._cut(offset)
-        self._reload(now)
-        if self.high_watermark >= offset:
-            self.update_high_watermark(offset)
-        return True
+        else:
+            self._cut(min(offset, end), now)
+            self.update_high_watermark(self.high_watermark)
+        return offset < end
 
     def truncate_fully_and_start_at(self, offset: int, log_start_offset: int | None = None) -> None:
         """Empty the log; the next offset is the one given."""
-        self.batches, self.segments, self.delete_horizons = [], [offset], {}
+        self.batches, self.segments = [], [offset]
         self.log_end_offset = self.recovery_point = offset
         self.log_start_offset = offset if log_start_offset is None else log_start_offset
         self.leader_epochs = LeaderEpochCache()
@@ -245,9 +237,8 @@ class Log:
         `high_watermark` is the one that was checkpointed, which may be old. The log start offset's checkpoint is taken
         to be new, which Kafka does not promise.
         """
-        self._cut(self.log_end_offset if keeps_unflushed else self.recovery_point)
         self.producer_states = ProducerStates(self.producer_states.verification_enabled, self.producer_states.snapshots)
-        self._reload(now)
+        self._cut(self.log_end_offset if keeps_unflushed else self.recovery_point, now)
         self.flush()
         self.update_high_watermark(high_watermark)
 
@@ -270,18 +261,14 @@ class Log:
         """The index of the first batch that ends at the offset or later."""
         return bisect_left(self.batches, offset, key=_last_offset)
 
-    def _cut(self, offset: int) -> None:
-        """Drop what is at the offset or later."""
+    def _cut(self, offset: int, now: int) -> None:
+        """Drop what is at the offset or later; what only memory knows follows, from the newest snapshot before it."""
         del self.batches[self.index_of(offset) :]
         del self.segments[bisect_right(self.segments, offset) :]
         self.log_end_offset = offset
         self.log_start_offset = min(offset, self.log_start_offset)
         self.recovery_point = min(offset, self.recovery_point)
         self.leader_epochs.truncate_from_end(offset)
-        self.delete_horizons = {base: horizon for base, horizon in self.delete_horizons.items() if base < offset}
-
-    def _reload(self, now: int) -> None:
-        """Bring the producers and the aborted transactions to the log's end, from the newest snapshot before it."""
         states = self.producer_states
         states.truncate_and_reload(self.log_start_offset, self.log_end_offset, now)
         self.transaction_index.truncate_to(states.map_end_offset)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from hwmark.refimpl.batches import ABORT, Batch
+from hwmark.refimpl.batches import ABORT, NO_TIMESTAMP, Batch
 from hwmark.refimpl.log import AbortedTxn, Log
 
 DELETE_RETENTION_MS = 86_400_000
@@ -54,27 +54,24 @@ def compact(log: Log, now: int, delete_retention_ms: int = DELETE_RETENTION_MS) 
     latest = {record.key: record.offset for batch in data for record in batch.records}
     kept = []
     for batch, may_discard in dirty:
-        cleaned = _clean(log, batch, may_discard, latest, now, now + delete_retention_ms)
+        cleaned = _clean(batch, may_discard, latest, now, now + delete_retention_ms)
         if cleaned.records or _is_last_of_producer(log, batch) or batch.next_offset == clean_point:
             kept.append(cleaned)
-        else:
-            log.delete_horizons.pop(batch.base_offset, None)
     log.batches[:end] = kept
     log.transaction_index.aborted = transactions.index + [txn for txn in known if txn.last_offset >= clean_point]
     return clean_point
 
 
-def _clean(log: Log, batch: Batch, may_discard: bool, latest: dict[object, int], now: int, horizon: int) -> Batch:
+def _clean(batch: Batch, may_discard: bool, latest: dict[object, int], now: int, horizon: int) -> Batch:
     """What stays of a batch. Its tombstones, or its marker without data, get their time when they are first seen."""
-    is_due = log.delete_horizons.get(batch.base_offset, now + 1) <= now
-    records = batch.records
+    records, is_due = batch.records, NO_TIMESTAMP < batch.delete_horizon <= now
     if may_discard and (is_due or batch.control is None):
         records = ()
     elif batch.control is None:
         newest = (record for record in records if record.key is not None and latest[record.key] == record.offset)
         records = tuple([record for record in newest if record.value is not None or not is_due])
-    if records and (may_discard or any(record.value is None for record in records)):
-        log.delete_horizons.setdefault(batch.base_offset, horizon)
+    if batch.delete_horizon == NO_TIMESTAMP and (may_discard or any(record.value is None for record in records)):
+        return batch._replace(records=records, delete_horizon=horizon)
     return batch if len(records) == len(batch.records) else batch._replace(records=records)
 
 

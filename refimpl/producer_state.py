@@ -99,37 +99,30 @@ class ProducerStates:
     def append(self, batch: Batch, origin: str) -> CompletedTxn | None:
         """Validate a batch and take it in; the transaction that it ends has to be completed then.
 
-        Replicas take what a leader has checked, a coordinator counts no sequence. A marker without its record, which
-        compaction took, says nothing. ValueError without a producer id.
+        Replicas take what a leader has checked, a coordinator counts no sequence. ValueError without a producer id.
         """
         if batch.producer_id == NO_PRODUCER_ID:
             raise ValueError("a batch without a producer id has no producer state")
-        entry = self.producers.get(batch.producer_id) or ProducerStateEntry(batch.producer_id)
-        if batch.control is not None and not batch.records:
-            self.producers[batch.producer_id] = entry
-            return None
+        producer_id, completed = batch.producer_id, None
+        entry = self.producers.get(producer_id) or ProducerStateEntry(producer_id)
         self._check(batch, entry, origin)
+        first_offset, coordinator_epoch = entry.current_txn_first_offset, entry.coordinator_epoch
         batches = entry.batches if entry.producer_epoch == batch.producer_epoch else ()
-        first_offset = entry.current_txn_first_offset
         if batch.control is not None:
-            self._update(batch, batch.coordinator_epoch, None, batches)
-            if first_offset is None:
-                return None
-            return CompletedTxn(batch.producer_id, first_offset, batch.base_offset, batch.control == ABORT)
-        if first_offset is None and batch.is_transactional:
-            first_offset = batch.base_offset
-            self.ongoing[first_offset] = batch.producer_id
-        metadata = BatchMetadata(batch.base_sequence, batch.last_sequence, batch.base_offset, batch.last_offset)
-        self._update(batch, entry.coordinator_epoch, first_offset, (*batches, metadata)[-BATCHES_TO_RETAIN:])
-        return None
-
-    def _update(
-        self, batch: Batch, coordinator_epoch: int, first_offset: int | None, batches: tuple[BatchMetadata, ...]
-    ) -> None:
-        producer = batch.producer_id, batch.producer_epoch, coordinator_epoch
-        self.producers[batch.producer_id] = ProducerStateEntry(*producer, batch.timestamp, first_offset, batches)
+            if first_offset is not None:
+                completed = CompletedTxn(producer_id, first_offset, batch.base_offset, batch.control == ABORT)
+            first_offset, coordinator_epoch = None, batch.coordinator_epoch
+        else:
+            if first_offset is None and batch.is_transactional:
+                first_offset = batch.base_offset
+                self.ongoing[first_offset] = producer_id
+            metadata = BatchMetadata(batch.base_sequence, batch.last_sequence, batch.base_offset, batch.last_offset)
+            batches = (*batches, metadata)[-BATCHES_TO_RETAIN:]
+        state = batch.producer_epoch, coordinator_epoch, batch.timestamp, first_offset, batches
+        self.producers[producer_id] = ProducerStateEntry(producer_id, *state)
         if batch.is_transactional:
-            self.verifications.pop(batch.producer_id, None)
+            self.verifications.pop(producer_id, None)
+        return completed
 
     def _check(self, batch: Batch, entry: ProducerStateEntry, origin: str) -> None:
         if batch.producer_epoch < entry.producer_epoch and origin != REPLICATION:

@@ -533,7 +533,6 @@ def test_tombstones_stay_until_their_time_has_come() -> None:
         compact(log, now, delete_retention_ms=10)
         kept.append([record.offset for batch in log.batches for record in batch.records])
     assert kept == [[1, 2], [1, 2], [2]]
-    assert log.delete_horizons == {}
 
 
 def test_markers_go_after_their_transactions() -> None:
@@ -590,20 +589,6 @@ def test_an_aborted_record_hides_no_older_one() -> None:
     log.update_high_watermark(log.log_end_offset)
     compact(log, now=0)
     assert table(read_committed(log, 0)) == {"a": 1, "b": 1}
-
-
-def test_what_was_cut_off_or_deleted_leaves_no_delete_horizon() -> None:
-    log = Log()
-    for key in "abc":
-        log.append_as_leader(data((key, None)), 0)
-        log.roll()
-    log.update_high_watermark(3)
-    compact(log, now=0)
-    log.truncate_to(2)
-    assert sorted(log.delete_horizons) == [0, 1]
-    log.delete_records(1)
-    log.delete_old_segments()
-    assert sorted(log.delete_horizons) == [1]
 
 
 def test_deleted_segments_take_their_snapshots_and_aborted_transactions() -> None:

@@ -326,8 +326,8 @@ BROKERS = (
         name="recovery-forgets-producers",
         why="A restarted broker knows no producer.",
         where="log.Log.recover",
-        old="self._reload(now)",
-        new="self.producer_states.map_end_offset = self.log_end_offset",
+        old="self.flush()",
+        new="self.producer_states.producers.clear(), self.flush()",
         focus=PRODUCING,
     ),
     Mutant(
