@@ -162,8 +162,9 @@ class Controller:
             self.zookeeper.submit(Multi((Op(SET, path, new, node.version),)))
             self.zookeeper.submit(Read(path), "isr", message)
         else:
-            answer = Error.NONE if node.value == new else Error.INVALID_UPDATE_VERSION
-            self._reply(message, answer, {request.topic_partition: new})
+            is_there = node.value == new
+            written = {request.topic_partition: new} if is_there else None
+            self._reply(message, Error.NONE if is_there else Error.INVALID_UPDATE_VERSION, written)
 
     # The race for the controller.
 
@@ -245,16 +246,16 @@ class Controller:
         """Answer; if a leader has written an ISR meanwhile, decide again."""
         if value == zk.CONTROLLER_EPOCH:
             self._resign()
-        elif error == zk.OK and is_request:
+        elif is_request and error == zk.OK:
             self._reply(self.requests.pop(0), Error.NONE, partitions)
 
     def _reply(self, message: Message, error: Error, partitions: Partitions | None = None) -> None:
+        """Answer; a leader learns its ISR from what was written, unless it is none any more."""
         isr: Any = None
-        if isinstance(message.body, rpc.AlterPartitionRequest):
-            at = (partitions or {}).get(message.body.topic_partition)
-            if at and at.leader != message.body.broker_id:
+        if isinstance(message.body, rpc.AlterPartitionRequest) and partitions:
+            at = partitions[message.body.topic_partition]
+            if at.leader == message.body.broker_id:
+                isr = at.partition_epoch, at.isr
+            else:
                 error = Error.NEW_LEADER_ELECTED
-            isr = (at.partition_epoch, at.isr) if at and error is Error.NONE else None
-        self.messages.append(
-            Message(self.zookeeper.name, message.source, message.correlation, rpc.Response(error, isr))
-        )
+        self.messages.append(Message(self.name, message.source, message.correlation, rpc.Response(error, isr)))
