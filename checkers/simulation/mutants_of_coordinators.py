@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from hwmark.checkers.simulation.mutant_focus import TRANSACTION_ELECTIONS, TRANSACTIONS, TRANSFORMING
+from hwmark.checkers.simulation.mutant_focus import (
+    OVERTAKING,
+    READING,
+    TRANSACTION_ELECTIONS,
+    TRANSACTIONS,
+    TRANSFORMING,
+    TRANSFORMING_ELECTIONS,
+)
 from hwmark.checkers.simulation.mutants import Mutant
 
 COORDINATORS = (
@@ -10,9 +17,19 @@ COORDINATORS = (
         name="coordinators-with-acks-one",
         why="Coordinators go on when the leader alone has their records.",
         where="replica_manager.ReplicaManager.perform",
-        old="self.config.request_timeout, -1, transactional_id",
-        new="self.config.request_timeout, 1, transactional_id",
+        old="rpc.ProduceRequest(here, batch, -1, ",
+        new="rpc.ProduceRequest(here, batch, 1, ",
         focus=TRANSACTION_ELECTIONS,
+    ),
+    Mutant(
+        name="markers-with-acks-one",
+        why="Markers are answered before they are replicated.",
+        source="KAFKA-17507",
+        where="broker.Broker.handle_write_txn_markers",
+        old="rpc.ProduceRequest(here, batch, timeout",
+        new="rpc.ProduceRequest(here, batch, 1, timeout",
+        focus=TRANSACTION_ELECTIONS,
+        first=2,
     ),
     Mutant(
         name="init-without-epoch",
@@ -24,17 +41,6 @@ COORDINATORS = (
         focus=TRANSACTIONS._replace(zombies=1.0),
     ),
     Mutant(
-        name="timed-out-without-epoch",
-        why="A transaction that took too long is aborted, its producer not fenced.",
-        source="KAFKA-6119",
-        where="transaction_metadata.TransactionMetadata.prepare_fence",
-        old="self.current.producer_epoch + (not self.has_failed_epoch_fence)",
-        new="self.current.producer_epoch",
-        focus=TRANSACTIONS._replace(
-            kip_890=0.0, transaction_timeouts=(500,), faults=("pause", "one-way"), fault_counts=(2,)
-        ),
-    ),
-    Mutant(
         name="any-epoch-joins-transaction",
         why="A fenced producer adds partitions to its successor's transaction.",
         source="KIP-98",
@@ -42,6 +48,24 @@ COORDINATORS = (
         old="if producer.producer_epoch != self.current.producer_epoch:",
         new="if False:",
         focus=TRANSACTIONS._replace(zombies=1.0),
+    ),
+    Mutant(
+        name="fenced-producer-ends-transaction",
+        why="The coordinator takes an EndTxn of whatever epoch.",
+        source="KAFKA-9600",
+        where="transaction_metadata.TransactionMetadata.check_end",
+        old="if behind != bumps and not is_retry:",
+        new="if False:",
+        focus=OVERTAKING._replace(zombies=1.0),
+        first=1,
+    ),
+    Mutant(
+        name="refused-markers-count",
+        why="A marker that a leader refused counts as written.",
+        where="transaction_coordinator.TransactionCoordinator.on_markers",
+        old="if errors.get(one) is not Error.NONE)",
+        new="if one not in errors)",
+        focus=TRANSACTION_ELECTIONS,
     ),
     Mutant(
         name="decided-transaction-left",
@@ -75,6 +99,7 @@ COORDINATORS = (
         old="(COMMIT, ABORT)[PREPARED.index(current.state)]",
         new="COMMIT",
         focus=TRANSACTIONS,
+        first=3,
     ),
     Mutant(
         name="partitions-forgotten",
@@ -91,5 +116,58 @@ COORDINATORS = (
         old="self.generation += 1",
         new="self.generation = max(self.generation, 1)",
         focus=TRANSFORMING,
+        first=1,
+    ),
+    Mutant(
+        name="older-commit-wins",
+        why="Of two commits the earlier in the log counts.",
+        where="group_metadata.GroupMetadata.put_offset",
+        old=".batch_offset < commit.batch_offset",
+        new=".batch_offset > commit.batch_offset",
+        focus=TRANSFORMING,
+        first=1,
+    ),
+    Mutant(
+        name="committed-offsets-forgotten",
+        why="Offsets of a committed transaction do not count.",
+        where="group_metadata.GroupMetadata.complete_pending_txn_offsets",
+        old="commit if is_commit else NO_COMMIT",
+        new="NO_COMMIT",
+        focus=TRANSFORMING,
+        first=1,
+    ),
+    Mutant(
+        name="former-group-coordinator-answers",
+        why="A broker that ceased to coordinate keeps its groups, and goes on with them.",
+        source="KAFKA-5600, KAFKA-9307",
+        where="coordinators.Coordinators.on_follower",
+        old="if coordinator else []",
+        new="if coordinator is self.transactions else []",
+        focus=TRANSFORMING_ELECTIONS,
+    ),
+    Mutant(
+        name="loading-overlooks-markers",
+        why="A loading coordinator leaves transactional offsets undecided.",
+        where="group_coordinator.GroupCoordinator.load",
+        old="self.complete_transaction(partition, batch.producer_id, batch.control)",
+        new="pass",
+        focus=TRANSFORMING_ELECTIONS,
+    ),
+    Mutant(
+        name="cooperative-takes-at-once",
+        why="A partition is given to another member before its owner has given it up.",
+        source="KIP-429",
+        where="assignors.assign_cooperative_sticky",
+        old="[p for p in partitions if p not in transferring]",
+        new="partitions",
+        focus=READING._replace(kip_429=1.0, cooperative=100, readers=(3,), inputs=(3,)),
+    ),
+    Mutant(
+        name="everybody-gets-everything",
+        why="The leader of the group assigns all partitions to all members.",
+        where="membership.ConsumerCoordinator._joined",
+        old="tuple(sorted(partitions))) for",
+        new="tuple(sorted({p for some in assignments.values() for p in some}))) for",
+        focus=READING,
     ),
 )
