@@ -142,7 +142,7 @@ class Producer:
         batch.doubts -= error not in MAYBE_WRITTEN
         if error is Error.NONE:
             queue.acknowledged = batch.producer
-            self._complete(batch, error, response.base_offset)
+            self._complete(batch, Error.NONE, response.base_offset)
         elif not (is_early or error.is_retriable):
             self._fail(batch, error)
 
