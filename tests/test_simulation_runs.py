@@ -232,7 +232,7 @@ HAPPENINGS = {
     "a transaction was aborted": 0.35,
     "a record was transformed": 0.15,
     "a producer was fenced": 0.05,
-    "a group rebalanced": 0.5,
+    "a group rebalanced": 0.25,
 }
 """In how many of the runs at least; about half of what was counted in 300."""
 
