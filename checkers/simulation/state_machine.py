@@ -233,6 +233,15 @@ class ClusterMachine(RuleBasedStateMachine):
         self.trial.recorder.fault(self.trial.stage.now, type(action).__name__.lower(), None)
         self.trial.schedule.apply(action)
 
+    def ask_again_and_again(self, request: Any, duration: int) -> None:
+        """Ask all brokers, every 20 ms for so many ms; what they answer is counted alone."""
+        for time in range(self.trial.stage.now, self.trial.stage.now + duration, 20):
+            self.trial.schedule.plan(time, lambda: self._ask_all(request))
+
+    def _ask_all(self, request: Any) -> None:
+        for broker in self.up():
+            self.trial.schedule.invoke(broker, request)
+
     def place_of(self, value: Any) -> tuple[TopicPartition, int] | None:
         """Where a record is committed; None if it is not."""
         for partition, committed in self.trial.promises.committed.items():
@@ -253,9 +262,10 @@ class ClusterMachine(RuleBasedStateMachine):
     def send(self, producer: Address, partition: TopicPartition, how: str, records: int) -> Any:
         """Send records, each for another user; of the arguments `how` tells which count. They go by their values."""
         self.revive(producer)
-        return multiple(*[self._send(producer, partition, how, key) for key in range(records)])
+        return multiple(*[self.send_one(producer, partition, how, key) for key in range(records)])
 
-    def _send(self, producer: Address, partition: TopicPartition, how: str, key: int) -> Any:
+    def send_one(self, producer: Address, partition: TopicPartition, how: str, key: int) -> Any:
+        """Send a record; its value."""
         user = next(name for name in map(f"{producer}, user {{}}".format, count()) if self.is_idle(name))
         applications = self.trial.applications
         if how == "wherever":

@@ -227,10 +227,12 @@ class Transactions(ClusterMachine):
 
     @act(transaction=transactions, group=st.sampled_from(("others", "more")))
     def send_offsets(self, transaction: Transaction, group: str) -> None:
-        """Offsets of a group that has no members become part of a transaction."""
+        """Offsets of a group that has no members become part of a transaction; somebody asks for them meanwhile."""
         if self.is_open(transaction):
-            offsets = SendOffsets(tuple([(one, 1) for one in self.partitions()]), ConsumerGroupMetadata(group))
+            who, partitions = ConsumerGroupMetadata(group), tuple(self.partitions())
+            offsets = SendOffsets(tuple([(one, 1) for one in partitions]), who)
             self.trial.stage.start(self.trial.applications.send_offsets_in(transaction, offsets))
+            self.ask_again_and_again(rpc.OffsetFetchRequest(who, partitions, require_stable=True), 500)
 
     @act(transaction=consumes(transactions), commits=st.booleans())
     def end(self, transaction: Transaction, commits: bool) -> None:
@@ -373,13 +375,18 @@ class Controlling(Administration):
     @act(partition=Choice(ClusterMachine.partitions))
     def monitor(self, partition: TopicPartition) -> None:
         """Somebody asks all brokers for a second how far a partition goes."""
-        now = self.trial.stage.now
-        for time in range(now, now + 1_000, 50):
-            self.trial.schedule.plan(time, lambda: self._list_offsets(partition))
+        self.ask_again_and_again(rpc.ListOffsetsRequest(partition, rpc.LATEST), 1_000)
 
-    def _list_offsets(self, partition: TopicPartition) -> None:
-        for broker in self.up():
-            self.trial.schedule.invoke(broker, rpc.ListOffsetsRequest(partition, rpc.LATEST))
+    @act(partition=Choice(ClusterMachine.partitions), after=st.sampled_from((2, 3, 5, 60, 100)))
+    def crash_leader(self, partition: TopicPartition, after: int) -> None:
+        """Send a record, and soon the leader crashes; then see what the next one knows."""
+        self.revive("producer-1")
+        self.send_one("producer-1", partition, "to the partition", 0)
+        self.pass_time(after)
+        for broker in self.trial.brokers():
+            if partition in broker.replicas and broker.replicas[partition].is_leader and broker.name in self.up():
+                self.fault(Crash(broker.name, True, self.trial.stage.now))
+        self.ask_again_and_again(rpc.ListOffsetsRequest(partition, rpc.LATEST), 1_000)
 
     @act(broker=Choice(controllers))
     def crash_controller(self, broker: Address) -> None:
