@@ -25,20 +25,10 @@ from hwmark.refimpl.batches import COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Ba
 from hwmark.refimpl.config import OFFSETS_TOPIC
 from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.group_metadata import (
-    COMPLETING_REBALANCE,
-    PREPARING_REBALANCE,
-    STABLE,
-    CommitRecord,
-    GroupMetadata,
-    GroupValue,
-    JoinGroupResponse,
-    Member,
-    OffsetAndMetadata,
-)
-from hwmark.refimpl.group_metadata import ConsumerGroupMetadata as ConsumerGroupMetadata
+from hwmark.refimpl.group_metadata import COMPLETING_REBALANCE, PREPARING_REBALANCE, STABLE, GroupMetadata, GroupValue
 
-Commits = tuple[tuple[TopicPartition, OffsetAndMetadata], ...]
+ConsumerGroupMetadata = states.ConsumerGroupMetadata
+Commits = tuple[tuple[TopicPartition, states.OffsetAndMetadata], ...]
 Partitions = tuple[TopicPartition, ...]
 Assignments = tuple[tuple[str, Hashable], ...]  # by member id
 SESSION_TIMEOUT_MAX = 1_800_000  # group.max.session.timeout.ms
@@ -74,14 +64,14 @@ class GroupCoordinator(Coordinator):
         group = self.group(who, now, unknown=Error.UNKNOWN_MEMBER_ID if who.member_id else None)
         if not group.supports_protocols(states.CONSUMER, [name for name, _ in protocols]):
             raise KafkaError(Error.INCONSISTENT_GROUP_PROTOCOL)
-        joining = Member(who.member_id, who.instance, session, rebalance, states.CONSUMER, protocols, to)
+        joining = states.Member(who.member_id, who.instance, session, rebalance, states.CONSUMER, protocols, to)
         if not who.member_id:
             return self.join_first(group, joining, now)
         if who.member_id in group.pending_members:
             return self.add_member(group, joining, now)
         return self.join_again(group, group.validate_member(who, knows_generation=False), joining, now)
 
-    def join_first(self, group: GroupMetadata, joining: Member, now: int) -> Effects:
+    def join_first(self, group: GroupMetadata, joining: states.Member, now: int) -> Effects:
         """Gives the member an id that no other has had: it counts within the coordinator's epoch."""
         self.last_member += 1
         epoch = self.epochs[self.partition(group.group_id)]
@@ -91,14 +81,14 @@ class GroupCoordinator(Coordinator):
         if joining.instance is not None:
             return self.add_member(group, joining, now)
         group.pending_members[joining.member_id] = now + joining.session_timeout
-        return [Respond(joining.awaiting_join, Error.MEMBER_ID_REQUIRED, JoinGroupResponse(joining.member_id))]
+        return [Respond(joining.awaiting_join, Error.MEMBER_ID_REQUIRED, states.JoinGroupResponse(joining.member_id))]
 
-    def add_member(self, group: GroupMetadata, joining: Member, now: int) -> Effects:
+    def add_member(self, group: GroupMetadata, joining: states.Member, now: int) -> Effects:
         """A new member; it has no session before its first join is answered."""
         group.add(joining)
         return self.rebalance(group, now)
 
-    def join_again(self, group: GroupMetadata, member: Member, joining: Member, now: int) -> Effects:
+    def join_again(self, group: GroupMetadata, member: states.Member, joining: states.Member, now: int) -> Effects:
         """A member missed its answer, or asks for a rebalance: as the leader, or with other metadata."""
         is_follower = group.state == STABLE and group.leader != member.member_id
         if (is_follower or group.state == COMPLETING_REBALANCE) and member.protocols == joining.protocols:
@@ -106,7 +96,7 @@ class GroupCoordinator(Coordinator):
         member.update(joining)
         return self.rebalance(group, now)
 
-    def restart_static_member(self, group: GroupMetadata, joining: Member, now: int) -> Effects:
+    def restart_static_member(self, group: GroupMetadata, joining: states.Member, now: int) -> Effects:
         """An instance is back: no rebalance while the group is stable and its protocol stays (KIP-345)."""
         effects: Effects = [*group.replace_static_member(group.static_members[joining.instance], joining.member_id)]
         member = group.members[joining.member_id]
@@ -252,8 +242,8 @@ class GroupCoordinator(Coordinator):
             return [*append.answer(Error.NOT_COORDINATOR)]
         if isinstance(value, GroupValue) and value.generation == group.generation:
             return self.on_group_stored(group, value, error, now)
-        for (_, partition), position in append.records if isinstance(value, OffsetAndMetadata) else ():
-            group.on_offset_append(append.producer_id, partition, CommitRecord(base_offset, position))
+        for (_, partition), position in append.records if isinstance(value, states.OffsetAndMetadata) else ():
+            group.on_offset_append(append.producer_id, partition, states.CommitRecord(base_offset, position))
         return [*append.answer(error)]
 
     def on_group_stored(self, group: GroupMetadata, value: GroupValue, error: Error, now: int) -> Effects:
@@ -294,7 +284,7 @@ class GroupCoordinator(Coordinator):
                 group.offsets.pop(partition, None)
             else:
                 group.prepare_offset(batch.producer_id, partition, value)
-                group.on_offset_append(batch.producer_id, partition, CommitRecord(batch.base_offset, value))
+                group.on_offset_append(batch.producer_id, partition, states.CommitRecord(batch.base_offset, value))
 
     def unload(self, partition: int) -> Effects:
         """The broker leads the partition no longer: whoever waits is to ask the new coordinator."""

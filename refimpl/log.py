@@ -116,12 +116,6 @@ class Log:
                 raise ValueError(f"{batch.base_offset} is less than the end {self.log_end_offset}")
             self._append(batch, REPLICATION)
 
-    def maybe_start_transaction_verification(self, producer_id: int, sequence: int, epoch: int, now: int) -> int:
-        """The guard to append with, once the coordinator has said that the transaction is open (KIP-890)."""
-        if self.producer_states.has_ongoing_transaction(producer_id):
-            return NO_GUARD
-        return self.producer_states.maybe_create_verification(producer_id, sequence, epoch, now)
-
     def roll(self) -> None:
         """Begin a new segment; the producers are kept as they are at its beginning."""
         if self.log_end_offset > self.segments[-1]:

@@ -15,6 +15,7 @@ from hwmark.refimpl.errors import Error, KafkaError
 CLIENT, REPLICATION, COORDINATOR = "client", "replication", "coordinator"
 BATCHES_TO_RETAIN = 5
 PRODUCER_ID_EXPIRATION_MS = 86_400_000
+LATE_TRANSACTION_MS = 300_000
 NO_GUARD = 0
 
 
@@ -167,20 +168,30 @@ class ProducerStates:
         """Where the oldest transaction begins that is open, or whose marker is not replicated yet."""
         return min((*self.ongoing, *self.unreplicated), default=None) if self.ongoing or self.unreplicated else None
 
+    def has_late_transaction(self, now: int, timeout_max: int) -> bool:
+        """Whether the oldest open transaction has outlasted every timeout, and some: it hangs (a metric)."""
+        first, horizon = min(self.ongoing, default=None), now - timeout_max - LATE_TRANSACTION_MS
+        return first is not None and self.producers[self.ongoing[first]].last_timestamp < horizon
+
     def has_ongoing_transaction(self, producer_id: int) -> bool:
         """Whether the producer has written to a transaction that is not completed."""
         entry = self.producers.get(producer_id)
         return entry is not None and entry.current_txn_first_offset is not None
 
-    def maybe_create_verification(self, producer_id: int, sequence: int, epoch: int, now: int) -> int:
-        """Remember that the coordinator is asked about a transaction, and which sequence comes first; the guard."""
-        entry = self.verifications.get(producer_id)
+    def maybe_start_transaction_verification(self, batch: Batch, now: int) -> int:
+        """Remember that the coordinator is asked about a transaction, and which sequence comes first.
+
+        The guard to append with once it has said that the transaction is open (KIP-890); NO_GUARD if that is known.
+        """
+        if self.has_ongoing_transaction(batch.producer_id):
+            return NO_GUARD
+        entry, asked = self.verifications.get(batch.producer_id), (batch.base_sequence, batch.producer_epoch)
         if entry is None:
             self.guards += 1
-            entry = VerificationStateEntry(now, self.guards, sequence, epoch)
-        elif (-epoch, sequence) < (-entry.epoch, entry.lowest_sequence):
-            entry = entry._replace(lowest_sequence=sequence, epoch=epoch)
-        self.verifications[producer_id] = entry
+            entry = VerificationStateEntry(now, self.guards, *asked)
+        elif (-batch.producer_epoch, batch.base_sequence) < (-entry.epoch, entry.lowest_sequence):
+            entry = VerificationStateEntry(entry.timestamp, entry.guard, *asked)
+        self.verifications[batch.producer_id] = entry
         return entry.guard
 
     def is_verified(self, batch: Batch, guard: int) -> bool:

@@ -91,8 +91,7 @@ class Replica:
     def maybe_start_transaction_verification(self, batch: Batch, now: int) -> int:
         """The guard to append a batch with if the coordinator says that its transaction is open (KIP-890)."""
         self._check_leader()
-        producer = batch.producer_id, batch.base_sequence, batch.producer_epoch
-        return self.log.maybe_start_transaction_verification(*producer, now)
+        return self.log.producer_states.maybe_start_transaction_verification(batch, now)
 
     def acknowledged(self, info: AppendInfo) -> rpc.ProduceResponse | None:
         """An append is, once the high watermark passed it."""
@@ -121,13 +120,15 @@ class Replica:
 
     def fetched(self, request: rpc.FetchRequest) -> rpc.FetchResponse | None:
         """A fetch that was counted is, with records or, a follower's, with another high watermark (KIP-392)."""
-        response, state = self.read(request), self.followers.get(request.replica_id)
-        is_new = state is not None and state.last_sent_high_watermark != response.high_watermark
-        if not (is_new or response.batches or response.diverging_epoch):
+        self._check_leader(request.current_leader_epoch)
+        log, state = self.log, self.followers.get(request.replica_id)
+        is_new = state is not None and state.last_sent_high_watermark != log.high_watermark
+        if request.fetch_offset == log.log_end_offset and not is_new:
             return None
+        response = self.read(request)
         if state:
             state.last_sent_high_watermark = response.high_watermark
-        return response
+        return response if response.batches or is_new else None
 
     def read(self, request: rpc.FetchRequest) -> rpc.FetchResponse:
         """What a fetch is answered: records and the ends of the log, or where the reader's log diverged."""

@@ -19,19 +19,12 @@ from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
+from hwmark.refimpl import transaction_metadata as states
 from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Batch, TopicPartition
 from hwmark.refimpl.config import TRANSACTIONS_TOPIC
 from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.transaction_metadata import (
-    COMPLETED,
-    EXPIRABLE,
-    PREPARED,
-    VERSION_2,
-    Producer,
-    Transaction,
-    TransactionMetadata,
-)
+from hwmark.refimpl.transaction_metadata import EXPIRABLE, PREPARED, Producer, Transaction, TransactionMetadata
 
 COORDINATOR_ERRORS = APPEND_ERRORS | {Error.REQUEST_TIMED_OUT: Error.COORDINATOR_NOT_AVAILABLE}
 # What leaders answer to markers if there is a newer producer or coordinator.
@@ -75,11 +68,10 @@ class TransactionCoordinator(Coordinator):
             metadata = self.transactions[transactional_id] = TransactionMetadata(transactional_id, new)
         if metadata.pending is not None or metadata.current.state in PREPARED:
             raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
-        epoch = None
-        if expected is not None and self.config.kip_360:
-            if not metadata.may_continue(*expected):
-                raise KafkaError(Error.PRODUCER_FENCED)
-            epoch = expected[1]
+        expected = expected if self.config.kip_360 else None
+        if expected and not metadata.may_continue(*expected):
+            raise KafkaError(Error.PRODUCER_FENCED)
+        epoch = expected[1] if expected else None
         if metadata.current.state == "Ongoing":
             return self.fence(to, metadata.producer, now)
         if metadata.current.is_exhausted and epoch in (None, metadata.current.producer_epoch):
@@ -112,13 +104,13 @@ class TransactionCoordinator(Coordinator):
         metadata, end = self._known(producer), (COMMIT, ABORT).index(result)
         metadata.check_end(producer)
         current, version = metadata.current, version if self.config.kip_890 else 0
-        if current.state == COMPLETED[end]:
+        if current.state == states.COMPLETED[end]:
             return [Respond(to, Error.NONE, (current.producer_id, current.producer_epoch))]
         if current.state == PREPARED[end] or metadata.pending is not None:
             raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
         if current.state != "Ongoing":
             raise KafkaError(Error.INVALID_TXN_STATE, f"{result} of {current.state}")
-        overflows = version >= VERSION_2 and current.is_exhausted
+        overflows = version >= states.VERSION_2 and current.is_exhausted
         next_producer_id = self._next_producer_id() if overflows else NO_PRODUCER_ID
         metadata.prepare_end(PREPARED[end], version, next_producer_id, now)
         return self._append(metadata, to)
@@ -148,8 +140,10 @@ class TransactionCoordinator(Coordinator):
             return []
         is_fence = metadata.has_failed_epoch_fence
         metadata.complete()
-        answer = append.answer(*(Error.CONCURRENT_TRANSACTIONS,) if is_fence else (error, value.following_producer))
-        return [*answer, *(self._send_markers(metadata, now) if metadata.current.state in PREPARED else ())]
+        markers = self._send_markers(metadata, now) if metadata.current.state in PREPARED else []
+        if is_fence:
+            return [*append.answer(Error.CONCURRENT_TRANSACTIONS), *markers]
+        return [*append.answer(error, value.following_producer), *markers]
 
     def on_markers(self, markers: SendMarkers, errors: Errors, now: int) -> Effects:
         """Leaders have answered for some partitions: errors are tried again, but by a coordinator that is superseded.

@@ -329,15 +329,16 @@ def test_a_transaction_begins_only_with_the_guard_that_was_given_out() -> None:
     log.producer_states.verification_enabled = True
     first = sequenced(1, 0, is_transactional=True)
     refused(Error.INVALID_TXN_STATE, log, first)
-    stale = log.maybe_start_transaction_verification(1, 0, 0, now=0)
+    stale = log.producer_states.maybe_start_transaction_verification(first, 0)
     log.append_as_leader(marker(1, ABORT), 0, COORDINATOR)
     refused(Error.INVALID_TXN_STATE, log, first, "client", stale)
-    guard = log.maybe_start_transaction_verification(1, 0, 0, now=0)
+    guard = log.producer_states.maybe_start_transaction_verification(first, 0)
     assert guard != stale
     refused(Error.INVALID_TXN_STATE, log, first, "client", stale)
     log.append_as_leader(first, 0, "client", guard)
-    assert log.maybe_start_transaction_verification(1, 1, 0, now=0) == 0
-    log.append_as_leader(sequenced(1, 1, is_transactional=True), 0)
+    second = sequenced(1, 1, is_transactional=True)
+    assert log.producer_states.maybe_start_transaction_verification(second, 0) == 0
+    log.append_as_leader(second, 0)
 
 
 def test_a_marker_fences_its_producer_and_older_coordinators() -> None:
