@@ -23,9 +23,7 @@ from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import ZOOKEEPER, Asked, Effects, Event, Message, earliest
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.replica import Replica
-from hwmark.refimpl.replica_manager import Delayed, Disk, Marker, ReplicaManager
-
-__all__ = ["Broker", "Disk"]
+from hwmark.refimpl.replica_manager import Delayed, Marker, ReplicaManager
 
 
 @dataclass(slots=True)
@@ -192,13 +190,11 @@ class Broker(ReplicaManager):
 
     def handle_metadata(self, message: Message, now: int) -> Any:
         """Who is there, and who leads what."""
-        wanted, live = message.body.topics, self.live_brokers
+        topics, live = message.body.topics, self.live_brokers
         partitions = [
-            rpc.PartitionMetadata(
-                here, one.leader if one.leader in live else NO_LEADER, one.leader_epoch, one.replicas, one.isr
-            )
+            (here, one if one.leader in live else one._replace(leader=NO_LEADER))
             for here, one in self.partitions.items()
-            if wanted is None or here[0] in wanted
+            if topics is None or here[0] in topics
         ]
         return rpc.MetadataResponse(live, self.controller_id, tuple(partitions))
 

@@ -21,7 +21,7 @@ from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import Asked, Effects, Event, Message, Outbox, Return, address, earliest
-from hwmark.refimpl.partition_change import NO_LEADER
+from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 
 Lookup = rpc.MetadataRequest | rpc.FindCoordinatorRequest
 ALL_TOPICS = rpc.MetadataRequest()
@@ -37,7 +37,7 @@ class Client:
 
     config: ClusterConfig
     outbox: Outbox
-    partitions: dict[TopicPartition, rpc.PartitionMetadata] = field(default_factory=dict)
+    partitions: dict[TopicPartition, PartitionRegistration] = field(default_factory=dict)
     coordinators: dict[rpc.FindCoordinatorRequest, int] = field(default_factory=dict)
     wanted: dict[Lookup, int] = field(default_factory=dict)
     not_before: dict[Lookup, int] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Client:
         self.turn += 1
         return self.config.brokers[(self.turn - 1) % len(self.config.brokers)]
 
-    def leader(self, partition: TopicPartition, now: int) -> rpc.PartitionMetadata | None:
+    def leader(self, partition: TopicPartition, now: int) -> PartitionRegistration | None:
         """Leader and leader epoch as far as is known; None while that is being looked up."""
         known = self.partitions.get(partition)
         if known is None or known.leader == NO_LEADER:
@@ -133,7 +133,7 @@ class Client:
         if isinstance(lookup, rpc.FindCoordinatorRequest):
             self.coordinators[lookup] = response.value
             return
-        for news in response.partitions:
-            known = self.partitions.get(news.topic_partition, news)
+        for here, news in response.partitions:
+            known = self.partitions.get(here, news)
             if news.leader_epoch >= known.leader_epoch or not self.config.kip_320:
-                self.partitions[news.topic_partition] = news
+                self.partitions[here] = news

@@ -21,7 +21,7 @@ from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
 from hwmark.refimpl.machine import Asked
-from hwmark.refimpl.partition_change import NO_LEADER
+from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 
 INITIALIZING, AWAIT_RESET, AWAIT_VALIDATION = "INITIALIZING", "AWAIT_RESET", "AWAIT_VALIDATION"
 FETCHING, INVALID = "FETCHING", "INVALID"
@@ -123,7 +123,7 @@ class Fetcher:
                 read = position.offset, position.offset_epoch
                 self.positions[partition] = Position(AWAIT_VALIDATION, *read, leader_epoch)
 
-    def _send_request(self, partition: TopicPartition, leader: rpc.PartitionMetadata, now: int) -> None:
+    def _send_request(self, partition: TopicPartition, leader: PartitionRegistration, now: int) -> None:
         """Send the request that the position's state calls for, if there is one and somebody to ask."""
         position, config, kips = self.positions[partition], self.config, self.cluster
         epoch = leader.leader_epoch if kips.kip_320 else -1

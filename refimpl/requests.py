@@ -96,18 +96,10 @@ class MetadataRequest(NamedTuple):
     topics: tuple[str, ...] | None = None  # None: all
 
 
-class PartitionMetadata(NamedTuple):
-    topic_partition: TopicPartition
-    leader: int
-    leader_epoch: int
-    replicas: BrokerIds
-    isr: BrokerIds
-
-
 class MetadataResponse(NamedTuple):
     brokers: BrokerIds = ()
     controller: int = -1
-    partitions: tuple[PartitionMetadata, ...] = ()
+    partitions: tuple[tuple[TopicPartition, PartitionRegistration], ...] = ()
 
 
 class FindCoordinatorRequest(NamedTuple):  # value: a broker id
@@ -216,13 +208,8 @@ class ElectLeadersRequest(NamedTuple):  # to the controller
 
 
 FollowerRequest = FetchRequest | OffsetsForLeaderEpochRequest | ListOffsetsRequest
-RESPONSES: dict[type, type[Any]] = {
-    FetchRequest: FetchResponse,
-    ProduceRequest: ProduceResponse,
-    MetadataRequest: MetadataResponse,
-}
 
 
 def refusal(request: Any, error: Error) -> Any:
     """The answer to a request that is refused."""
-    return RESPONSES.get(type(request), Response)(error)
+    return {FetchRequest: FetchResponse, ProduceRequest: ProduceResponse}.get(type(request), Response)(error)

@@ -164,7 +164,9 @@ class World:
         elif type(body) in self.silent:
             return
         elif isinstance(body, rpc.MetadataRequest):
-            self.answer(message, rpc.MetadataResponse((BROKER,), BROKER, tuple(map(self.metadata, self.replicas))))
+            self.answer(
+                message, rpc.MetadataResponse((BROKER,), BROKER, tuple((of, self.metadata(of)) for of in self.replicas))
+            )
         elif isinstance(body, rpc.FindCoordinatorRequest):
             self.answer(message, rpc.Response(Error.NONE, BROKER))
         elif type(body) in GROUP_REQUESTS:
@@ -181,8 +183,8 @@ class World:
             else:
                 self.answer(message, response)
 
-    def metadata(self, of: tuple[str, int]) -> rpc.PartitionMetadata:
-        return rpc.PartitionMetadata(of, BROKER, self.replicas[of].leader_epoch, (BROKER,), (BROKER,))
+    def metadata(self, of: tuple[str, int]) -> PartitionRegistration:
+        return PartitionRegistration((BROKER,), (BROKER,), BROKER, self.replicas[of].leader_epoch)
 
     def data(self, body: Any) -> Any:
         name, kind = DATA_REQUESTS[type(body)]

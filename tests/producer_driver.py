@@ -7,6 +7,7 @@ from hwmark.refimpl.config import ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.machine import Call, Return, Tick
+from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.producer import Producer, ProducerConfig, Send
 from hwmark.refimpl.requests import Response
 
@@ -40,7 +41,7 @@ class Driver:
     def usual(self, body):
         if isinstance(body, rpc.MetadataRequest):
             partitions = [
-                rpc.PartitionMetadata(("x", partition), leader, self.leader_epoch, (1, 2, 3), (1, 2, 3))
+                (("x", partition), PartitionRegistration((1, 2, 3), (1, 2, 3), leader, self.leader_epoch))
                 for partition, leader in self.leaders.items()
             ]
             return rpc.MetadataResponse((1, 2, 3), 1, tuple(partitions))

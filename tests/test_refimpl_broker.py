@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
-from hwmark.refimpl.broker import Broker, Disk
+from hwmark.refimpl.broker import Broker
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, GroupKey
@@ -15,6 +15,7 @@ from hwmark.refimpl.group_metadata import OffsetAndMetadata
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick
 from hwmark.refimpl.partition_change import PartitionRegistration
+from hwmark.refimpl.replica_manager import Disk
 from hwmark.refimpl.transaction_metadata import Producer
 
 HERE, THERE, OFFSETS, TRANSACTIONS = ("x", 0), ("x", 1), (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0)
@@ -394,14 +395,14 @@ def test_clients_find_leaders_and_coordinators() -> None:
     alone.become(3, 4, (3,), OFFSETS)
     found = alone.answer(alone.ask(rpc.MetadataRequest()))
     assert found.brokers == ALL and found.controller == 9
-    assert found.partitions[1] == rpc.PartitionMetadata(OFFSETS, 3, 4, ALL, (3,))
+    assert found.partitions[1] == (OFFSETS, PartitionRegistration(ALL, (3,), 3, 4, 4))
     assert len(alone.answer(alone.ask(rpc.MetadataRequest(("x",)))).partitions) == 1
     assert alone.answer(alone.ask(rpc.FindCoordinatorRequest("g"))) == rpc.Response(Error.NONE, 3)
     unavailable = rpc.Response(Error.COORDINATOR_NOT_AVAILABLE, -1)
     assert alone.answer(alone.ask(rpc.FindCoordinatorRequest("t", True))) == unavailable
     alone.ask(rpc.UpdateMetadataRequest(9, 1, 5, (), (1, 2)))
     assert alone.answer(alone.ask(rpc.FindCoordinatorRequest("g"))) == unavailable
-    assert alone.answer(alone.ask(rpc.MetadataRequest())).partitions[1].leader == -1
+    assert alone.answer(alone.ask(rpc.MetadataRequest())).partitions[1][1].leader == -1
 
 
 # A follower
