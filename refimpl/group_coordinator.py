@@ -196,6 +196,8 @@ class GroupCoordinator(Coordinator):
             group.validate_offset_commit(who, is_txn)
         if who.member_id in group.members and not is_txn:
             group.members[who.member_id].heartbeat(now)
+        if not commits:
+            return [Respond(to)]
         commits = tuple((partition, position._replace(commit_timestamp=now)) for partition, position in commits)
         producer_id, producer_epoch = producer or (NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
         for partition, position in commits:
@@ -235,15 +237,16 @@ class GroupCoordinator(Coordinator):
         return [self.append(group.group_id, ((GroupKey(group.group_id), group.stored(assignments)),))]
 
     def on_appended(self, append: Append, error: Error, base_offset: int, now: int) -> Effects:
-        """An append is replicated at its base offset, or has failed (-1); after `unload` only its request waits."""
+        """An append is replicated at its base offset, or has failed; after `unload` only its request waits."""
         key, value = append.records[0]
         group, error = self.groups.get(key.group_id), APPEND_ERRORS.get(error, error)
         if group is None:
             return [*append.answer(Error.NOT_COORDINATOR)]
         if isinstance(value, GroupValue) and value.generation == group.generation:
             return self.on_group_stored(group, value, error, now)
+        batch_offset = base_offset if error is Error.NONE else states.NOT_REPLICATED
         for (_, partition), position in append.records if isinstance(value, states.OffsetAndMetadata) else ():
-            group.on_offset_append(append.producer_id, partition, states.CommitRecord(base_offset, position))
+            group.on_offset_append(append.producer_id, partition, states.CommitRecord(batch_offset, position))
         return [*append.answer(error)]
 
     def on_group_stored(self, group: GroupMetadata, value: GroupValue, error: Error, now: int) -> Effects:

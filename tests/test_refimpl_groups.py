@@ -506,6 +506,23 @@ def test_a_commit_counts_when_it_is_replicated() -> None:
     assert owner.error(number) is Error.NONE and owner.fetch() == {PARTITIONS[0]: 5}
 
 
+def test_a_commit_of_nothing_is_answered_at_once() -> None:
+    owner = Owner()
+    assert owner.error(owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), ())) is Error.NONE
+    assert owner.log == []
+
+
+def test_what_the_log_refused_takes_no_later_commit_along() -> None:
+    owner = Owner()
+    owner.append_error = Error.NOT_ENOUGH_REPLICAS
+    owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(5))
+    owner.append_error = Error.NONE
+    owner.sleep(1)
+    owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(6))
+    owner.replicate()
+    assert owner.fetch() == {PARTITIONS[0]: 6}
+
+
 def test_a_commit_that_the_log_refuses_leaves_nothing() -> None:
     owner = Owner()
     owner.append_error = Error.NOT_LEADER_OR_FOLLOWER
