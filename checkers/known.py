@@ -1,4 +1,5 @@
-"""The known counterexamples in `traces/known/`: one for each published variant that breaks its promise.
+"""The known counterexamples in `traces/known/`: one of each published variant that breaks its promise, and KIP-101's in
+the reference implementation.
 
 `python -m hwmark.checkers.known FOLDER` finds them again and writes their traces and pictures.
 """
@@ -10,9 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwmark.checkers.explore import explore
+from hwmark.checkers.simulation.export import export_run
+from hwmark.checkers.simulation.scenarios import BROKEN
+from hwmark.checkers.simulation.small_cluster import cluster_actions
+from hwmark.checkers.simulation.small_cluster import explore as explore_cluster
 from hwmark.spec.catalogue import find
 from hwmark.traces.diagram import trace_dot
 from hwmark.traces.render import render
+from hwmark.traces.run_picture import run_dot
+from hwmark.traces.run_rows import Choice
 from hwmark.traces.trace import Trace, write_trace
 
 
@@ -41,6 +48,7 @@ def _bounds(replicas: int, log_size: int, records: int, max_epoch: int) -> dict[
     return dict(replicas=replicas, log_size=log_size, records=records, max_epoch=max_epoch)
 
 
+RUN = "refimpl-kip-101"
 KNOWN = (
     Known("truncate-to-hw", _bounds(2, 1, 1, 1), "strong_isr", 10),
     Known("kip-101", _bounds(2, 2, 2, 2), "strong_isr", 12),
@@ -49,8 +57,22 @@ KNOWN = (
 )
 
 
+def find_run() -> tuple[Trace, int]:
+    """A run of the reference implementation before KIP-101, and the step at which the scenario begins."""
+    (scenario, promise), *_ = BROKEN.items()
+    broken = explore_cluster(scenario).broken
+    assert broken is not None, f"{scenario.name} keeps its promises"
+    actions = cluster_actions(scenario, broken[1])
+    first = len(cluster_actions(scenario, ())) + 1
+    return export_run(scenario.setup, actions, violated=promise, witness={"why": broken[0]}), first
+
+
 def main(folder: Path) -> None:
     """Write the traces and their pictures."""
+    run, first = find_run()
+    write_trace(folder / f"{RUN}.ndjson", run)
+    picture = run_dot(run, Choice(first=first), RUN)
+    (folder / f"{RUN}.svg").write_bytes(render(picture, "svg"))
     for known in KNOWN:
         trace = known.find()
         write_trace(folder / f"{known.name}.ndjson", trace)

@@ -1,4 +1,11 @@
-"""HOW a small Kafka does it: deterministic state machines without I/O.
+"""HOW a small Kafka does it: deterministic state machines, `step(event, now) -> effects`, without I/O, clock or threads.
 
-So far the parts: the log of a partition, its replicas, who leads it, the transaction and group coordinators, assignors.
+Where to begin: `machine` (what a machine is), `requests` (what they say to each other), `config`. Then by layer:
+
+- a partition's log: `batches`, `log`, `leader_epochs`, `producer_state`, `log_cleaner`;
+- a broker: `replica` (lead or follow one partition), `replica_manager`, `broker`;
+- who leads: `partition_change` (the rules), `cluster_image`, `controller`, `zookeeper`;
+- coordinators: `transaction_metadata`, `transaction_coordinator`, `group_metadata`, `group_coordinator`, hosted by
+  `coordinators`;
+- clients: `client`, `producer` (`accumulator`, `transaction_manager`), `consumer` (`fetcher`, `membership`, `assignors`).
 """
