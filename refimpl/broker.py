@@ -11,7 +11,6 @@ Source: kafka.server.KafkaApis, KafkaServer, MetadataCache.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,8 @@ from hwmark.refimpl.machine import ZOOKEEPER, Asked, Effects, Event, Message, ea
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.replica import Replica
 from hwmark.refimpl.replica_manager import Delayed, Marker, ReplicaManager
+
+RESPONSES = rpc.Response, rpc.FetchResponse  # that a broker gets
 
 
 @dataclass(slots=True)
@@ -48,22 +49,52 @@ class Broker(ReplicaManager):
         return effects
 
     def receive(self, message: Message, now: int) -> None:
-        """Route a message; a request that is refused is answered with the error."""
-        kind, is_own = type(message.body), message.correlation % 2 == 0
-        if message.source == ZOOKEEPER or kind in REQUESTS or (kind in RESPONSES and not is_own):
+        """Route a message: an answer with an odd id is the controller's. What is refused is answered with the error."""
+        kind = type(message.body)
+        if message.source == ZOOKEEPER or kind in REQUESTS or (kind in RESPONSES and message.correlation % 2):
             self.effects += self.controller.step(message, now)
         elif kind in RESPONSES:
             if asked := self.outbox.answered(message):
                 self.on_answered(asked, message.body, now)
-        elif kind in HANDLERS:
+        else:
             try:
-                answer = HANDLERS[kind](self, message, now)
+                answer = self.handle(message, now)
             except KafkaError as refusal:
                 answer = rpc.refusal(message.body, refusal.error)
             if answer is not None:
                 self.reply(message, answer)
-        else:
-            self.perform(self.coordinators.handle(message, now), now)
+
+    def handle(self, message: Message, now: int) -> Any:
+        """What a request is answered with; None if that comes later, or never."""
+        match request := message.body:
+            case rpc.FetchRequest():
+                return self.handle_fetch(message, now)
+            case rpc.ProduceRequest(acks=-1 | 0 | 1):
+                self.append(request, message if request.acks else None, now)
+            case rpc.ProduceRequest():
+                return rpc.ProduceResponse(Error.INVALID_REQUIRED_ACKS)
+            case rpc.ListOffsetsRequest(here):
+                return self.replica(here).list_offsets(request)
+            case rpc.OffsetsForLeaderEpochRequest(here):
+                return self.replica(here).offsets_for_leader_epoch(request)
+            case rpc.DeleteRecordsRequest(here, offset, timeout):
+                self.wait(
+                    Delayed(message, request, now + timeout, "deleted", self.replica(here).delete_records(offset))
+                )
+            case rpc.WriteTxnMarkersRequest():
+                self.handle_write_txn_markers(message, now)
+            case rpc.MetadataRequest(topics):
+                return self.metadata(topics)
+            case rpc.FindCoordinatorRequest(key, is_transaction):
+                found = self.coordinator(key, is_transaction)
+                return rpc.Response(Error.COORDINATOR_NOT_AVAILABLE if found == NO_LEADER else Error.NONE, found)
+            case rpc.LeaderAndIsrRequest() | rpc.StopReplicaRequest() | rpc.UpdateMetadataRequest():
+                if self.is_news(message):
+                    self.obey(request, now)
+                return rpc.Response()
+            case _:
+                self.perform(self.coordinators.handle(message, now), now)
+        return None
 
     def on_answered(self, asked: Asked, response: Any | None, now: int) -> None:
         """Do what was to follow an answer, or its absence."""
@@ -104,12 +135,19 @@ class Broker(ReplicaManager):
             self.controller_id, (self.controller_epoch, self.controller_correlation) = request.controller_id, said
         return is_news
 
-    def handle_leader_and_isr(self, message: Message, now: int) -> Any:
-        """Lead and follow."""
-        for here, partition in message.body.partitions if self.is_news(message) else ():
-            if self.broker_id in partition.replicas:
-                self.become(here, partition, now)
-        return rpc.Response()
+    def obey(self, request: Any, now: int) -> None:
+        """Do what a controller says."""
+        match request:
+            case rpc.LeaderAndIsrRequest():
+                for here, partition in request.partitions:
+                    if self.broker_id in partition.replicas:
+                        self.become(here, partition, now)
+            case rpc.StopReplicaRequest():
+                for here in request.topic_partitions:
+                    self.stop(here, now)
+            case rpc.UpdateMetadataRequest():
+                self.live_brokers = request.live_brokers
+                self.partitions.update(request.partitions)
 
     def become(self, here: TopicPartition, partition: PartitionRegistration, now: int) -> None:
         """Lead or follow a partition as its registration says."""
@@ -128,35 +166,19 @@ class Broker(ReplicaManager):
         elif was_leader and not replica.is_leader:
             self.perform(self.coordinators.on_follower(here, now), now)
 
-    def handle_stop_replica(self, message: Message, now: int) -> Any:
-        """Cease to be a replica of partitions, and delete their logs."""
-        for here in message.body.topic_partitions if self.is_news(message) else ():
-            if here in self.replicas:
-                self.replicas[here].is_leader, self.replicas[here].request = False, None
-                self.perform(self.coordinators.on_follower(here, now), now)
-                self.settle(here, now)
-            for kept in (self.replicas, self.asked, self.waiting, self.disk.logs, self.disk.high_watermarks):
-                kept.pop(here, None)
-            self.timers.pop(("touch", here), None)
-        return rpc.Response()
-
-    def handle_update_metadata(self, message: Message, now: int) -> Any:
-        """Learn who leads what."""
-        if self.is_news(message):
-            self.live_brokers = message.body.live_brokers
-            self.partitions.update(message.body.partitions)
-        return rpc.Response()
+    def stop(self, here: TopicPartition, now: int) -> None:
+        """Cease to be a replica of a partition, and delete its log."""
+        if here in self.replicas:
+            self.replicas[here].is_leader, self.replicas[here].request = False, None
+            self.perform(self.coordinators.on_follower(here, now), now)
+            self.settle(here, now)
+        for kept in (self.replicas, self.asked, self.waiting, self.disk.logs, self.disk.high_watermarks):
+            kept.pop(here, None)
+        self.timers.pop(("touch", here), None)
 
     # What clients, followers and coordinators ask
 
-    def handle_produce(self, message: Message, now: int) -> Any:
-        """Append; with acks=all the answer waits for the ISR."""
-        acks = message.body.acks
-        if acks not in (-1, 0, 1):
-            raise KafkaError(Error.INVALID_REQUIRED_ACKS, str(acks))
-        self.append(message.body, message if acks else None, now)
-
-    def handle_write_txn_markers(self, message: Message, now: int) -> Any:
+    def handle_write_txn_markers(self, message: Message, now: int) -> None:
         """Append the control batches that end a transaction; each is replicated, or refused, before the answer."""
         producer_id, producer_epoch, epoch, result, partitions = message.body
         batch = Batch(0, 0, -1, (Record(0, result, epoch),), producer_id, producer_epoch, -1, True, result, epoch, now)
@@ -174,48 +196,11 @@ class Broker(ReplicaManager):
             return response
         self.wait(Delayed(message, request, now + request.max_wait, "fetched", request))
 
-    def handle_list_offsets(self, message: Message, now: int) -> Any:
-        """Where a log starts or ends."""
-        return self.replica(message.body.topic_partition).list_offsets(message.body)
-
-    def handle_offsets_for_leader_epoch(self, message: Message, now: int) -> Any:
-        """Where an epoch ended."""
-        return self.replica(message.body.topic_partition).offsets_for_leader_epoch(message.body)
-
-    def handle_delete_records(self, message: Message, now: int) -> Any:
-        """Delete, and wait for the followers."""
-        here, offset, timeout = message.body
-        offset = self.replica(here).delete_records(offset)
-        self.wait(Delayed(message, message.body, now + timeout, "deleted", offset))
-
-    def handle_metadata(self, message: Message, now: int) -> Any:
+    def metadata(self, topics: tuple[str, ...] | None) -> rpc.MetadataResponse:
         """Who is there, and who leads what."""
-        topics, live = message.body.topics, self.live_brokers
         partitions = [
-            (here, one if one.leader in live else one._replace(leader=NO_LEADER))
+            (here, one if one.leader in self.live_brokers else one._replace(leader=NO_LEADER))
             for here, one in self.partitions.items()
             if topics is None or here[0] in topics
         ]
-        return rpc.MetadataResponse(live, self.controller_id, tuple(partitions))
-
-    def handle_find_coordinator(self, message: Message, now: int) -> Any:
-        """Who coordinates a group or a transactional id."""
-        coordinator = self.coordinator(*message.body)
-        return rpc.Response(Error.COORDINATOR_NOT_AVAILABLE if coordinator == NO_LEADER else Error.NONE, coordinator)
-
-
-# Each returns the answer, None if it comes later or never.
-HANDLERS: dict[type, Callable[[Broker, Message, int], Any]] = {
-    rpc.ProduceRequest: Broker.handle_produce,
-    rpc.FetchRequest: Broker.handle_fetch,
-    rpc.ListOffsetsRequest: Broker.handle_list_offsets,
-    rpc.OffsetsForLeaderEpochRequest: Broker.handle_offsets_for_leader_epoch,
-    rpc.MetadataRequest: Broker.handle_metadata,
-    rpc.DeleteRecordsRequest: Broker.handle_delete_records,
-    rpc.FindCoordinatorRequest: Broker.handle_find_coordinator,
-    rpc.WriteTxnMarkersRequest: Broker.handle_write_txn_markers,
-    rpc.LeaderAndIsrRequest: Broker.handle_leader_and_isr,
-    rpc.StopReplicaRequest: Broker.handle_stop_replica,
-    rpc.UpdateMetadataRequest: Broker.handle_update_metadata,
-}
-RESPONSES = rpc.Response, rpc.FetchResponse
+        return rpc.MetadataResponse(self.live_brokers, self.controller_id, tuple(partitions))

@@ -219,7 +219,10 @@ class ReplicaManager:
         """See to a partition that was touched."""
         replica, log = self.replicas[here], self.replicas[here].log
         if log.log_end_offset - log.segments[-1] >= self.config.segment_records:
-            self.roll(here[0], log, now)
+            log.roll()
+            log.flush()
+            if any(topic.is_compacted for topic in self.config.topics if topic.name == here[0]):
+                compact(log, now)
         elif self.config.flushes_every_append:
             log.flush()
         self.complete(here, now)
@@ -227,13 +230,6 @@ class ReplicaManager:
             self.perform(self.coordinators.on_high_watermark(here, log, now), now)
         deadlines = [delayed.deadline for delayed in self.waiting[here]]
         self.timers["touch", here] = min([self.ask_for(replica, now), *deadlines])
-
-    def roll(self, topic: str, log: Log, now: int) -> None:
-        """Begin a segment; what came before is flushed and perhaps cleaned."""
-        log.roll()
-        log.flush()
-        if any(one.is_compacted for one in self.config.topics if one.name == topic):
-            compact(log, now)
 
     def complete(self, here: TopicPartition, now: int) -> None:
         """Answer who waits at a partition, as far as it is time to."""
