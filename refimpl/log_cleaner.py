@@ -17,30 +17,25 @@ DELETE_RETENTION_MS = 86_400_000
 
 @dataclass(slots=True)
 class CleanedTransactions:
-    """The transactions that are open at one place of a log; `pending` are aborted ones to come, the first one last."""
+    """The producers that have a transaction open at one place of a log: one with `data`, one that will be `aborted`.
+
+    `pending` are aborted transactions to come, the first one last.
+    """
 
     pending: list[AbortedTxn]
-    aborted: dict[int, AbortedTxn] = field(default_factory=dict)
-    seen: set[int] = field(default_factory=set)
-    index: list[AbortedTxn] = field(default_factory=list)
+    data: set[int] = field(default_factory=set)
+    aborted: set[int] = field(default_factory=set)
 
     def may_discard(self, batch: Batch) -> bool:
         """Go on over a batch: aborted data may go, and a marker once its transaction has no batch left."""
+        producer_id, has_data = batch.producer_id, batch.producer_id in self.data
         while self.pending and self.pending[-1].first_offset <= batch.last_offset:
-            txn = self.pending.pop()
-            self.aborted.setdefault(txn.producer_id, txn)
-        if batch.control is not None:
-            return self._may_discard_marker(batch)
-        if batch.is_transactional:
-            self.seen.add(batch.producer_id)
-        return batch.is_transactional and batch.producer_id in self.aborted
-
-    def _may_discard_marker(self, batch: Batch) -> bool:
-        has_data = batch.producer_id in self.seen
-        self.seen.discard(batch.producer_id)
-        txn = self.aborted.pop(batch.producer_id, None) if batch.control == ABORT else None
-        if has_data and txn:
-            self.index.append(txn)
+            self.aborted.add(self.pending.pop().producer_id)
+        if batch.control is None:
+            self.data.update((producer_id,) if batch.is_transactional else ())
+            return batch.is_transactional and producer_id in self.aborted
+        self.data.discard(producer_id)
+        self.aborted.difference_update((producer_id,) if batch.control == ABORT else ())
         return not has_data
 
 
@@ -58,7 +53,8 @@ def compact(log: Log, now: int, delete_retention_ms: int = DELETE_RETENTION_MS) 
         if cleaned.records or _is_last_of_producer(log, batch) or batch.next_offset == clean_point:
             kept.append(cleaned)
     log.batches[:end] = kept
-    log.transaction_index.aborted = transactions.index + [txn for txn in known if txn.last_offset >= clean_point]
+    markers = {batch.base_offset for batch in kept if batch.control is not None}
+    log.transaction_index.aborted = [t for t in known if t.last_offset in markers or t.last_offset >= clean_point]
     return clean_point
 
 
