@@ -62,6 +62,11 @@ REPEATS = (
     "int-poll-skip",
 )
 
+# And if, before KIP-890, a coordinator may be out of touch without knowing: it says of its memory that the partitions
+# are in the transaction, and the new one takes the commit for that of the transaction before, sent again.
+ZOMBIES = ("lost-write", "missing-from-final-read", "torn-transaction", "unseen")
+OUT_OF_TOUCH = frozenset(("pause", "partition", "isolate", "one-way"))
+
 # And what besides if a disk or an unclean election lost records: offsets are used again, and commits are records, too.
 LOST_LOGS = (
     *LOSSES,
@@ -104,7 +109,10 @@ class Trial:
         self.stage = Stage(self.schedule)
         self.recorder = Recorder({"acks": "all" if plan.acks == -1 else str(plan.acks), "seed": plan.seed})
         self.applications = Applications(self.stage, self.recorder)
-        self.forgives: tuple[str, ...] = ()
+        may_be_out_of_touch = not plan.faults or not OUT_OF_TOUCH.isdisjoint(plan.faults)
+        is_transactional = any(producer.transactional_id for producer in plan.setup.producers)
+        has_zombies = is_transactional and not plan.setup.config.kip_890 and may_be_out_of_touch
+        self.forgives: tuple[str, ...] = ZOMBIES if has_zombies else ()
 
     @property
     def steps(self) -> int:
