@@ -225,15 +225,16 @@ class ReplicaManager:
                 compact(log, now)
         elif self.config.flushes_every_append:
             log.flush()
-        self.complete(here, now)
+        if self.waiting.get(here):
+            self.complete(here, now)
         if replica.is_leader and here[0] in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC):
             self.perform(self.coordinators.on_high_watermark(here, log, now), now)
-        deadlines = [delayed.deadline for delayed in self.waiting[here]]
+        deadlines = [delayed.deadline for delayed in self.waiting.get(here, ())]
         self.timers["touch", here] = min([self.ask_for(replica, now), *deadlines])
 
     def complete(self, here: TopicPartition, now: int) -> None:
         """Answer who waits at a partition, as far as it is time to."""
-        outcomes = [(delayed, self.outcome(delayed, now)) for delayed in self.waiting.pop(here, ())]
+        outcomes = [(delayed, self.outcome(delayed, now)) for delayed in self.waiting.pop(here)]
         self.waiting[here] = [delayed for delayed, outcome in outcomes if outcome is None]
         for delayed, outcome in outcomes:
             if outcome is not None:
