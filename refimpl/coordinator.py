@@ -23,6 +23,8 @@ APPEND_ERRORS = dict.fromkeys(UNAVAILABLE, Error.COORDINATOR_NOT_AVAILABLE)
 APPEND_ERRORS[Error.NOT_LEADER_OR_FOLLOWER] = Error.NOT_COORDINATOR
 LOADING = -1
 
+Records = tuple[tuple[Any, Any], ...]  # key and value
+
 
 class Respond(NamedTuple):
     """Effect: answer the request `to`."""
@@ -41,7 +43,7 @@ class Append(NamedTuple):
 
     topic_partition: TopicPartition
     leader_epoch: int
-    records: tuple[tuple[Any, Any], ...]
+    records: Records
     to: Hashable | None = None
     producer_id: int = NO_PRODUCER_ID
     producer_epoch: int = NO_PRODUCER_EPOCH
@@ -83,7 +85,7 @@ class Coordinator:
         if epoch is None or epoch == LOADING:
             raise KafkaError(Error.NOT_COORDINATOR if epoch is None else Error.COORDINATOR_LOAD_IN_PROGRESS, key)
 
-    def append(self, key: str, *append: Any) -> Append:
-        """An append to the partition that keeps a group or a transactional id: records, to, producer."""
+    def append(self, key: str, records: Records, to: Hashable | None = None, *producer: int) -> Append:
+        """An append to the partition that keeps a group or a transactional id; with a producer, a transaction's."""
         partition = self.partition(key)
-        return Append((self.topic, partition), self.epochs[partition], *append)
+        return Append((self.topic, partition), self.epochs[partition], records, to, *producer)

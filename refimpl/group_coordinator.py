@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, cast
 
 from hwmark.refimpl import group_metadata as states
-from hwmark.refimpl.batches import COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Batch, TopicPartition
+from hwmark.refimpl.batches import COMMIT, NO_PRODUCER_ID, Batch, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC
 from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond
 from hwmark.refimpl.errors import Error, KafkaError
@@ -199,11 +199,10 @@ class GroupCoordinator(Coordinator):
         if not commits:
             return [Respond(to)]
         commits = tuple((partition, position._replace(commit_timestamp=now)) for partition, position in commits)
-        producer_id, producer_epoch = producer or (NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
         for partition, position in commits:
-            group.prepare_offset(producer_id, partition, position)
+            group.prepare_offset(producer[0] if producer else NO_PRODUCER_ID, partition, position)
         records = tuple((GroupKey(group.group_id, partition), position) for partition, position in commits)
-        return [self.append(group.group_id, records, to, producer_id, producer_epoch)]
+        return [self.append(group.group_id, records, to, *producer)]
 
     def complete_transaction(self, partition: int, producer_id: int, marker: str) -> None:
         """A marker, COMMIT or ABORT, is replicated in a partition of __consumer_offsets."""

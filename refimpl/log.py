@@ -176,16 +176,14 @@ class Log:
             raise ValueError(f"high watermark {offset} exceeds the log end offset {self.log_end_offset}")
         return offset > self.high_watermark and self.update_high_watermark(offset) == offset
 
-    def maybe_increment_log_start_offset(self, offset: int) -> bool:
-        """Hide the records below; whether there were any. KafkaError OFFSET_OUT_OF_RANGE above the high watermark."""
+    def maybe_increment_log_start_offset(self, offset: int) -> None:
+        """Hide the records below an offset. KafkaError OFFSET_OUT_OF_RANGE above the high watermark."""
         if not 0 <= offset <= self.high_watermark:
             raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} is not in [0, {self.high_watermark}]")
-        if offset <= self.log_start_offset:
-            return False
-        self.log_start_offset = offset
-        self.recovery_point = max(self.recovery_point, offset)
-        self.leader_epochs.truncate_from_start(offset)
-        return True
+        if offset > self.log_start_offset:
+            self.log_start_offset = offset
+            self.recovery_point = max(self.recovery_point, offset)
+            self.leader_epochs.truncate_from_start(offset)
 
     def delete_records(self, offset: int) -> int:
         """The low watermark after DeleteRecords; -1 asks for everything that is replicated."""
