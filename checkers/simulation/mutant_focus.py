@@ -71,14 +71,18 @@ TRANSACTIONS = Focus(
     fault_intervals=(150,),
     fault_lengths=(20, 300, 900),
 )
-# What is sent across a partition arrives when it has healed: after the producer has given it up, or has been fenced.
+# What clients send to brokers arrives when they have given it up.
 OVERTAKING = TRANSACTIONS._replace(
     kip_890=1.0,
-    latencies=(2, 10, 60),
+    delivery_timeouts=(500,),
+    request_timeout=200,
+    transaction_timeouts=(6_000,),
+    latencies=(2,),
     holds_partitioned=1.0,
-    faults=("one-way", "client", "partition", "isolate"),
-    fault_counts=(4,),
-    nemeses=2,
+    faults=("late requests",),
+    fault_counts=(1,),
+    fault_lengths=(700, 1_200),
+    nemeses=6,
 )
 TRANSACTION_ELECTIONS = TRANSACTIONS._replace(
     min_insync_replicas=(1,),

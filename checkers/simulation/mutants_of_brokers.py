@@ -15,15 +15,6 @@ from hwmark.checkers.simulation.mutants import Mutant
 
 BROKERS = (
     Mutant(
-        name="leader-without-records-has-no-epoch",
-        why="A new leader does not note where its epoch begins, and sends followers to wrong places.",
-        source="KAFKA-7415",
-        where="replica.Replica.become",
-        old="self.log.leader_epochs.assign(self.leader_epoch, self.log.log_end_offset)",
-        new="pass",
-        focus=REPLICATION,
-    ),
-    Mutant(
         name="before-kip-101",
         why="Followers truncate to their high watermarks, below what is committed.",
         source="KIP-101",
@@ -35,8 +26,10 @@ BROKERS = (
         why="A leader does not say which epoch its answer is about: logs part after fast failovers.",
         source="KIP-279, KAFKA-6361",
         changes={"kip_279": False},
-        focus=REPLICATION._replace(kip_595=0.0),
-        first=4,
+        focus=REPLICATION._replace(
+            kip_595=0.0, faults=("isolate", "elect", "pause"), fault_counts=(3,), replica_fetch_max_records=(1,)
+        ),
+        first=15,
     ),
     Mutant(
         name="before-kip-320",
@@ -44,6 +37,7 @@ BROKERS = (
         source="KIP-320, KAFKA-6880",
         changes={"kip_320": False, "kip_595": False},
         focus=REPLICATION,
+        first=7,
     ),
     Mutant(
         name="isr-joined-below-high-watermark",
@@ -52,6 +46,7 @@ BROKERS = (
         old="if offset >= committed_max and ",
         new="if ",
         focus=REPLICATION,
+        first=5,
     ),
     Mutant(
         name="followers-do-not-truncate",
@@ -97,7 +92,7 @@ BROKERS = (
             latencies=(1, 2),
             request_timeout=200,
         ),
-        first=1,
+        first=6,
     ),
     Mutant(
         name="high-watermark-passes-laggards",
@@ -179,6 +174,7 @@ BROKERS = (
         old="min(own.end_offset, end) if is_final",
         new="own.end_offset if is_final",
         focus=REPLICATION,
+        first=6,
     ),
     Mutant(
         name="eligible-leaders-left-behind",
@@ -188,6 +184,7 @@ BROKERS = (
         old="if not self.is_leader or (self.config.kip_966 and len(self.isr) < self.min_isr):",
         new="if not self.is_leader:",
         focus=REPLICATION._replace(kip_966=1.0, min_insync_replicas=(2,)),
+        first=13,
     ),
     Mutant(
         name="unclean-elections",
@@ -197,6 +194,7 @@ BROKERS = (
         old="if election == ONLINE and config.unclean_leader_election:",
         new="if election == ONLINE:",
         focus=CONTROLLING,
+        first=1,
     ),
     Mutant(
         name="elected-outside-isr",
@@ -213,15 +211,6 @@ BROKERS = (
         old="self.leader_epoch + (change.leader is not None)",
         new="max(self.leader_epoch, 0)",
         focus=CONTROLLING,
-    ),
-    Mutant(
-        name="bounce-unnoticed",
-        why="The controller takes a restarted broker for the one that it knows.",
-        source="KAFKA-7235",
-        where="controller.Controller._on_brokers",
-        old="if registered.get(id) == epoch}",
-        new="if id in registered}",
-        focus=CONTROLLING._replace(faults=("crash", "elect"), fault_lengths=(20,)),
     ),
     Mutant(
         name="removed-replica-in-isr",
@@ -256,6 +245,7 @@ BROKERS = (
         old="elif op.version not in (None, node.version):",
         new="elif False:",
         focus=CONTROLLING._replace(kip_497=0.0),
+        first=6,
     ),
     Mutant(
         name="watch-events-lost",
@@ -280,6 +270,7 @@ BROKERS = (
         old="return self.high_watermark if unstable is None else min(unstable, self.high_watermark)",
         new="return self.high_watermark",
         focus=TRANSACTIONS,
+        first=2,
     ),
     Mutant(
         name="aborted-transactions-untold",
@@ -289,6 +280,7 @@ BROKERS = (
         old="*ends, None, aborted)",
         new="*ends, None, None)",
         focus=READING,
+        first=2,
     ),
     Mutant(
         name="aborted-transactions-of-first-offset",
@@ -298,6 +290,7 @@ BROKERS = (
         old="collect(offset, batches[-1].next_offset)",
         new="collect(offset, offset + 1)",
         focus=READING,
+        first=2,
     ),
     Mutant(
         name="unstable-offset-after-truncation",
@@ -307,6 +300,7 @@ BROKERS = (
         old="self.snapshots, self.producers, self.ongoing, self.unreplicated = {}, {}, {}, {}",
         new="self.snapshots, self.producers, self.unreplicated = {}, {}, {}",
         focus=TRANSACTION_ELECTIONS,
+        first=4,
     ),
     Mutant(
         name="duplicates-not-recognised",
@@ -315,6 +309,7 @@ BROKERS = (
         old="if batch.producer_epoch == self.producer_epoch:",
         new="if False:",
         focus=PRODUCING,
+        first=1,
     ),
     Mutant(
         name="one-batch-remembered",
@@ -324,6 +319,7 @@ BROKERS = (
         old="(*batches, metadata)[-BATCHES_TO_RETAIN:]",
         new="(metadata,)",
         focus=PRODUCING,
+        first=13,
     ),
     Mutant(
         name="sequence-gaps-accepted",
@@ -341,6 +337,7 @@ BROKERS = (
         old="if batch.producer_epoch < entry.producer_epoch and",
         new="if False and",
         focus=TRANSACTIONS,
+        first=21,
     ),
     Mutant(
         name="recovery-forgets-producers",
@@ -348,7 +345,8 @@ BROKERS = (
         where="log.Log._cut",
         old="for batch in self.batches[self.index_of(states.map_end_offset) :]:",
         new="for batch in ():",
-        focus=PRODUCING,
+        focus=PRODUCING._replace(faults=("crash",), fault_counts=(1,), fault_lengths=(20,)),
+        first=9,
     ),
     Mutant(
         name="duplicates-of-other-epochs",
@@ -357,5 +355,6 @@ BROKERS = (
         old="if batch.producer_epoch == self.producer_epoch:",
         new="if True:",
         focus=PRODUCING,
+        first=1,
     ),
 )

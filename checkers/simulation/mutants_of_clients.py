@@ -119,15 +119,6 @@ CLIENTS = (
         focus=PRODUCING,
     ),
     Mutant(
-        name="retries-overtake",
-        why="A batch is sent again while an earlier one is not answered.",
-        source="KAFKA-5494",
-        where="accumulator.PartitionQueue.may_send",
-        old="batch is first or (batch.place == NEVER_SENT and self.sent - first.place < window)",
-        new="batch.place != NEVER_SENT or self.sent - first.place < window",
-        focus=PRODUCING,
-    ),
-    Mutant(
         name="sequence-not-reset",
         why="A producer's new epoch does not begin at 0.",
         source="KAFKA-12152",
@@ -135,7 +126,7 @@ CLIENTS = (
         old="self.producer, self.next_sequence = producer, 0",
         new="self.producer = producer",
         focus=PRODUCING,
-        first=15,
+        first=20,
     ),
     Mutant(
         name="epoch-kept-after-failure",
@@ -145,6 +136,6 @@ CLIENTS = (
         old="elif failed == self.producer != NO_PRODUCER:",
         new="elif False:",
         focus=PRODUCING,
-        first=15,
+        first=20,
     ),
 )

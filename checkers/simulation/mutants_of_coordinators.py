@@ -29,7 +29,14 @@ COORDINATORS = (
         old="rpc.ProduceRequest(here, batch, timeout",
         new="rpc.ProduceRequest(here, batch, 1, timeout",
         focus=TRANSACTION_ELECTIONS,
-        first=2,
+        first=3,
+    ),
+    Mutant(
+        name="before-kip-890",
+        why="Transactions are not verified and keep their epoch, in a network that delays requests.",
+        source="KIP-890, KAFKA-17754",
+        changes={"kip_890": False},
+        focus=OVERTAKING,
     ),
     Mutant(
         name="init-without-epoch",
@@ -66,6 +73,7 @@ COORDINATORS = (
         old="if errors.get(one) is not Error.NONE)",
         new="if one not in errors)",
         focus=TRANSACTION_ELECTIONS,
+        first=2,
     ),
     Mutant(
         name="decided-transaction-left",
@@ -82,14 +90,6 @@ COORDINATORS = (
         where="transaction_coordinator.TransactionCoordinator.load",
         old="{str(record.key): record.value for record in records}",
         new="{str(record.key): record.value for record in [*records][::-1]}",
-        focus=TRANSACTION_ELECTIONS,
-    ),
-    Mutant(
-        name="refused-append-counts",
-        why="What the transaction log refused counts as logged.",
-        where="transaction_coordinator.TransactionCoordinator.on_appended",
-        old="if error is not Error.NONE:",
-        new="if error is Error.NOT_COORDINATOR:",
         focus=TRANSACTION_ELECTIONS,
     ),
     Mutant(
@@ -144,14 +144,7 @@ COORDINATORS = (
         old="if coordinator else []",
         new="if coordinator is self.transactions else []",
         focus=TRANSFORMING_ELECTIONS,
-    ),
-    Mutant(
-        name="loading-overlooks-markers",
-        why="A loading coordinator leaves transactional offsets undecided.",
-        where="group_coordinator.GroupCoordinator.load",
-        old="self.complete_transaction(partition, batch.producer_id, batch.control)",
-        new="pass",
-        focus=TRANSFORMING_ELECTIONS,
+        first=5,
     ),
     Mutant(
         name="cooperative-takes-at-once",

@@ -190,6 +190,14 @@ class Run(Trial):
         yield self._while()
         self.schedule.heal()
 
+    def _late(self) -> Script:
+        """What a client sends to a broker arrives late, when it has perhaps given it up."""
+        if workers := self._workers():
+            connection = self.rng.choice(workers), address(self.rng.choice(self.plan.setup.config.brokers))
+            self.schedule.block(*connection)
+            yield self._while()
+            self.schedule.unblock(*connection)
+
     def _clock(self) -> Script:
         by = self.rng.choice((-2_000, -300, 300, 2_000))
         self.schedule.apply(StepClock(self.rng.choice([*self.cluster.machines]), by, self.stage.now))
@@ -224,6 +232,7 @@ NEMESES: dict[str, Callable[[Run], Script]] = {
     "partition": Run._partition,
     "isolate": Run._isolate,
     "one-way": Run._one_way,
+    "late requests": Run._late,
     "clock": Run._clock,
     "reassign": Run._reassign,
     "elect": Run._elect,

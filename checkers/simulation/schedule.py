@@ -127,6 +127,12 @@ class TimedSchedule:
         """Nothing gets from the one to the other any more."""
         self.blocked.add((source, destination))
 
+    def unblock(self, source: Address, destination: Address) -> None:
+        """What was held between the two goes on."""
+        self.blocked.discard((source, destination))
+        held, self._held = self._held, []
+        self._travel_again(held)
+
     def partition(self, one_side: Collection[Address], other_side: Collection[Address]) -> None:
         """Nothing gets from one side to the other, nor back."""
         for one in one_side:
