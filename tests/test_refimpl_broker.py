@@ -13,7 +13,7 @@ from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, GroupKey
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
 from hwmark.refimpl.log import Log
-from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick
+from hwmark.refimpl.machine import ZOOKEEPER, Message, Outbox, Tick
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.replica_manager import Disk
 from hwmark.refimpl.transaction_metadata import Producer
@@ -514,3 +514,13 @@ def test_logs_roll_and_compacted_topics_are_cleaned() -> None:
     alone.ask(rpc.DeleteRecordsRequest(HERE, 3))
     alone.tick(alone.now + 5_000)
     assert log.segments == [2, 4] and values(alone.broker) == ["a", "a"]
+
+
+def test_requests_expire_in_order_though_the_clock_goes_back() -> None:
+    outbox = Outbox("broker-1", 100)
+    assert outbox.deadline() is None and outbox.expire(1_000) == []
+    for number, now in enumerate((50, 20, 60, 70)):
+        outbox.ask("broker-2", number, None, now)
+    outbox.asked.pop(3)  # answered
+    assert outbox.deadline() == 150 and outbox.expire(149) == []
+    assert [late.body for late in outbox.expire(150)] == [0, 1] and outbox.deadline() == 170
