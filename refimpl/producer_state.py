@@ -72,10 +72,6 @@ class ProducerStateEntry(NamedTuple):
                     return known
         return None
 
-    def is_expired(self, now: int, expiration_ms: int) -> bool:
-        """Whether the producer has been idle too long; an open transaction keeps it."""
-        return self.current_txn_first_offset is None and now - self.last_timestamp >= expiration_ms
-
 
 Snapshots = dict[int, tuple[ProducerStateEntry, ...] | None]
 
@@ -201,10 +197,12 @@ class ProducerStates:
         entry = self.verifications.get(batch.producer_id)
         return self.has_ongoing_transaction(batch.producer_id) or (entry is not None and entry.guard == guard)
 
-    def remove_expired(self, now: int, expiration_ms: int = PRODUCER_ID_EXPIRATION_MS) -> None:
-        """Forget producers and verifications that were idle too long."""
-        self.producers = {id: e for id, e in self.producers.items() if not e.is_expired(now, expiration_ms)}
-        self.verifications = {id: e for id, e in self.verifications.items() if now - e.timestamp < expiration_ms}
+    def remove_expired(self, now: int) -> None:
+        """Forget producers and verifications that were idle too long; an open transaction keeps its producer."""
+        horizon, open_ones = now - PRODUCER_ID_EXPIRATION_MS, self.ongoing.values()
+        producers, verifications = self.producers.items(), self.verifications.items()
+        self.producers = {id: entry for id, entry in producers if entry.last_timestamp > horizon or id in open_ones}
+        self.verifications = {id: entry for id, entry in verifications if entry.timestamp > horizon}
 
     def take_snapshot(self) -> None:
         """Keep the producers as they are at the end offset, each with its last batch only."""
@@ -218,18 +216,15 @@ class ProducerStates:
 
     def truncate_and_reload(self, log_start_offset: int, log_end_offset: int, now: int) -> None:
         """Go back to the newest snapshot within the offsets; the log then replays its batches from `map_end_offset`."""
-        in_range = range(log_start_offset + 1, log_end_offset + 1)
-        self.snapshots = {end: kept for end, kept in self.snapshots.items() if end in in_range}
-        if log_end_offset == self.map_end_offset:
-            return
-        snapshots: Snapshots = {end: kept for end, kept in self.snapshots.items() if kept is not None}
-        self.truncate_fully_and_start_at(max(snapshots, default=log_start_offset))
+        within = range(log_start_offset + 1, log_end_offset + 1)
+        snapshots: Snapshots = {end: kept for end, kept in self.snapshots.items() if end in within and kept is not None}
+        if log_end_offset != self.map_end_offset:
+            self.truncate_fully_and_start_at(max(snapshots, default=log_start_offset))
+            self.producers = {entry.producer_id: entry for entry in snapshots.get(self.map_end_offset) or ()}
+            first_offsets = {id: entry.current_txn_first_offset for id, entry in self.producers.items()}
+            self.ongoing.update({first: id for id, first in first_offsets.items() if first is not None})
+            self.remove_expired(now)
         self.snapshots = snapshots
-        for entry in self.snapshots.get(self.map_end_offset) or ():
-            if not entry.is_expired(now, PRODUCER_ID_EXPIRATION_MS):
-                self.producers[entry.producer_id] = entry
-                if entry.current_txn_first_offset is not None:
-                    self.ongoing[entry.current_txn_first_offset] = entry.producer_id
 
     def truncate_fully_and_start_at(self, offset: int) -> None:
         """Forget everything, snapshots too."""
