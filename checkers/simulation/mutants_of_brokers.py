@@ -46,7 +46,7 @@ BROKERS = (
         old="if offset >= committed_max and ",
         new="if ",
         focus=REPLICATION,
-        first=5,
+        first=22,
     ),
     Mutant(
         name="followers-do-not-truncate",
@@ -92,7 +92,7 @@ BROKERS = (
             latencies=(1, 2),
             request_timeout=200,
         ),
-        first=6,
+        first=9,
     ),
     Mutant(
         name="high-watermark-passes-laggards",
@@ -184,7 +184,7 @@ BROKERS = (
         old="if not self.is_leader or (self.config.kip_966 and len(self.isr) < self.min_isr):",
         new="if not self.is_leader:",
         focus=REPLICATION._replace(kip_966=1.0, min_insync_replicas=(2,)),
-        first=13,
+        first=28,
     ),
     Mutant(
         name="unclean-elections",
@@ -245,7 +245,7 @@ BROKERS = (
         old="elif op.version not in (None, node.version):",
         new="elif False:",
         focus=CONTROLLING._replace(kip_497=0.0),
-        first=6,
+        first=20,
     ),
     Mutant(
         name="watch-events-lost",

@@ -64,7 +64,7 @@ COORDINATORS = (
         old="if behind != bumps and not is_retry:",
         new="if False:",
         focus=OVERTAKING._replace(zombies=1.0),
-        first=1,
+        first=9,
     ),
     Mutant(
         name="refused-markers-count",
