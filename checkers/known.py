@@ -64,7 +64,7 @@ def find_run() -> tuple[Trace, int]:
     assert broken is not None, f"{scenario.name} keeps its promises"
     actions = cluster_actions(scenario, broken[1])
     first = len(cluster_actions(scenario, ())) + 1
-    return export_run(scenario.setup, actions, violated=promise, witness={"why": broken[0]}), first
+    return export_run(scenario.setup, actions, violated=promise, witness={"why": broken[0].removeprefix(f"{promise}: ")}), first
 
 
 def main(folder: Path) -> None:
