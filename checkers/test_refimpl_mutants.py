@@ -12,13 +12,15 @@ CRASHES_MAX = 4
 
 
 def test_nine_in_ten_mutants_are_found_at_once() -> None:
-    found = hunt_all(MUTANTS.values(), QUICK_EXAMPLES, WORKERS)
+    """Beginning with what has found them before."""
+    found = hunt_all(MUTANTS.values(), QUICK_EXAMPLES, WORKERS, remembers=True)
     missed = [name for name, one in found.items() if one is None]
     assert len(missed) <= len(MUTANTS) // 10, f"not found: {', '.join(missed)}"
 
 
 @pytest.mark.deep
 def test_every_mutant_is_found() -> None:
+    """From nothing but the seeds 0, 1, ..."""
     found = hunt_all(MUTANTS.values(), DEEP_EXAMPLES, WORKERS)
     print("\n" + "\n".join(_row(name, one) for name, one in found.items()))
     assert [name for name, one in found.items() if one is None] == []

@@ -1,13 +1,14 @@
 """Looking for mutants: run after run, drawn from the seeds 0, 1, ... with the mutant's focus, until one is broken.
 
 A run counts if it is broken with the mutant and not without it. The order is fixed and nothing else decides, so a hunt
-finds the same each time.
+finds the same each time. A hunt may begin with the example that has found the mutant before, as Hypothesis does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from functools import partial
 from typing import NamedTuple
 
 from hwmark.checkers.simulation.mutants import Mutant, switched_on
@@ -29,37 +30,45 @@ class Found(NamedTuple):
     steps: int
 
 
-def hunt(mutant: Mutant, examples: int) -> Found | None:
+def hunt(mutant: Mutant, examples: int, *, remembers: bool = False) -> Found | None:
     """The first of so many examples that breaks by the mutant. StaleMutantError if there is nothing to switch on."""
-    for seed in range(mutant.first, mutant.first + examples):
+    seeds = [*([mutant.first] if remembers else []), *range(examples)][:examples]
+    for number, seed in enumerate(seeds, 1):
         plan = draw_plan(seed, mutant.focus)
         with switched_on(mutant):
             failure, steps = _go(_changed(plan, mutant))
         if failure and _go(plan)[0] is None:
             checker = CRASH if failure.promise == NO_MACHINE_FAILS else failure.checker
-            return Found(checker, failure.promise, failure.why, seed - mutant.first + 1, steps)
+            return Found(checker, failure.promise, failure.why, number, steps)
     return None
 
 
 def hunt_all(
-    mutants: Iterable[Mutant], examples: int, workers: int, progress: Callable[[Mutant], object] = lambda mutant: None
+    mutants: Iterable[Mutant],
+    examples: int,
+    workers: int,
+    progress: Callable[[Mutant], object] = lambda mutant: None,
+    *,
+    remembers: bool = False,
 ) -> dict[str, Found | None]:
     """What each mutant is given away by, found in so many processes; `progress` is told whom the hunt is over for."""
     mutants = [*mutants]
     found: dict[str, Found | None] = dict.fromkeys(mutant.name for mutant in mutants)
-    for mutant, result in _hunts(mutants, examples, workers):
+    for mutant, result in _hunts(mutants, partial(hunt, examples=examples, remembers=remembers), workers):
         found[mutant.name] = result
         progress(mutant)
     return found
 
 
-def _hunts(mutants: list[Mutant], examples: int, workers: int) -> Iterator[tuple[Mutant, Found | None]]:
+def _hunts(
+    mutants: list[Mutant], find: Callable[[Mutant], Found | None], workers: int
+) -> Iterator[tuple[Mutant, Found | None]]:
     """The hunts, as they end."""
     if workers <= 1:
-        yield from ((mutant, hunt(mutant, examples)) for mutant in mutants)
+        yield from ((mutant, find(mutant)) for mutant in mutants)
         return
     with ProcessPoolExecutor(workers) as pool:
-        hunts: dict[Future[Found | None], Mutant] = {pool.submit(hunt, mutant, examples): mutant for mutant in mutants}
+        hunts: dict[Future[Found | None], Mutant] = {pool.submit(find, mutant): mutant for mutant in mutants}
         try:
             for future in as_completed(hunts):
                 yield hunts[future], future.result()

@@ -27,8 +27,8 @@ class StaleMutantError(SpecError):
 class Mutant(NamedTuple):
     """A fault: `old` becomes `new` in the function at `where` ("replica.Replica.fetch"), or `changes` of the config.
 
-    `focus` says which runs are likely to meet it, and `first` with which seed to begin: one that has found it once is
-    tried first, like the examples that Hypothesis keeps. `source` is who published it.
+    `focus` says which runs are likely to meet it; `first` is a seed that has found it, which a hunt may begin with.
+    `source` is who published it.
     """
 
     name: str
