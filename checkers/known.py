@@ -64,7 +64,8 @@ def find_run() -> tuple[Trace, int]:
     assert broken is not None, f"{scenario.name} keeps its promises"
     actions = cluster_actions(scenario, broken[1])
     first = len(cluster_actions(scenario, ())) + 1
-    return export_run(scenario.setup, actions, violated=promise, witness={"why": broken[0].removeprefix(f"{promise}: ")}), first
+    witness = {"why": broken[0].removeprefix(f"{promise}: ")}
+    return export_run(scenario.setup, actions, violated=promise, witness=witness), first
 
 
 def main(folder: Path) -> None:
