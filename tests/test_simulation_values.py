@@ -119,6 +119,7 @@ def test_the_order_of_a_dict_does_not_matter(state: dict[Any, Any]) -> None:
 def test_values_of_different_classes_differ() -> None:
     who = ConsumerGroupMetadata("g")
     assert freeze(rpc.HeartbeatRequest(who)) != freeze(rpc.LeaveGroupRequest(who))
+    assert freeze(Point(1)) != freeze([Point(1)])
     assert freeze([Point(1)]) != freeze([Other(1)]) and freeze((Point(1), Other(1))) != freeze((Other(1), Point(1)))
     assert freeze(Message("a", "b", 1, Point(1))) != freeze(Message("a", "b", 1, Other(1)))
 

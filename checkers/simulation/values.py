@@ -189,7 +189,7 @@ def _freeze_sequence(value: Any) -> Hashable:
         return tuple(value)
     freezers = {kind: _FREEZERS[kind] for kind in kinds}
     if len(kinds) == 1 and (kind := kinds.pop()) in _TAGGED:
-        return kind, *value
+        return *value, kind  # not the class first, as of an object: that of one is not the one
     return tuple([each if (freezer := freezers[type(each)]) is None else freezer(each) for each in value])
 
 
