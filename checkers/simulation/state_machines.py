@@ -134,8 +134,22 @@ class Replication(Administration):
     @act(partition=Choice(Administration.all_partitions))
     def elect_uncleanly(self, partition: TopicPartition) -> None:
         """Anybody is to lead a partition that has no leader."""
+        self.elect_anybody(partition)
+
+    def elect_anybody(self, partition: TopicPartition) -> None:
+        """Ask for it, whatever is lost."""
         self.trial.promises.may_lose = True
         self.ask_controller(rpc.ElectLeadersRequest(partition, UNCLEAN))
+
+    @act(partition=Choice(Administration.all_partitions), broker=Choice(ClusterMachine.up))
+    def elect_the_dead(self, partition: TopicPartition, broker: Address) -> None:
+        """A partition moves to one broker, which dies: then there is nobody to elect, not even uncleanly."""
+        self.ask_controller(rpc.AlterPartitionReassignmentsRequest(partition, (int(broker.rsplit("-")[-1]),)))
+        self.pass_time(500)
+        if broker in self.up():
+            self.fault(Crash(broker, True, self.trial.stage.now))
+            self.pass_time(2_000)
+        self.elect_anybody(partition)
 
     @act(consumer=Choice(rovers), timeout=st.sampled_from((20, 200)))
     def poll(self, consumer: Address, timeout: int) -> None:
