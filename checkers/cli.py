@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn, TextIO
 
-from hwmark.checkers.verdict import EXIT_BAD_INPUT, EXIT_UNKNOWN
+from hwmark.checkers.verdict import EXIT_BAD_INPUT, EXIT_UNKNOWN, StoppedError
 from hwmark.spec.errors import SpecError
 from hwmark.traces.errors import BadInputError
 
@@ -55,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit status."""
     _open_closed_streams()
-    arguments = parser().parse_args(argv)
     try:
+        arguments = parser().parse_args(argv)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
     except (BadInputError, SpecError) as error:
@@ -72,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"hwmark: {where}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         _silence(sys.stderr)
         return EXIT_BAD_INPUT
+    except StoppedError as error:
+        print(f"hwmark: stopped: {error}", file=sys.stderr)
+        return EXIT_UNKNOWN
     except KeyboardInterrupt:
         print("hwmark: stopped", file=sys.stderr)
         return EXIT_UNKNOWN

@@ -10,6 +10,10 @@ Witness = TypeVar("Witness", covariant=True)
 EXIT_HOLDS, EXIT_VIOLATED, EXIT_BAD_INPUT, EXIT_UNKNOWN = 0, 1, 2, 3
 
 
+class StoppedError(Exception):
+    """The answer is unknown, as whoever looked for it was stopped; the message says by what."""
+
+
 @dataclass(frozen=True)
 class Holds:
     """The property holds; `bounded_by` says up to where that was looked at, None if everywhere."""

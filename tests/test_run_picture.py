@@ -463,6 +463,8 @@ def test_the_command_draws_all_steps_or_some(tmp_path: Path) -> None:
     ("options", "reason"),
     [
         (["--steps", "x"], "--steps: 'x' is no range of steps; expected one as 100-200 or 100-"),
+        (["--steps", "9-8"], "--steps: '9-8' is no range of steps; expected one as 100-200 or 100-"),
+        (["--steps", "1000-"], "--steps: there is no step 1000 in "),
         (["--steps", ""], "--steps: '' is no range of steps; expected one as 100-200 or 100-"),
         (["--as", "story"], "is a trace; expected a history"),
     ],

@@ -88,17 +88,20 @@ def _refuse(options: dict[str, str], arguments: argparse.Namespace, what: str) -
             raise BadInputError(option, None, f"{arguments.file} is {what}")
 
 
-def _choice(arguments: argparse.Namespace) -> Choice:
-    """The steps of a run that were asked for."""
+def _choice(arguments: argparse.Namespace, count: int) -> Choice:
+    """The steps of a run that were asked for, of so many."""
     from hwmark.traces.run_rows import Choice
 
     if arguments.steps is None:
         return Choice(arguments.all)
     first, dash, last = arguments.steps.partition("-")
-    if not (dash and first.isdecimal() and (last.isdecimal() or not last)):
+    is_range = dash and first.isdecimal() and (last.isdecimal() or not last)
+    if not is_range or (last and int(last) < int(first)):
         raise BadInputError(
             "--steps", None, f"{arguments.steps!r} is no range of steps; expected one as 100-200 or 100-"
         )
+    if int(first) > count:
+        raise BadInputError("--steps", None, f"there is no step {int(first)} in {arguments.file}, which has {count:,}")
     return Choice(arguments.all, int(first), int(last) if last else None)
 
 
@@ -113,7 +116,10 @@ def _trace_picture(arguments: argparse.Namespace, suffix: str) -> bytes:
     trace = read_trace(arguments.file)
     if not is_run(trace):
         _refuse(_RUN_OPTIONS, arguments, "a trace of a model; expected a cluster's run")
-    dot = run_dot(trace, _choice(arguments), arguments.file) if is_run(trace) else trace_dot(trace)
+    if is_run(trace):
+        dot = run_dot(trace, _choice(arguments, len(trace.steps)), arguments.file)
+    else:
+        dot = trace_dot(trace)
     if suffix == ".html":
         return html_page(Path(arguments.file).name, render(dot, "svg"))
     return render(dot, suffix[1:])

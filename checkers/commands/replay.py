@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the trace; unless told otherwise, take every step in the model too and compare."""
+    from hwmark.traces.run import is_run
     from hwmark.traces.text import trace_text
     from hwmark.traces.trace import read_trace
 
@@ -36,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         verified = None if arguments.no_verify else mismatch is None
         _print_json(arguments.trace, trace, verified, mismatch, time.perf_counter() - started)
     elif not arguments.no_verify:
-        words = "the model takes the same steps" if mismatch is None else f"not a run of the model: {mismatch}"
+        what = "the cluster" if is_run(trace) else "the model"
+        words = f"{what} takes the same steps" if mismatch is None else f"not a run of {what}: {mismatch}"
         print(words, file=sys.stderr)
     return EXIT_HOLDS if mismatch is None else EXIT_VIOLATED
 

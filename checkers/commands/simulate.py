@@ -9,15 +9,17 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from hwmark.checkers.commands.answers import at_least_one, keep, print_json
-from hwmark.checkers.verdict import EXIT_HOLDS, EXIT_VIOLATED
+from hwmark.checkers.commands.answers import at_least_one, keep, print_json, require_folder
+from hwmark.checkers.verdict import EXIT_HOLDS, EXIT_UNKNOWN, EXIT_VIOLATED
 from hwmark.spec.errors import SpecError
 
 if TYPE_CHECKING:
     from hwmark.checkers.simulation.run import Run
 
+T = TypeVar("T")
 SEEDS = 2**31
 WORDS = {"true": True, "on": True, "false": False, "off": False}
 
@@ -59,26 +61,27 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the seeds; whether one of them broke a promise is the exit status."""
     started = time.perf_counter()
     changes = _changes(arguments.set)
+    _require_files(arguments.trace, arguments.history)
     seed = secrets.randbelow(SEEDS) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", file=sys.stderr, flush=True)
-    workers = min(arguments.workers or os.cpu_count() or 1, arguments.runs)
-    outcomes = [*_progress(_outcomes(range(seed, seed + arguments.runs), changes, workers), arguments.runs)]
+    outcomes, is_complete = _simulate(range(seed, seed + arguments.runs), changes, arguments.workers)
     broken = [outcome for outcome in outcomes if outcome.promise is not None]
-    kept = (broken or outcomes[-1:])[0].seed
-    again = _keep(kept, changes, arguments.trace, arguments.history) if arguments.trace or arguments.history else None
-    steps = sum(outcome.steps for outcome in outcomes)
-    seconds = round(time.perf_counter() - started, 6)
+    kept = _keep(broken or outcomes[-1:], changes, arguments.trace, arguments.history)
+    verdict, status = ("holds", EXIT_HOLDS) if is_complete else ("unknown", EXIT_UNKNOWN)
+    if broken:
+        verdict, status = "violated", EXIT_VIOLATED
+    steps, seconds = sum(outcome.steps for outcome in outcomes), round(time.perf_counter() - started, 6)
     if arguments.json:
-        report = {"seed": seed, "runs": arguments.runs, "steps": steps, "verdict": "violated" if broken else "holds"}
         failures = [outcome._asdict() for outcome in broken]
-        print_json(report | {"failures": failures, "kept": kept if again else None, "seconds": seconds})
+        report = {"seed": seed, "runs": len(outcomes), "steps": steps, "verdict": verdict, "failures": failures}
+        print_json(report | {"kept": kept, "seconds": seconds})
     else:
         for outcome in broken:
             print(f"seed {outcome.seed}, {outcome.steps:,} steps: {outcome.checker}: {outcome.promise}: {outcome.why}")
-        print(
-            f"{len(broken)} of {arguments.runs} runs broke a promise, {steps:,} steps, {seconds:.1f} s", file=sys.stderr
-        )
-    return EXIT_VIOLATED if broken else EXIT_HOLDS
+        stopped = "" if is_complete else f"; stopped before all {arguments.runs} were over"
+        told = f"{len(broken)} of {len(outcomes)} runs broke a promise, {steps:,} steps, {seconds:.1f} s{stopped}"
+        print(told, file=sys.stderr)
+    return status
 
 
 def _seed(text: str) -> int:
@@ -98,23 +101,37 @@ def _changes(settings: list[str]) -> dict[str, Any]:
         if name not in defaults:
             raise SpecError(f"--set {setting}: there is no {name!r}; known are {', '.join(defaults)}")
         is_flag = isinstance(defaults[name], bool)
-        value = WORDS.get(text.lower()) if is_flag else int(text) if text.isdecimal() else None
+        value = WORDS.get(text.lower()) if is_flag else int(text) if text.isdecimal() and int(text) else None
         if value is None:
-            raise SpecError(f"--set {setting}: expected {'on or off' if is_flag else 'a whole number'}, not {text!r}")
+            expected = "on or off" if is_flag else "a whole number from 1 on"
+            raise SpecError(f"--set {setting}: expected {expected}, not {text!r}")
         changes[name] = value
     return changes
 
 
-def _outcomes(seeds: range, changes: Mapping[str, Any], workers: int) -> Iterator[Outcome]:
-    """The seeds' outcomes in their order, several at a time."""
-    judge = partial(_judge, changes=changes)
-    if workers == 1:
-        yield from map(judge, seeds)
-        return
-    from concurrent.futures import ProcessPoolExecutor
+def _require_files(trace: str | None, history: str | None) -> None:
+    """Refuse, before anything happens, what cannot be written after it."""
+    for option, file in (("--trace", trace), ("--history", history)):
+        require_folder(option, file and Path(file).parent)
+        if file and Path(file).is_dir():
+            raise SpecError(f"{option} {file}: is a directory")
+    if trace and history and Path(trace).resolve() == Path(history).resolve():
+        raise SpecError(f"--history {history}: the trace is written there")
 
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(judge, seeds, chunksize=4)
+
+def _simulate(seeds: range, changes: Mapping[str, Any], workers: int | None) -> tuple[list[Outcome], bool]:
+    """The outcomes in the order of their seeds, and whether these are all: somebody may stop it before."""
+    from hwmark.checkers.simulation.processes import in_processes
+
+    count = seeds.stop - seeds.start  # may be more than a len can be
+    outcomes: list[Outcome] = []
+    judged = in_processes(partial(_judge, changes=changes), seeds, min(workers or os.cpu_count() or 1, count))
+    try:
+        for _, outcome in _progress(judged, count):
+            outcomes.append(outcome)
+    except KeyboardInterrupt:
+        return sorted(outcomes), False
+    return sorted(outcomes), True
 
 
 def _judge(seed: int, changes: Mapping[str, Any]) -> Outcome:
@@ -131,10 +148,13 @@ def _run(seed: int, changes: Mapping[str, Any]) -> Run:
     return run_seed(seed, **changes)
 
 
-def _keep(seed: int, changes: Mapping[str, Any], trace: str | None, history: str | None) -> bool:
-    """Let the run happen once more, and write it down."""
+def _keep(outcomes: list[Outcome], changes: Mapping[str, Any], trace: str | None, history: str | None) -> int | None:
+    """Let the first of the runs happen once more, and write it down; its seed, None if there is nothing to write."""
+    if not outcomes or (trace is None and history is None):
+        return None
     from hwmark.checkers.simulation.export import export_run
 
+    seed = outcomes[0].seed
     run = _run(seed, changes)
     if trace is not None:
         violated, witness = (run.failure.promise, run.failure.witness) if run.failure else (None, None)
@@ -145,10 +165,10 @@ def _keep(seed: int, changes: Mapping[str, Any], trace: str | None, history: str
             run.recorder.write(history)
         except OSError as error:
             raise SpecError(f"--history {history}: {(error.strerror or str(error)).lower()}") from None
-    return True
+    return seed
 
 
-def _progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
+def _progress(outcomes: Iterator[T], total: int) -> Iterator[T]:
     """The outcomes, with a bar on a terminal."""
     if not sys.stderr.isatty() or total == 1:
         yield from outcomes

@@ -6,13 +6,13 @@ finds the same each time. A hunt may begin with the example that has found the m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
 from hwmark.checkers.simulation.mutants import Mutant, switched_on
 from hwmark.checkers.simulation.plan import Plan, draw_plan
+from hwmark.checkers.simulation.processes import in_processes
 from hwmark.checkers.simulation.promises import NO_MACHINE_FAILS
 from hwmark.checkers.simulation.run import Failure, Run
 
@@ -54,26 +54,10 @@ def hunt_all(
     """What each mutant is given away by, found in so many processes; `progress` is told whom the hunt is over for."""
     mutants = [*mutants]
     found: dict[str, Found | None] = dict.fromkeys(mutant.name for mutant in mutants)
-    for mutant, result in _hunts(mutants, partial(hunt, examples=examples, remembers=remembers), workers):
+    for mutant, result in in_processes(partial(hunt, examples=examples, remembers=remembers), mutants, workers):
         found[mutant.name] = result
         progress(mutant)
     return found
-
-
-def _hunts(
-    mutants: list[Mutant], find: Callable[[Mutant], Found | None], workers: int
-) -> Iterator[tuple[Mutant, Found | None]]:
-    """The hunts, as they end."""
-    if workers <= 1:
-        yield from ((mutant, find(mutant)) for mutant in mutants)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        hunts: dict[Future[Found | None], Mutant] = {pool.submit(find, mutant): mutant for mutant in mutants}
-        try:
-            for future in as_completed(hunts):
-                yield hunts[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _changed(plan: Plan, mutant: Mutant) -> Plan:
