@@ -114,11 +114,10 @@ def _trace_picture(arguments: argparse.Namespace, suffix: str) -> bytes:
 
     _refuse(_HISTORY_OPTIONS, arguments, "a trace; expected a history")
     trace = read_trace(arguments.file)
-    if not is_run(trace):
-        _refuse(_RUN_OPTIONS, arguments, "a trace of a model; expected a cluster's run")
     if is_run(trace):
         dot = run_dot(trace, _choice(arguments, len(trace.steps)), arguments.file)
     else:
+        _refuse(_RUN_OPTIONS, arguments, "a trace of a model; expected a cluster's run")
         dot = trace_dot(trace)
     if suffix == ".html":
         return html_page(Path(arguments.file).name, render(dot, "svg"))
