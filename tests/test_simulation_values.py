@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -107,6 +108,34 @@ def test_frozen_states_are_equal_exactly_when_their_texts_are(one: Any, other: A
     assert (freeze(one) == freeze(other)) == (plain_freeze(one) == plain_freeze(other))
     again = plain_copy(one)
     assert freeze(again) == freeze(one) and hash(freeze(again)) == hash(freeze(one))
+
+
+def changed(value: Any) -> Iterator[Any]:
+    """The value with each of its leaves, or keys, replaced, and with one more element wherever there are some."""
+    if isinstance(value, Node):
+        for name in ("value", "next", "table"):
+            yield from (dataclasses.replace(value, **{name: each}) for each in changed(getattr(value, name)))
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            others = {other: each for other, each in value.items() if other != key}
+            yield from ({**others, key: each} for each in changed(inner))
+            yield {**others, "new": inner}
+        yield {**value, "new": "new"}
+    elif isinstance(value, Point | Other | Holder):
+        for name, inner in value._asdict().items():
+            yield from (value._replace(**{name: each}) for each in changed(inner))
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            yield from (type(value)((*value[:place], each, *value[place + 1 :])) for each in changed(inner))
+        yield type(value)((*value, "new"))
+    else:
+        yield value | {"new"} if isinstance(value, set) else "new"
+
+
+@given(states)
+def test_whatever_differs_freezes_to_something_else(state: Any) -> None:
+    frozen = freeze(state)
+    assert all(freeze(other) != frozen for other in changed(state))
 
 
 @given(st.dictionaries(keys, states, min_size=2, max_size=4))
