@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import TypeVar
 
 import pytest
 from hwmark.checkers.simulation.exhaustive import Result, Scenario, Space, count_schedules
 from hwmark.checkers.simulation.export import export_run, verify_run
+from hwmark.checkers.simulation.processes import processes
 from hwmark.checkers.simulation.scenarios import BROKEN, LARGE, SCENARIOS
 from hwmark.checkers.simulation.small_cluster import check_host, cluster_actions, explore, settled
 
 T = TypeVar("T")
+STATES_MAX = 2_000_000  # a search that has to stop there fails
 SCHEDULES = 200_000  # at least so many interleavings are covered by the deep profile
 
 
@@ -28,7 +28,7 @@ def test_every_interleaving_keeps_the_promises() -> None:
 @pytest.mark.parametrize("name", LARGE)
 def test_every_interleaving_of_a_large_scenario_keeps_the_promises(name: str) -> None:
     """Hundreds of thousands of states."""
-    result = explore(LARGE[name])
+    result = explore(LARGE[name], max_states=STATES_MAX)
     assert result.broken is None, result
     assert result.is_complete
 
@@ -63,14 +63,14 @@ def test_the_reduced_search_agrees_with_the_full_one(capsys: pytest.CaptureFixtu
 
 
 def _explore(scenario: Scenario) -> Result:
-    return explore(scenario)
+    return explore(scenario, max_states=STATES_MAX)
 
 
 def _explore_fully(scenario: Scenario) -> tuple[Result, int]:
     schedules = count_schedules(Space(scenario, settled(scenario.setup, scenario.warm_up), check_host))
-    return explore(scenario, is_reduced=False), schedules
+    return explore(scenario, is_reduced=False, max_states=STATES_MAX), schedules
 
 
 def _in_parallel(work: Callable[[Scenario], T], scenarios: list[Scenario]) -> list[T]:
-    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+    with processes(2) as pool:
         return [*pool.map(work, scenarios)]

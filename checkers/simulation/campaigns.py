@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from hwmark.checkers import profiles as profiles  # a process that is spawned has to know them
 from hwmark.checkers.simulation import coverage
 from hwmark.checkers.simulation.coverage import Coverage
 from hwmark.checkers.simulation.plan import draw_plan
+from hwmark.checkers.simulation.processes import processes
 from hwmark.checkers.simulation.run import Run
 from hwmark.checkers.simulation.state_machine import examine
 from hwmark.checkers.simulation.state_machines import MACHINES
@@ -62,8 +62,8 @@ def _find(look: Callable[[], tuple[str, ...]]) -> Findings:
 class Campaigns:
     """Jobs by name, started all at once; what they have been through is counted here as if it had happened here."""
 
-    def __init__(self, profile: str, seeds: dict[str, range], processes: int = 2) -> None:
-        self._pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    def __init__(self, profile: str, seeds: dict[str, range]) -> None:
+        self._pool = processes(2)
         self._jobs: dict[str, Future[Findings]] = {}
         for machine in MACHINES:
             self._jobs[machine.__name__] = self._pool.submit(examine_machine, machine.__name__, profile)

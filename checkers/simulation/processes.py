@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from typing import TypeVar
 
 from hwmark.checkers.verdict import StoppedError
@@ -12,6 +13,11 @@ from hwmark.checkers.verdict import StoppedError
 T = TypeVar("T")
 R = TypeVar("R")
 AHEAD = 4  # pieces of work for each process, so that none waits, and that there may be any number of them
+
+
+def processes(count: int) -> ProcessPoolExecutor:
+    """New processes, which begin from nothing: a copy of this one may wait for ever for a lock that a thread held."""
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
 
 
 def in_processes(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
@@ -23,7 +29,7 @@ def in_processes(work: Callable[[T], R], items: Iterable[T], workers: int) -> It
         yield from ((item, work(item)) for item in items)
         return
     pending: dict[Future[R], T] = {}
-    with ProcessPoolExecutor(workers) as pool:
+    with processes(workers) as pool:
         try:
             for item in items:
                 pending[pool.submit(work, item)] = item

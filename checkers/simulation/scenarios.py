@@ -66,23 +66,15 @@ SCENARIOS = {
         scenario("one record", small(), {PRODUCER: (ONE,)}, ticks={"broker-1": 1, "broker-2": 1}),
         scenario("two records, lost messages", small(), {PRODUCER: (ONE, TWO)}, ticks={PRODUCER: 1}, drops=2),
         scenario("the leader restarts", small(), {PRODUCER: (ONE,)}, (CRASH, 1), (RESTART, 1)),
-        scenario("the leader dies", small(), {PRODUCER: (ONE,)}, (CRASH, 1), ticks={ZOOKEEPER: 1, PRODUCER: 2}),
+        scenario("the leader dies", small(), {PRODUCER: (ONE,)}, (CRASH, 1), ticks={ZOOKEEPER: 1, PRODUCER: 1}),
         scenario("the leader's session expires", small(), {PRODUCER: (ONE,)}, ticks={ZOOKEEPER: 1, PRODUCER: 1}),
-        scenario(
-            "the leader dies and comes back",
-            small(),
-            {PRODUCER: (ONE,)},
-            (CRASH, 1),
-            (RESTART, 1),
-            ticks={ZOOKEEPER: 1, PRODUCER: 2},
-        ),
         scenario(
             "the leader loses its power and comes back",
             small(flushes_every_append=True),
             {PRODUCER: (ONE,)},
             (POWER_CUT, 1),
             (RESTART, 1),
-            ticks={ZOOKEEPER: 1, PRODUCER: 2},
+            ticks={PRODUCER: 2},
         ),
         scenario(
             "a follower leaves the ISR",
@@ -97,7 +89,6 @@ SCENARIOS = {
             small(),
             {PRODUCER: (ONE,), ADMIN: (MOVE,)},
             (CRASH, 1),
-            ticks={ZOOKEEPER: 1},
         ),
         scenario(
             "the leader of three replicas dies",
@@ -111,7 +102,7 @@ SCENARIOS = {
             READING,
             {PRODUCER: (ONE,), CONSUMER: (Poll(1_000),)},
             (CRASH, 1),
-            ticks={ZOOKEEPER: 1, PRODUCER: 1},
+            ticks={ZOOKEEPER: 1},
             warm_up=ASSIGNED,
         ),
         scenario(
@@ -119,7 +110,7 @@ SCENARIOS = {
             TRANSACTIONAL,
             {PRODUCER: (BeginTransaction(), ONE, CommitTransaction())},
             (CRASH, 1),
-            ticks={ZOOKEEPER: 1, PRODUCER: 1},
+            ticks={ZOOKEEPER: 1},
             warm_up=((PRODUCER, InitTransactions()),),
         ),
         scenario(
