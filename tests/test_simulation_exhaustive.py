@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from hwmark.checkers.simulation.cluster import ADMIN, Action, Cluster, Crash, Deliver, Drop, Invoke, Restart
-from hwmark.checkers.simulation.exhaustive import CRASH, RESTART, Scenario, Space, count_schedules, search
+from hwmark.checkers.simulation.exhaustive import CRASH, RESTART, Numbers, Scenario, Space, count_schedules, search
+from hwmark.checkers.simulation.hosts import Host
 from hwmark.checkers.simulation.scenarios import ONE, SCENARIOS, TWO, scenario, small
 from hwmark.checkers.simulation.small_cluster import check_host, check_state, explore, settled
 from hwmark.checkers.simulation.values import freeze
+from hypothesis import given
+from hypothesis import strategies as st
 
 PRODUCER = "producer-1"
 WITHOUT_TIME = (
@@ -93,6 +96,52 @@ def test_the_reduced_search_agrees_with_the_full_one(name: str) -> None:
     assert reduced.transitions < full.transitions
 
 
+class Rules:
+    """Instead of a cluster: each rule (variable, value, other, new) sets another variable where one has a value."""
+
+    def __init__(self, rules: list[tuple[int, int, int, int]]) -> None:
+        self.scenario, self.rules, self.initial = Scenario("rules", small()), rules, (0, 0, 0)
+        self.hosts, self.computed = Numbers(), 0
+        self.dependent = [sum(1 << i for i, other in enumerate(rules) if self.collide(one, other)) for one in rules]
+
+    def collide(self, one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+        return one[2] in (other[0], other[2]) or other[2] == one[0]
+
+    def transitions(self, state: tuple[int, ...]) -> list[int]:
+        return [i for i, (read, value, to, new) in enumerate(self.rules) if state[read] == value and state[to] != new]
+
+    def follow(self, state: tuple[int, ...], transition: int) -> tuple[tuple[int, ...], None]:
+        _, _, to, new = self.rules[transition]
+        return (*state[:to], new, *state[to + 1 :]), None
+
+    def check(self, state: tuple[int, ...], check: Any) -> str | None:
+        return check(state)  # type: ignore[no-any-return]
+
+    def event(self, state: tuple[int, ...], transition: int) -> int:
+        return transition
+
+
+variables, values = st.integers(0, 2), st.integers(0, 2)
+
+
+@given(st.lists(st.tuples(variables, values, variables, values), min_size=3, max_size=8))
+def test_the_reduced_search_finds_every_state_of_rules_at_its_depth(rules: list[tuple[int, int, int, int]]) -> None:
+    """Also where a state is met again by a transition after which less is asleep."""
+    space: Any = Rules(rules)
+    met: set[Any] = {space.initial}
+    full, reduced = [search(space, lambda state: met.add(state), is_reduced=is_reduced) for is_reduced in (False, True)]
+    assert (reduced.states, reduced.ends) == (full.states, full.ends) == (len(met), full.ends)
+    for wanted in met - {space.initial}:
+        assert depth_of(space, wanted, is_reduced=True) == depth_of(space, wanted, is_reduced=False)
+
+
+def depth_of(space: Any, wanted: Any, *, is_reduced: bool) -> int:
+    """After how many transitions a search finds a state."""
+    result = search(space, lambda state: "here" if state == wanted else None, is_reduced=is_reduced)
+    assert result.broken is not None
+    return len(result.broken[1])
+
+
 def test_interleavings_are_counted() -> None:
     """By going through all of them, one by one."""
     one = scenario("a record", small(), {PRODUCER: (ONE,)}, drops=1)
@@ -122,3 +171,15 @@ def test_the_shortest_interleaving_is_told() -> None:
     assert events[0].what == "call"
     assert (events[-1].host, events[-1].what) == (PRODUCER, "deliver")
     assert len(events) == 5
+
+
+def test_what_a_step_does_to_a_host_is_checked() -> None:
+    """As is every state; whatever a check says ends the search."""
+    one = SCENARIOS["one record"]
+
+    def check(before: Host, after: Host) -> str | None:
+        return "called" if after.called > before.called else None
+
+    result = search(Space(one, settled(one.setup, one.warm_up), check), check_state)
+    assert result.broken is not None and result.broken[0] == "called"
+    assert [event.what for event in result.broken[1]] == ["call"]
