@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
 
 import pytest
-from hwmark.checkers.simulation.exhaustive import Result, Scenario, Space, count_schedules
+from hwmark.checkers.simulation.exhaustive import Scenario
 from hwmark.checkers.simulation.export import export_run, verify_run
 from hwmark.checkers.simulation.processes import processes
 from hwmark.checkers.simulation.scenarios import BROKEN, LARGE, SCENARIOS
-from hwmark.checkers.simulation.small_cluster import check_host, cluster_actions, explore, settled
+from hwmark.checkers.simulation.small_cluster import cluster_actions, explore, schedules_of
 
-T = TypeVar("T")
 STATES_MAX = 2_000_000  # a search that has to stop there fails
 SCHEDULES = 200_000  # at least so many interleavings are covered by the deep profile
 
 
 def test_every_interleaving_keeps_the_promises() -> None:
     """All scenarios, reduced, in parallel processes."""
-    for result in _in_parallel(_explore, [*SCENARIOS.values()]):
-        assert result.broken is None, result
-        assert result.is_complete
+    with processes(2) as pool:
+        for result in pool.map(partial(explore, max_states=STATES_MAX), SCENARIOS.values()):
+            assert result.broken is None, result
+            assert result.is_complete
 
 
 @pytest.mark.parametrize("scenario", BROKEN, ids=lambda scenario: scenario.name)
@@ -39,31 +38,19 @@ def test_what_was_broken_is_found_with_its_shortest_interleaving(scenario: Scena
 def test_the_reduced_search_agrees_with_the_full_one(capsys: pytest.CaptureFixture[str]) -> None:
     """The same states, ends and verdicts, from fewer transitions; how many interleavings that are is counted."""
     scenarios = [*SCENARIOS.values(), *LARGE.values()]
-    reduced = _in_parallel(_explore, scenarios)
-    full = _in_parallel(_explore_fully, scenarios)
+    with processes(2) as pool:
+        reduced = [*pool.map(partial(explore, max_states=STATES_MAX), scenarios)]
+        full = [*pool.map(partial(explore, max_states=STATES_MAX, is_reduced=False), scenarios)]
+        counts = [*pool.map(schedules_of, scenarios)]
     total = 0
     with capsys.disabled():
         print(f"\n{'scenario':55} {'states':>9} {'full':>9} {'reduced':>9} {'interleavings':>14}")
-        for one, (other, schedules) in zip(reduced, full, strict=True):
-            counts = f"{one.states:9,} {other.transitions:9,} {one.transitions:9,} {schedules:14.3g}"
-            print(f"{one.scenario:55} {counts}")
+        for one, other, schedules in zip(reduced, full, counts, strict=True):
+            row = f"{one.states:9,} {other.transitions:9,} {one.transitions:9,} {schedules:14.3g}"
+            print(f"{one.scenario:55} {row}")
             assert one.broken is None
             assert one.is_complete
             assert (one.states, one.ends, one.broken) == (other.states, other.ends, other.broken)
             assert one.transitions <= other.transitions
             total += schedules
     assert total >= SCHEDULES
-
-
-def _explore(scenario: Scenario) -> Result:
-    return explore(scenario, max_states=STATES_MAX)
-
-
-def _explore_fully(scenario: Scenario) -> tuple[Result, int]:
-    schedules = count_schedules(Space(scenario, settled(scenario.setup, scenario.warm_up), check_host))
-    return explore(scenario, is_reduced=False, max_states=STATES_MAX), schedules
-
-
-def _in_parallel(work: Callable[[Scenario], T], scenarios: list[Scenario]) -> list[T]:
-    with processes(2) as pool:
-        return [*pool.map(work, scenarios)]

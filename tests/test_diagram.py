@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 DATA = Path(__file__).parent / "data"
 TWO_REPLICAS = DATA / "truncate-to-hw-two-replicas.ndjson"
 THREE_REPLICAS = DATA / "kip-320-first-try-three-replicas.ndjson"
-KNOWN = sorted((Path(__file__).parents[1] / "traces" / "known").glob("*.ndjson"))
+KNOWN = sorted((Path(__file__).parents[1] / "traces" / "known").glob("replication-*.ndjson"))
 RENDERERS = ["in-process", pytest.param("dot", marks=pytest.mark.skipif(not shutil.which("dot"), reason="no dot"))]
 SVG = "{http://www.w3.org/2000/svg}"
 

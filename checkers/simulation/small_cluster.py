@@ -23,7 +23,16 @@ from hwmark.checkers.simulation.cluster import (
     StepClock,
     Tick,
 )
-from hwmark.checkers.simulation.exhaustive import CRASH, RESTART, Event, Result, Scenario, Space, search
+from hwmark.checkers.simulation.exhaustive import (
+    CRASH,
+    RESTART,
+    Event,
+    Result,
+    Scenario,
+    Space,
+    count_schedules,
+    search,
+)
 from hwmark.checkers.simulation.hosts import Host
 from hwmark.checkers.simulation.promises import (
     ACKNOWLEDGED,
@@ -83,6 +92,11 @@ def explore(scenario: Scenario, *, is_reduced: bool = True, max_states: int | No
     """Search a scenario from its settled cluster."""
     space = Space(scenario, settled(scenario.setup, scenario.warm_up), check_host)
     return search(space, check_state, is_reduced=is_reduced, max_states=max_states)
+
+
+def schedules_of(scenario: Scenario) -> int:
+    """How many maximal interleavings a scenario has."""
+    return count_schedules(Space(scenario, settled(scenario.setup, scenario.warm_up), check_host))
 
 
 def cluster_actions(scenario: Scenario, events: Sequence[Event]) -> list[Action]:
