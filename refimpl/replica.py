@@ -88,10 +88,10 @@ class Replica:
         self.maybe_increment_high_watermark(now)
         return info
 
-    def maybe_start_transaction_verification(self, batch: Batch, now: int) -> int:
+    def maybe_start_transaction_verification(self, batch: Batch) -> int:
         """The guard to append a batch with if the coordinator says that its transaction is open (KIP-890)."""
         self._check_leader()
-        return self.log.producer_states.maybe_start_transaction_verification(batch, now)
+        return self.log.producer_states.maybe_start_transaction_verification(batch)
 
     def acknowledged(self, info: AppendInfo) -> rpc.ProduceResponse | None:
         """An append is, once the high watermark passed it."""
@@ -168,8 +168,9 @@ class Replica:
     def delete_records(self, offset: int) -> int:
         """Hide the records below an offset, or all (-1); the offset up to which they are to be `deleted`."""
         self._check_leader()
-        start = self.log.delete_records(offset)
-        return start if offset == -1 else offset
+        offset = self.log.high_watermark if offset == -1 else offset
+        self.log.maybe_increment_log_start_offset(offset)
+        return offset
 
     def deleted(self, offset: int) -> rpc.Response | None:
         """Records are, once the low watermark, the least log start offset of all replicas, is there."""
