@@ -46,6 +46,5 @@ class Batch(NamedTuple):
     @property
     def last_sequence(self) -> int:
         """The sequence number of the last record; it wraps after SEQUENCE_MAX."""
-        if self.base_sequence == NO_SEQUENCE:
-            return NO_SEQUENCE
-        return (self.base_sequence + self.last_offset - self.base_offset) % (SEQUENCE_MAX + 1)
+        last = self.base_sequence + self.last_offset - self.base_offset
+        return last % (SEQUENCE_MAX + 1) if self.base_sequence != NO_SEQUENCE else NO_SEQUENCE

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from hwmark.refimpl.batches import NO_PRODUCER_ID, Batch, Record
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.leader_epochs import EpochEndOffset, LeaderEpochCache
-from hwmark.refimpl.producer_state import CLIENT, NO_GUARD, REPLICATION, CompletedTxn, ProducerStates
+from hwmark.refimpl.producer_state import CLIENT, CompletedTxn, ProducerStates
 
 LOG_END, HIGH_WATERMARK, TXN_COMMITTED = "log_end", "high_watermark", "txn_committed"
 _last_offset = attrgetter("last_offset")
@@ -55,22 +55,19 @@ class Log:
     producer_states: ProducerStates = field(default_factory=ProducerStates)
     aborted: list[CompletedTxn] = field(default_factory=list)
 
-    def append_as_leader(
-        self, batch: Batch, leader_epoch: int, origin: str = CLIENT, verification_guard: int = NO_GUARD
-    ) -> AppendInfo:
+    def append_as_leader(self, batch: Batch, leader_epoch: int, origin: str = CLIENT) -> AppendInfo:
         """Write a batch at the end, with offsets and leader epoch assigned; one that repeats is answered, not written.
 
         KafkaError INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_TXN_STATE or, for a marker,
         TRANSACTION_COORDINATOR_FENCED.
         """
-        states, base = self.producer_states, self.log_end_offset
-        if origin == CLIENT and (duplicate := states.entry(batch.producer_id).find_duplicate(batch)):
+        base, duplicate = self.log_end_offset, self.producer_states.entry(batch.producer_id).find_duplicate(batch)
+        if duplicate and origin == CLIENT:
             return AppendInfo(duplicate.base_offset, duplicate.last_offset, is_duplicate=True)
-        if not states.is_verified(batch, verification_guard):
-            raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
+        self.producer_states.check(batch, origin)
         records = tuple([Record(base + i, key, value) for i, (_, key, value) in enumerate(batch.records)])
         last = base + batch.last_offset - batch.base_offset
-        self._append(Batch(base, last, leader_epoch, records, *batch[4:]), origin)
+        self.append_as_follower([Batch(base, last, leader_epoch, records, *batch[4:])])
         return AppendInfo(base, last)
 
     def append_as_follower(self, batches: Sequence[Batch]) -> None:
@@ -78,17 +75,14 @@ class Log:
         for batch in batches:
             if batch.base_offset < self.log_end_offset:
                 raise ValueError(f"{batch.base_offset} is less than the end {self.log_end_offset}")
-            self._append(batch, REPLICATION)
+            self._update_producer(batch)
+            self.leader_epochs.assign(batch.leader_epoch, batch.base_offset)
+            self.batches.append(batch)
+            self.log_end_offset = batch.next_offset
 
-    def _append(self, batch: Batch, origin: str) -> None:
-        self._update_producer(batch, origin)
-        self.leader_epochs.assign(batch.leader_epoch, batch.base_offset)
-        self.batches.append(batch)
-        self.log_end_offset = batch.next_offset
-
-    def _update_producer(self, batch: Batch, origin: str) -> None:
-        """Validate a batch and take it into what is known of its producer and of the transaction that it ends."""
-        completed = self.producer_states.append(batch, origin) if batch.producer_id != NO_PRODUCER_ID else None
+    def _update_producer(self, batch: Batch) -> None:
+        """Take a batch into what is known of its producer and of the transaction that it ends."""
+        completed = self.producer_states.append(batch) if batch.producer_id != NO_PRODUCER_ID else None
         if completed and completed.is_aborted:
             self.aborted.append(completed)
         self.producer_states.map_end_offset = batch.next_offset
@@ -110,9 +104,8 @@ class Log:
         """
         if not self.log_start_offset <= offset <= self.log_end_offset:
             raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} in [{self.log_start_offset}, {self.log_end_offset}]")
-        limit = self.log_end_offset if isolation == LOG_END else self.high_watermark
-        limit = self.last_stable_offset if isolation == TXN_COMMITTED else limit
-        first, end = self.index_of(offset), self.index_of(limit)
+        limits = {LOG_END: self.log_end_offset, HIGH_WATERMARK: self.high_watermark}
+        first, end = self.index_of(offset), self.index_of(limits.get(isolation, self.last_stable_offset))
         batches = self.batches[first : min(end, max(first + 1, self.index_of(offset + max_records)))]
         if isolation != TXN_COMMITTED:
             return FetchData(batches)
@@ -135,18 +128,12 @@ class Log:
     @property
     def last_stable_offset(self) -> int:
         """Below it every transaction is decided, and its marker replicated; from log start offset to high watermark."""
-        unstable = self.producer_states.first_unstable_offset
-        return self.high_watermark if unstable is None else min(max(unstable, self.log_start_offset), self.high_watermark)
+        return max(self.log_start_offset, min([self.high_watermark, *self.producer_states.unstable]))
 
     def update_high_watermark(self, offset: int) -> None:
         """Set the high watermark, within the log: a new leader's, or a follower's, which may go back."""
         self.high_watermark = max(self.log_start_offset, min(offset, self.log_end_offset))
         self.producer_states.on_high_watermark_updated(self.high_watermark)
-
-    def maybe_increment_high_watermark(self, offset: int) -> None:
-        """Raise a leader's high watermark."""
-        if offset > self.high_watermark:
-            self.update_high_watermark(offset)
 
     def maybe_increment_log_start_offset(self, offset: int) -> None:
         """Hide the records below an offset, and delete the segments that end there, but never the last one.
@@ -180,12 +167,12 @@ class Log:
         self.update_high_watermark(self.high_watermark)
 
     def _reload_producers(self, now: int) -> None:
-        states = self.producer_states
-        states.truncate_and_reload(self.log_start_offset, self.log_end_offset, now)
-        del self.aborted[bisect_left(self.aborted, states.map_end_offset, key=_last_offset) :]
-        for batch in self.batches[self.index_of(states.map_end_offset) :]:
-            self._update_producer(batch, REPLICATION)
-        states.map_end_offset = self.log_end_offset
+        self.producer_states.truncate_and_reload(self.log_start_offset, self.log_end_offset, now)
+        known_end = self.producer_states.map_end_offset
+        del self.aborted[bisect_left(self.aborted, known_end, key=_last_offset) :]
+        for batch in self.batches[self.index_of(known_end) :]:
+            self._update_producer(batch)
+        self.producer_states.map_end_offset = self.log_end_offset
 
     def truncate_fully_and_start_at(self, offset: int, log_start_offset: int | None = None) -> None:
         """Empty the log; the next offset is the one given."""
@@ -200,7 +187,7 @@ class Log:
         `high_watermark` is the one that was checkpointed, which may be old. The log start offset's checkpoint is taken
         to be new, which Kafka does not promise.
         """
-        self.producer_states = ProducerStates(self.producer_states.verification_enabled, self.producer_states.snapshots)
+        self.producer_states = ProducerStates(self.producer_states.snapshots)
         self.high_watermark = high_watermark
         self.truncate_to(self.log_end_offset if keeps_unflushed else self.recovery_point, now)
         self.flush()

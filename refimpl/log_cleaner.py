@@ -21,15 +21,11 @@ def compact(log: Log) -> int:
     dirty = log.batches[: log.index_of(clean_point)]
     data = [batch for batch in dirty if batch.control is None and not _is_aborted(log, batch)]
     newest = {record.key: record.offset for batch in data for record in batch.records if record.key is not None}
-    offsets = {*newest.values()}
+    offsets = {*newest.values(), *[batch.base_offset for batch in dirty if batch.control is not None]}
     last = {clean_point - 1, *[e.batches[-1].last_offset for e in log.producer_states.producers.values() if e.batches]}
-    cleaned = [batch if batch.control else _only(batch, offsets) for batch in dirty]
+    cleaned = [b._replace(records=tuple([record for record in b.records if record.offset in offsets])) for b in dirty]
     log.batches[: len(dirty)] = [batch for batch in cleaned if batch.records or batch.last_offset in last]
     return clean_point
-
-
-def _only(batch: Batch, offsets: set[int]) -> Batch:
-    return batch._replace(records=tuple([record for record in batch.records if record.offset in offsets]))
 
 
 def _is_aborted(log: Log, batch: Batch) -> bool:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hwmark.refimpl.batches import ABORT, NO_PRODUCER_EPOCH, NO_SEQUENCE, SEQUENCE_MAX, Batch
+from hwmark.refimpl.batches import ABORT, NO_PRODUCER_EPOCH, SEQUENCE_MAX, Batch
 from hwmark.refimpl.errors import Error, KafkaError
 
-CLIENT, REPLICATION, COORDINATOR = "client", "replication", "coordinator"
+CLIENT, COORDINATOR = "client", "coordinator"
 BATCHES_TO_RETAIN = 5
 PRODUCER_ID_EXPIRATION_MS = 86_400_000
 NO_GUARD = 0
@@ -47,11 +47,6 @@ class ProducerStateEntry(NamedTuple):
     current_txn_first_offset: int | None = None
     batches: tuple[Batch, ...] = ()
 
-    @property
-    def last_sequence(self) -> int:
-        """The newest sequence number of the epoch, or NO_SEQUENCE."""
-        return self.batches[-1].last_sequence if self.batches else NO_SEQUENCE
-
     def find_duplicate(self, batch: Batch) -> Batch | None:
         """The batch that was written with the same epoch and sequence numbers."""
         sent = batch.producer_epoch, batch.base_sequence, batch.last_sequence
@@ -66,7 +61,6 @@ class ProducerStates:
     `unreplicated` are the transactions whose markers the high watermark has not passed yet.
     """
 
-    verification_enabled: bool = False
     snapshots: dict[int, dict[int, ProducerStateEntry]] = field(default_factory=dict)
     producers: dict[int, ProducerStateEntry] = field(default_factory=dict)
     unreplicated: list[CompletedTxn] = field(default_factory=list)
@@ -78,10 +72,9 @@ class ProducerStates:
         """What is known of a producer, perhaps nothing."""
         return self.producers.get(producer_id) or ProducerStateEntry(producer_id)
 
-    def append(self, batch: Batch, origin: str) -> CompletedTxn | None:
-        """Validate a batch and take it in; the transaction that it ends is unstable until its marker is replicated."""
+    def append(self, batch: Batch) -> CompletedTxn | None:
+        """Take a valid batch in; the transaction that it ends is unstable until its marker is replicated."""
         producer_id, entry = batch.producer_id, self.entry(batch.producer_id)
-        self._check(batch, entry, origin)
         batches = entry.batches if entry.producer_epoch == batch.producer_epoch else ()
         begun, first_offset, coordinator_epoch = entry.current_txn_first_offset, None, batch.coordinator_epoch
         if batch.control is None:
@@ -97,10 +90,9 @@ class ProducerStates:
         self.unreplicated.append(CompletedTxn(producer_id, begun, batch.base_offset, stable, batch.control == ABORT))
         return self.unreplicated[-1]
 
-    def _check(self, batch: Batch, entry: ProducerStateEntry, origin: str) -> None:
-        """Replicas take what a leader has checked, a coordinator counts no sequence."""
-        if origin == REPLICATION:
-            return
+    def check(self, batch: Batch, origin: str) -> None:
+        """Validate what a leader is to append; a coordinator counts no sequence. KafkaError says what is wrong."""
+        entry = self.entry(batch.producer_id)
         if batch.producer_epoch < entry.producer_epoch:
             raise KafkaError(Error.INVALID_PRODUCER_EPOCH, f"{batch.producer_epoch} < {entry.producer_epoch}")
         if batch.control is not None and batch.coordinator_epoch < entry.coordinator_epoch:
@@ -112,9 +104,9 @@ class ProducerStates:
 
     def _check_sequence(self, batch: Batch, entry: ProducerStateEntry) -> None:
         """The next sequence number, or 0 in a new epoch; any from a producer of whom nothing is known (any more)."""
-        first, verification, expected = batch.base_sequence, self.verifications.get(batch.producer_id), 0
-        if entry.producer_epoch == batch.producer_epoch:
-            expected = (entry.last_sequence + 1) % (SEQUENCE_MAX + 1)
+        first, verification = batch.base_sequence, self.verifications.get(batch.producer_id)
+        known = [each.last_sequence for each in entry.batches if each.producer_epoch == batch.producer_epoch]
+        expected = (known[-1] + 1) % (SEQUENCE_MAX + 1) if known else 0
         is_early = verification is not None and first > verification.lowest_sequence
         if is_early or (entry.producer_epoch != NO_PRODUCER_EPOCH and first != expected):
             raise KafkaError(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, f"{first} where {expected} comes next")
@@ -122,13 +114,13 @@ class ProducerStates:
     @property
     def ongoing(self) -> list[int]:
         """Where each open transaction begins."""
-        first_offsets = [entry.current_txn_first_offset for entry in self.producers.values()]
-        return [first_offset for first_offset in first_offsets if first_offset is not None]
+        entries = self.producers.values()
+        return [entry.current_txn_first_offset for entry in entries if entry.current_txn_first_offset is not None]
 
     @property
-    def first_unstable_offset(self) -> int | None:
-        """Where the oldest transaction begins that is open, or whose marker is not replicated yet."""
-        return min([*self.ongoing, *[txn.first_offset for txn in self.unreplicated]], default=None)
+    def unstable(self) -> list[int]:
+        """Where each transaction begins that is open, or whose marker is not replicated yet."""
+        return [*self.ongoing, *[txn.first_offset for txn in self.unreplicated]]
 
     def on_high_watermark_updated(self, high_watermark: int) -> None:
         """Completed transactions whose markers are below the high watermark are stable."""
@@ -141,19 +133,18 @@ class ProducerStates:
         """
         if self.entry(batch.producer_id).current_txn_first_offset is not None:
             return NO_GUARD
-        known = self.verifications.get(batch.producer_id)
-        self.guards += known is None
-        guard = known.guard if known else self.guards
-        asked = VerificationStateEntry(guard, batch.producer_epoch, batch.base_sequence)
-        first = min(known or asked, asked, key=lambda entry: (-entry.epoch, entry.lowest_sequence))
-        self.verifications[batch.producer_id] = first
-        return guard
+        asked = VerificationStateEntry(self.guards + 1, batch.producer_epoch, batch.base_sequence)
+        known = self.verifications.get(batch.producer_id, asked)
+        first = min(known, asked, key=lambda entry: (-entry.epoch, entry.lowest_sequence))
+        self.verifications[batch.producer_id] = first._replace(guard=known.guard)
+        self.guards = max(self.guards, known.guard)
+        return known.guard
 
     def is_verified(self, batch: Batch, guard: int) -> bool:
         """Whether the batch begins no transaction without the coordinator's knowledge, by the guard of the question."""
         begun, asked = self.entry(batch.producer_id).current_txn_first_offset, self.verifications.get(batch.producer_id)
         begins = batch.is_transactional and batch.control is None and begun is None
-        return not begins or not self.verification_enabled or (asked is not None and asked.guard == guard)
+        return not begins or (asked is not None and asked.guard == guard)
 
     def remove_expired(self, now: int) -> None:
         """Forget producers that were idle too long; an open transaction keeps its producer."""
@@ -164,8 +155,8 @@ class ProducerStates:
     def take_snapshot(self) -> None:
         """Keep the producers as they are at the end offset, each with its last batch only."""
         if self.map_end_offset > max(self.snapshots, default=0):
-            entries = {id: entry._replace(batches=entry.batches[-1:]) for id, entry in self.producers.items()}
-            self.snapshots[self.map_end_offset] = entries
+            newest = {id: entry._replace(batches=entry.batches[-1:]) for id, entry in self.producers.items()}
+            self.snapshots[self.map_end_offset] = newest
 
     def delete_snapshots_before(self, offset: int) -> None:
         """Snapshots below the offset go."""
@@ -173,8 +164,7 @@ class ProducerStates:
 
     def truncate_and_reload(self, log_start_offset: int, log_end_offset: int, now: int) -> None:
         """Go back to the newest snapshot within the offsets; the log then replays its batches from `map_end_offset`."""
-        within = range(log_start_offset + 1, log_end_offset + 1)
-        self.snapshots = {end: entries for end, entries in self.snapshots.items() if end in within}
+        self.snapshots = {end: kept for end, kept in self.snapshots.items() if log_start_offset < end <= log_end_offset}
         if log_end_offset != self.map_end_offset:
             self.map_end_offset = max(self.snapshots, default=log_start_offset)
             self.producers, self.unreplicated = dict(self.snapshots.get(self.map_end_offset, {})), []

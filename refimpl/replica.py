@@ -84,7 +84,9 @@ class Replica:
         self._check_leader()
         if acks == -1 and len(self.isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
-        info = self.log.append_as_leader(batch, self.leader_epoch, origin, guard)
+        if self.config.kip_890 and not self.log.producer_states.is_verified(batch, guard):
+            raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
+        info = self.log.append_as_leader(batch, self.leader_epoch, origin)
         self.maybe_increment_high_watermark(now)
         return info
 
@@ -189,7 +191,7 @@ class Replica:
             return
         isr = self.maximal_isr
         ends = [f.log_end_offset for id, f in self.followers.items() if id in isr or self._on_time(f, now)]
-        self.log.maybe_increment_high_watermark(min(ends, default=self.log.log_end_offset))
+        self.log.update_high_watermark(max(self.log.high_watermark, min(ends, default=self.log.log_end_offset)))
 
     def maybe_shrink_isr(self, now: int) -> None:
         """Propose an ISR without those who have not caught up for replica.lag.time.max.ms."""

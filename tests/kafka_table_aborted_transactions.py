@@ -87,7 +87,8 @@ class IndexRow:
     def collect_aborted(self, fetch_offset: int, upper_bound_offset: int) -> dict[str, Any]:
         """It is complete once no later marker can be that of a transaction in the range."""
         found = self.log.aborted_in(fetch_offset, upper_bound_offset)
-        is_complete = any(txn.last_stable_offset >= upper_bound_offset for txn in self.log.aborted_in(fetch_offset, END))
+        not_before = self.log.aborted_in(fetch_offset, END)
+        is_complete = any(txn.last_stable_offset >= upper_bound_offset for txn in not_before)
         return {"aborted": [list(txn[:4]) for txn in found], "complete": is_complete}
 
     def round_trip(self, txn: list[int]) -> list[int]:
@@ -164,7 +165,7 @@ class LogRow:
         return [list(txn[:4]) for txn in self.log.aborted]
 
     def first_unstable_offset(self) -> int | None:
-        unstable = self.log.producer_states.first_unstable_offset
+        unstable = min(self.log.producer_states.unstable, default=None)
         return None if unstable is None else max(unstable, self.log.log_start_offset)
 
     def last_stable_offset(self) -> int:

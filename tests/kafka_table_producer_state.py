@@ -35,7 +35,7 @@ FIELDS: dict[str, Callable[[ProducerStateEntry], int | None]] = {
     "epoch": lambda entry: entry.producer_epoch,
     "producerId": lambda entry: entry.producer_id,
     "firstSeq": lambda entry: first_batch(entry).base_sequence,
-    "lastSeq": lambda entry: entry.last_sequence,
+    "lastSeq": lambda entry: entry.batches[-1].last_sequence if entry.batches else -1,
     "firstDataOffset": lambda entry: first_batch(entry).base_offset,
     "lastDataOffset": lambda entry: entry.batches[-1].last_offset if entry.batches else -1,
     "currentTxnFirstOffset": lambda entry: entry.current_txn_first_offset,
@@ -95,7 +95,7 @@ class Manager:
 
     def __init__(self) -> None:
         self.now = 1_000_000
-        self.states = ProducerStates(verification_enabled=True)
+        self.states = ProducerStates()
         self.log = Log()
         self.verifications: dict[int, VerificationStateEntry] = {}
         self.prepared = ProducerStates()  # a copy with what is not put to use yet
@@ -110,13 +110,13 @@ class Manager:
 
     def marker(self, producer_id: int, epoch: int, control: str, offset: int, coordinator_epoch: int) -> None:
         self.prepare(producer_id, COORDINATOR)
-        self.prepared.append(self.marker_batch(control, epoch, offset, coordinator_epoch), COORDINATOR)
+        self.prepare_append(self.marker_batch(control, epoch, offset, coordinator_epoch))
         self.update()
         self.states.map_end_offset = offset + 1
 
     def empty_control_batch(self, producer_id: int, offset: int) -> None:
         self.prepare(producer_id, "client")
-        self.prepared.append(self.marker_batch("COMMIT", 0, offset, 0)._replace(records=()), self.origin)
+        self.prepare_append(self.marker_batch("COMMIT", 0, offset, 0)._replace(records=()))
         self.update()
         self.states.map_end_offset = offset + 1
 
@@ -125,11 +125,17 @@ class Manager:
 
     def batch(self, epoch: int, first_sequence: int, last_sequence: int, first: int, last: int, is_txn: bool) -> None:
         batch = Batch(first, last, 0, (), self.producer_id, epoch, first_sequence, is_txn, timestamp=self.now)
-        self.prepared.append(batch, self.origin)
+        self.prepare_append(batch)
+
+    def prepare_append(self, batch: Batch) -> CompletedTxn | None:
+        """A replica takes what its leader has validated."""
+        if self.origin != "replication":
+            self.prepared.check(batch, self.origin)
+        return self.prepared.append(batch)
 
     def end(self, control: str, epoch: int, offset: int, coordinator_epoch: int) -> dict[str, Any]:
         marker = self.marker_batch(control, epoch, offset, coordinator_epoch)
-        return completed_fields(self.prepared.append(marker, self.origin))
+        return completed_fields(self.prepare_append(marker))
 
     def marker_batch(self, control: str, epoch: int, offset: int, coordinator_epoch: int) -> Batch:
         record, producer = Record(offset, control, coordinator_epoch), (self.producer_id, epoch, -1, True)
@@ -152,7 +158,7 @@ class Manager:
         self.states.take_snapshot()
 
     def new_manager(self) -> None:
-        self.states = ProducerStates(verification_enabled=True, snapshots=self.states.snapshots)
+        self.states = ProducerStates(snapshots=self.states.snapshots)
 
     def truncate_and_reload(self, log_start_offset: int, log_end_offset: int) -> None:
         self.states.truncate_and_reload(log_start_offset, log_end_offset, self.now)
@@ -188,7 +194,7 @@ class Manager:
         self.states.verifications.pop(producer_id, None)
 
     def disable_verification(self) -> None:
-        self.states.verification_enabled = False
+        """The appends of these rows are not held up anyway."""
 
     def log_append(self, producer_id: int, epoch: int, sequence: int, count: int) -> dict[str, Any]:
         records = tuple(Record(i, None, i) for i in range(count))
@@ -214,7 +220,7 @@ class Manager:
         return producer_id in self.states.producers
 
     def first_unstable_offset(self) -> int | None:
-        return self.states.first_unstable_offset
+        return min(self.states.unstable, default=None)
 
     def first_undecided_offset(self) -> int | None:
         return min(self.states.ongoing, default=None)

@@ -18,7 +18,7 @@ from hwmark.refimpl.log import (
     Log,
 )
 from hwmark.refimpl.log_cleaner import compact
-from hwmark.refimpl.producer_state import CLIENT, COORDINATOR, ProducerStateEntry, ProducerStates
+from hwmark.refimpl.producer_state import CLIENT, COORDINATOR, NO_GUARD, ProducerStateEntry, ProducerStates
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -135,10 +135,8 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @rule(offset=st.integers(0, 9))
     def raise_high_watermark(self, offset: int) -> None:
-        if offset > self.list.end:
-            return
-        self.log.maybe_increment_high_watermark(offset)
-        self.list.high_watermark = max(offset, self.list.high_watermark)
+        self.log.update_high_watermark(max(offset, self.log.high_watermark))
+        self.list.high_watermark = max(min(offset, self.list.end), self.list.high_watermark)
 
     @rule(offset=st.integers(-2, 9))
     def delete_records(self, offset: int) -> None:
@@ -310,7 +308,8 @@ def test_deleted_records_leave_their_producer_known_until_a_restart() -> None:
 def test_any_sequence_is_taken_from_a_producer_of_whom_nothing_is_known() -> None:
     states = ProducerStates()
     for sequence in (5, 6):
-        states.append(sequenced(1, sequence), CLIENT)
+        states.check(sequenced(1, sequence), CLIENT)
+        states.append(sequenced(1, sequence))
     assert [batch.base_sequence for batch in states.producers[1].batches] == [5, 6]
 
 
@@ -319,19 +318,17 @@ def test_any_sequence_is_taken_from_a_producer_of_whom_nothing_is_known() -> Non
 
 def test_a_transaction_begins_only_with_the_guard_that_was_given_out() -> None:
     log = Log()
-    log.producer_states.verification_enabled = True
-    first = sequenced(1, 0, is_transactional=True)
-    refused(Error.INVALID_TXN_STATE, log, first)
-    stale = log.producer_states.maybe_start_transaction_verification(first)
+    states, first = log.producer_states, sequenced(1, 0, is_transactional=True)
+    assert not states.is_verified(first, NO_GUARD)
+    stale = states.maybe_start_transaction_verification(first)
+    assert states.is_verified(first, stale)
     log.append_as_leader(marker(1, ABORT), 0, COORDINATOR)
-    refused(Error.INVALID_TXN_STATE, log, first, "client", stale)
-    guard = log.producer_states.maybe_start_transaction_verification(first)
-    assert guard != stale
-    refused(Error.INVALID_TXN_STATE, log, first, "client", stale)
-    log.append_as_leader(first, 0, "client", guard)
+    assert not states.is_verified(first, stale)
+    guard = states.maybe_start_transaction_verification(first)
+    assert guard != stale and not states.is_verified(first, stale) and states.is_verified(first, guard)
+    log.append_as_leader(first, 0)
     second = sequenced(1, 1, is_transactional=True)
-    assert log.producer_states.maybe_start_transaction_verification(second) == 0
-    log.append_as_leader(second, 0)
+    assert states.maybe_start_transaction_verification(second) == NO_GUARD and states.is_verified(second, NO_GUARD)
 
 
 def test_a_marker_fences_its_producer_and_older_coordinators() -> None:
@@ -430,7 +427,7 @@ def derived(log: Log) -> tuple[object, ...]:
 
 def last_sent(entry: ProducerStateEntry) -> tuple[int, int, int]:
     """By what a batch is known when it is sent again, and how that is answered."""
-    return entry.last_sequence, entry.batches[-1].base_sequence, entry.batches[-1].last_offset
+    return entry.batches[-1].base_sequence, entry.batches[-1].last_sequence, entry.batches[-1].last_offset
 
 
 def last_only(entry: ProducerStateEntry) -> ProducerStateEntry:
@@ -445,7 +442,7 @@ def test_committed_reads_agree_with_what_was_committed(
     log = workload.log
     for high_watermark in sorted(draw.draw(st.lists(st.integers(0, log.log_end_offset), max_size=3))):
         batch_ends = [0, *(batch.next_offset for batch in log.batches)]
-        log.maybe_increment_high_watermark(max(end for end in batch_ends if end <= high_watermark))
+        log.update_high_watermark(max(end for end in batch_ends if end <= high_watermark))
         assert log.last_stable_offset == workload.last_stable_offset()
         for since in range(log.last_stable_offset + 1):
             shown = [record.offset for record in read_committed(log, since)]
