@@ -300,7 +300,7 @@ BROKERS = (
         old="self.snapshots.get(self.map_end_offset, {})",
         new="self.snapshots.get(self.map_end_offset, self.producers)",
         focus=TRANSACTION_ELECTIONS,
-        first=4,
+        first=1,
     ),
     Mutant(
         name="duplicates-not-recognised",
