@@ -23,8 +23,7 @@ class Record(NamedTuple):
 class Batch(NamedTuple):
     """Records that were appended together, or one transaction marker (`control` COMMIT or ABORT).
 
-    Offsets count from `base_offset`; `last_offset` stays when compaction takes records out. At the `delete_horizon` the
-    cleaner may take its tombstones, or the marker, out too (KIP-534).
+    Offsets count from `base_offset`; `last_offset` stays when compaction takes records out.
     """
 
     base_offset: int
@@ -38,7 +37,6 @@ class Batch(NamedTuple):
     control: str | None = None
     coordinator_epoch: int = -1
     timestamp: int = NO_TIMESTAMP
-    delete_horizon: int = NO_TIMESTAMP
 
     @property
     def next_offset(self) -> int:
@@ -48,6 +46,5 @@ class Batch(NamedTuple):
     @property
     def last_sequence(self) -> int:
         """The sequence number of the last record; it wraps after SEQUENCE_MAX."""
-        if self.base_sequence == NO_SEQUENCE:
-            return NO_SEQUENCE
-        return (self.base_sequence + self.last_offset - self.base_offset) % (SEQUENCE_MAX + 1)
+        last = self.base_sequence + self.last_offset - self.base_offset
+        return last % (SEQUENCE_MAX + 1) if self.base_sequence != NO_SEQUENCE else NO_SEQUENCE

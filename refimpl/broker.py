@@ -152,9 +152,7 @@ class Broker(ReplicaManager):
     def become(self, here: TopicPartition, partition: PartitionRegistration, now: int) -> None:
         """Lead or follow a partition as its registration says."""
         if here not in self.replicas:
-            log = self.disk.logs.setdefault(here, Log())
-            log.producer_states.verification_enabled = self.config.kip_890
-            self.replicas[here] = Replica(self.broker_id, here, self.config, log)
+            self.replicas[here] = Replica(self.broker_id, here, self.config, self.disk.logs.setdefault(here, Log()))
         replica = self.replicas[here]
         was_leader, epoch = replica.is_leader, replica.leader_epoch
         replica.become(partition, now)

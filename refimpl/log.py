@@ -1,8 +1,9 @@
 """The log of one partition replica: batches, and what is derived from them.
 
 Source: kafka.log.UnifiedLog, LocalLog and LogLoader. Segments are base offsets only (`roll` begins one): snapshots of
-the producers, deletion and compaction (`log_cleaner`) go by them. Not modelled: bytes and positions, retention by time
-or size, tiered storage, failing disks. Offsets called ends or limits are exclusive.
+the producers, deletion and compaction (`log_cleaner`) go by them. Not modelled: bytes and positions (a read counts
+offsets), retention by time or size, a transaction index per segment, tiered storage, failing disks. Offsets called ends
+or limits are exclusive.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from hwmark.refimpl.batches import NO_PRODUCER_ID, Batch, Record
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.leader_epochs import EpochEndOffset, LeaderEpochCache
-from hwmark.refimpl.producer_state import CLIENT, NO_GUARD, REPLICATION, ProducerStates
+from hwmark.refimpl.producer_state import CLIENT, CompletedTxn, ProducerStates
 
 LOG_END, HIGH_WATERMARK, TXN_COMMITTED = "log_end", "high_watermark", "txn_committed"
 _last_offset = attrgetter("last_offset")
@@ -37,47 +38,11 @@ class FetchData(NamedTuple):
     aborted: list[tuple[int, int]] | None = None
 
 
-class AbortedTxn(NamedTuple):
-    """An aborted transaction, from its first record to its marker, and the last stable offset once it was decided."""
-
-    producer_id: int
-    first_offset: int
-    last_offset: int
-    last_stable_offset: int
-
-
-@dataclass(slots=True)
-class TransactionIndex:
-    """What a read_committed consumer has to leave out: aborted transactions by the offsets of their markers."""
-
-    aborted: list[AbortedTxn] = field(default_factory=list)
-
-    def append(self, txn: AbortedTxn) -> None:
-        """Add a transaction whose marker was written; ValueError if a later one is there already."""
-        if self.aborted and self.aborted[-1].last_offset >= txn.last_offset:
-            raise ValueError(f"{txn} does not end after {self.aborted[-1]}")
-        self.aborted.append(txn)
-
-    def collect(self, fetch_offset: int, upper_bound_offset: int) -> tuple[list[AbortedTxn], bool]:
-        """The transactions with records in [fetch_offset, upper_bound_offset); whether later ones cannot have any."""
-        found: list[AbortedTxn] = []
-        for txn in self.aborted[bisect_left(self.aborted, fetch_offset, key=_last_offset) :]:
-            if txn.first_offset < upper_bound_offset:
-                found.append(txn)
-            if txn.last_stable_offset >= upper_bound_offset:
-                return found, True
-        return found, False
-
-    def truncate_to(self, offset: int) -> None:
-        """Drop the transactions whose markers are at the offset or later."""
-        del self.aborted[bisect_left(self.aborted, offset, key=_last_offset) :]
-
-
 @dataclass(slots=True)
 class Log:
     """Batches by increasing offsets, with gaps where compaction or a lost tail took some out.
 
-    What is below `recovery_point` survives any crash.
+    What is below `recovery_point` survives any crash. `aborted` is the index of the aborted transactions.
     """
 
     log_start_offset: int = 0
@@ -88,25 +53,21 @@ class Log:
     segments: list[int] = field(default_factory=lambda: [0])
     leader_epochs: LeaderEpochCache = field(default_factory=LeaderEpochCache)
     producer_states: ProducerStates = field(default_factory=ProducerStates)
-    transaction_index: TransactionIndex = field(default_factory=TransactionIndex)
+    aborted: list[CompletedTxn] = field(default_factory=list)
 
-    def append_as_leader(
-        self, batch: Batch, leader_epoch: int, origin: str = CLIENT, verification_guard: int = NO_GUARD
-    ) -> AppendInfo:
+    def append_as_leader(self, batch: Batch, leader_epoch: int, origin: str = CLIENT) -> AppendInfo:
         """Write a batch at the end, with offsets and leader epoch assigned; one that repeats is answered, not written.
 
         KafkaError INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_TXN_STATE or, for a marker,
         TRANSACTION_COORDINATOR_FENCED.
         """
-        entry = self.producer_states.producers.get(batch.producer_id) if origin == CLIENT else None
-        if entry and (duplicate := entry.find_duplicate(batch)):
-            return AppendInfo(duplicate.first_offset, duplicate.last_offset, is_duplicate=True)
-        if not self.producer_states.is_verified(batch, verification_guard):
-            raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
-        base = self.log_end_offset
+        base, duplicate = self.log_end_offset, self.producer_states.entry(batch.producer_id).find_duplicate(batch)
+        if duplicate and origin == CLIENT:
+            return AppendInfo(duplicate.base_offset, duplicate.last_offset, is_duplicate=True)
+        self.producer_states.check(batch, origin)
         records = tuple([Record(base + i, key, value) for i, (_, key, value) in enumerate(batch.records)])
         last = base + batch.last_offset - batch.base_offset
-        self._append(Batch(base, last, leader_epoch, records, *batch[4:]), origin)
+        self.append_as_follower([Batch(base, last, leader_epoch, records, *batch[4:])])
         return AppendInfo(base, last)
 
     def append_as_follower(self, batches: Sequence[Batch]) -> None:
@@ -114,7 +75,17 @@ class Log:
         for batch in batches:
             if batch.base_offset < self.log_end_offset:
                 raise ValueError(f"{batch.base_offset} is less than the end {self.log_end_offset}")
-            self._append(batch, REPLICATION)
+            self._update_producer(batch)
+            self.leader_epochs.assign(batch.leader_epoch, batch.base_offset)
+            self.batches.append(batch)
+            self.log_end_offset = batch.next_offset
+
+    def _update_producer(self, batch: Batch) -> None:
+        """Take a batch into what is known of its producer and of the transaction that it ends."""
+        completed = self.producer_states.append(batch) if batch.producer_id != NO_PRODUCER_ID else None
+        if completed and completed.is_aborted:
+            self.aborted.append(completed)
+        self.producer_states.map_end_offset = batch.next_offset
 
     def roll(self) -> None:
         """Begin a new segment; the producers are kept as they are at its beginning."""
@@ -133,20 +104,22 @@ class Log:
         """
         if not self.log_start_offset <= offset <= self.log_end_offset:
             raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} in [{self.log_start_offset}, {self.log_end_offset}]")
-        first = end = self.index_of(offset)
-        limit, count = self.log_end_offset, 0
-        if isolation != LOG_END:
-            limit = self.high_watermark if isolation == HIGH_WATERMARK else self.last_stable_offset
-        while end < len(self.batches) and self.batches[end].last_offset < limit:
-            count += len(self.batches[end].records)
-            if count > max_records and end > first:
-                break
-            end += 1
-        batches = self.batches[first:end]
+        limits = {LOG_END: self.log_end_offset, HIGH_WATERMARK: self.high_watermark}
+        first, end = self.index_of(offset), self.index_of(limits.get(isolation, self.last_stable_offset))
+        batches = self.batches[first : min(end, max(first + 1, self.index_of(offset + max_records)))]
         if isolation != TXN_COMMITTED:
             return FetchData(batches)
-        found = self.transaction_index.collect(offset, batches[-1].next_offset)[0] if batches else []
-        return FetchData(batches, [(txn.producer_id, txn.first_offset) for txn in found])
+        aborted = self.aborted_in(offset, batches[-1].next_offset) if batches else []
+        return FetchData(batches, [(txn.producer_id, txn.first_offset) for txn in aborted])
+
+    def aborted_in(self, offset: int, limit: int) -> list[CompletedTxn]:
+        """The aborted transactions with records or a marker in [offset, limit)."""
+        not_before = self.aborted[bisect_left(self.aborted, offset, key=_last_offset) :]
+        return [txn for txn in not_before if txn.first_offset < limit]
+
+    def index_of(self, offset: int) -> int:
+        """The index of the first batch that ends at the offset or later."""
+        return bisect_left(self.batches, offset, key=_last_offset)
 
     def end_offset_for_epoch(self, leader_epoch: int) -> EpochEndOffset:
         """The largest leader epoch up to the given one and where it ends here; (-1, -1) if that is not known."""
@@ -154,74 +127,59 @@ class Log:
 
     @property
     def last_stable_offset(self) -> int:
-        """Below it every transaction is decided, and its marker replicated; at most the high watermark."""
-        unstable = self.first_unstable_offset
-        return self.high_watermark if unstable is None else min(unstable, self.high_watermark)
+        """Below it every transaction is decided, and its marker replicated; from log start offset to high watermark."""
+        return max(self.log_start_offset, min([self.high_watermark, *self.producer_states.unstable]))
 
-    @property
-    def first_unstable_offset(self) -> int | None:
-        """Where the oldest transaction begins that is open or not replicated to its end, as far as not deleted."""
-        first = self.producer_states.first_unstable_offset
-        return None if first is None else max(first, self.log_start_offset)
-
-    def update_high_watermark(self, offset: int) -> int:
+    def update_high_watermark(self, offset: int) -> None:
         """Set the high watermark, within the log: a new leader's, or a follower's, which may go back."""
         self.high_watermark = max(self.log_start_offset, min(offset, self.log_end_offset))
         self.producer_states.on_high_watermark_updated(self.high_watermark)
-        return self.high_watermark
-
-    def maybe_increment_high_watermark(self, offset: int) -> bool:
-        """Raise a leader's high watermark; whether it rose. ValueError beyond the log end offset."""
-        if offset > self.log_end_offset:
-            raise ValueError(f"high watermark {offset} exceeds the log end offset {self.log_end_offset}")
-        return offset > self.high_watermark and self.update_high_watermark(offset) == offset
 
     def maybe_increment_log_start_offset(self, offset: int) -> None:
-        """Hide the records below an offset. KafkaError OFFSET_OUT_OF_RANGE above the high watermark."""
+        """Hide the records below an offset, and delete the segments that end there, but never the last one.
+
+        KafkaError OFFSET_OUT_OF_RANGE above the high watermark.
+        """
         if not 0 <= offset <= self.high_watermark:
             raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} is not in [0, {self.high_watermark}]")
         if offset > self.log_start_offset:
-            self.log_start_offset = offset
-            self.recovery_point = max(self.recovery_point, offset)
+            self.log_start_offset, self.recovery_point = offset, max(self.recovery_point, offset)
             self.leader_epochs.truncate_from_start(offset)
+            del self.segments[: bisect_right(self.segments, offset) - 1]
+            del self.batches[: self.index_of(self.segments[0])]
+            self.producer_states.delete_snapshots_before(self.segments[0])
+            self.aborted = self.aborted_in(self.segments[0], self.log_end_offset)
 
-    def delete_records(self, offset: int) -> int:
-        """The low watermark after DeleteRecords; -1 asks for everything that is replicated."""
-        self.maybe_increment_log_start_offset(self.high_watermark if offset == -1 else offset)
-        return self.log_start_offset
+    def truncate_to(self, offset: int, now: int = 0) -> None:
+        """Cut the log off at an offset, with the whole batch it lies in; beyond the end, only an epoch without records.
 
-    def delete_old_segments(self) -> None:
-        """Remove the segments that end at or before the log start offset; never the last one."""
-        del self.segments[: max(0, bisect_right(self.segments, self.log_start_offset) - 1)]
-        base = self.segments[0]
-        del self.batches[: self.index_of(base)]
-        self.producer_states.delete_snapshots_before(base)
-        self.transaction_index = TransactionIndex(self.transaction_index.collect(base, self.log_end_offset)[0])
-
-    def truncate_to(self, offset: int, now: int = 0) -> bool:
-        """Cut the log off at an offset, with the whole batch it lies in; whether there was anything to cut.
-
-        An epoch that begins at the end, and has no record, goes even then. ValueError if negative.
+        What is derived follows: the producers from the newest snapshot before it.
         """
-        if offset < 0:
-            raise ValueError(f"cannot truncate to {offset}")
-        end = self.log_end_offset
+        offset = min(offset, self.log_end_offset)
         if offset < self.segments[0]:
-            self.truncate_fully_and_start_at(offset)
-        else:
-            self._cut(min(offset, end), now)
-            self.update_high_watermark(self.high_watermark)
-        return offset < end
+            return self.truncate_fully_and_start_at(offset)
+        del self.batches[self.index_of(offset) :]
+        del self.segments[bisect_right(self.segments, offset) :]
+        self.log_end_offset, self.recovery_point = offset, min(offset, self.recovery_point)
+        self.log_start_offset = min(offset, self.log_start_offset)
+        self.leader_epochs.truncate_from_end(offset)
+        self._reload_producers(now)
+        self.update_high_watermark(self.high_watermark)
+
+    def _reload_producers(self, now: int) -> None:
+        self.producer_states.truncate_and_reload(self.log_start_offset, self.log_end_offset, now)
+        known_end = self.producer_states.map_end_offset
+        del self.aborted[bisect_left(self.aborted, known_end, key=_last_offset) :]
+        for batch in self.batches[self.index_of(known_end) :]:
+            self._update_producer(batch)
+        self.producer_states.map_end_offset = self.log_end_offset
 
     def truncate_fully_and_start_at(self, offset: int, log_start_offset: int | None = None) -> None:
         """Empty the log; the next offset is the one given."""
-        self.batches, self.segments = [], [offset]
-        self.log_end_offset = self.recovery_point = offset
+        self.batches, self.segments, self.leader_epochs, self.aborted = [], [offset], LeaderEpochCache(), []
+        self.log_end_offset = self.recovery_point = self.high_watermark = offset
         self.log_start_offset = offset if log_start_offset is None else log_start_offset
-        self.leader_epochs = LeaderEpochCache()
         self.producer_states.truncate_fully_and_start_at(offset)
-        self.transaction_index = TransactionIndex()
-        self.update_high_watermark(offset)
 
     def recover(self, high_watermark: int = 0, keeps_unflushed: bool = False, now: int = 0) -> None:
         """Open the log after a crash: what only memory knew is rebuilt from the batches and a producers' snapshot.
@@ -229,42 +187,7 @@ class Log:
         `high_watermark` is the one that was checkpointed, which may be old. The log start offset's checkpoint is taken
         to be new, which Kafka does not promise.
         """
-        self.producer_states = ProducerStates(self.producer_states.verification_enabled, self.producer_states.snapshots)
-        self._cut(self.log_end_offset if keeps_unflushed else self.recovery_point, now)
+        self.producer_states = ProducerStates(self.producer_states.snapshots)
+        self.high_watermark = high_watermark
+        self.truncate_to(self.log_end_offset if keeps_unflushed else self.recovery_point, now)
         self.flush()
-        self.update_high_watermark(high_watermark)
-
-    def _append(self, batch: Batch, origin: str) -> None:
-        if batch.producer_id != NO_PRODUCER_ID:
-            self._update_producer(batch, origin)
-        self.leader_epochs.assign(batch.leader_epoch, batch.base_offset)
-        self.batches.append(batch)
-        self.log_end_offset = self.producer_states.map_end_offset = batch.last_offset + 1
-
-    def _update_producer(self, batch: Batch, origin: str) -> None:
-        """Validate a batch and take it into what is known of its producer and of the transaction that it ends."""
-        states = self.producer_states
-        if completed := states.append(batch, origin):
-            if completed.is_aborted:
-                self.transaction_index.append(AbortedTxn(*completed[:3], states.last_stable_offset(completed)))
-            states.complete_txn(completed)
-
-    def index_of(self, offset: int) -> int:
-        """The index of the first batch that ends at the offset or later."""
-        return bisect_left(self.batches, offset, key=_last_offset)
-
-    def _cut(self, offset: int, now: int) -> None:
-        """Drop what is at the offset or later; what only memory knows follows, from the newest snapshot before it."""
-        del self.batches[self.index_of(offset) :]
-        del self.segments[bisect_right(self.segments, offset) :]
-        self.log_end_offset = offset
-        self.log_start_offset = min(offset, self.log_start_offset)
-        self.recovery_point = min(offset, self.recovery_point)
-        self.leader_epochs.truncate_from_end(offset)
-        states = self.producer_states
-        states.truncate_and_reload(self.log_start_offset, self.log_end_offset, now)
-        self.transaction_index.truncate_to(states.map_end_offset)
-        for batch in self.batches[self.index_of(states.map_end_offset) :]:
-            if batch.producer_id != NO_PRODUCER_ID:
-                self._update_producer(batch, REPLICATION)
-        states.map_end_offset = self.log_end_offset

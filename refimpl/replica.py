@@ -84,14 +84,16 @@ class Replica:
         self._check_leader()
         if acks == -1 and len(self.isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
-        info = self.log.append_as_leader(batch, self.leader_epoch, origin, guard)
+        if self.config.kip_890 and not self.log.producer_states.is_verified(batch, guard):
+            raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
+        info = self.log.append_as_leader(batch, self.leader_epoch, origin)
         self.maybe_increment_high_watermark(now)
         return info
 
-    def maybe_start_transaction_verification(self, batch: Batch, now: int) -> int:
+    def maybe_start_transaction_verification(self, batch: Batch) -> int:
         """The guard to append a batch with if the coordinator says that its transaction is open (KIP-890)."""
         self._check_leader()
-        return self.log.producer_states.maybe_start_transaction_verification(batch, now)
+        return self.log.producer_states.maybe_start_transaction_verification(batch)
 
     def acknowledged(self, info: AppendInfo) -> rpc.ProduceResponse | None:
         """An append is, once the high watermark passed it."""
@@ -168,8 +170,9 @@ class Replica:
     def delete_records(self, offset: int) -> int:
         """Hide the records below an offset, or all (-1); the offset up to which they are to be `deleted`."""
         self._check_leader()
-        start = self.log.delete_records(offset)
-        return start if offset == -1 else offset
+        offset = self.log.high_watermark if offset == -1 else offset
+        self.log.maybe_increment_log_start_offset(offset)
+        return offset
 
     def deleted(self, offset: int) -> rpc.Response | None:
         """Records are, once the low watermark, the least log start offset of all replicas, is there."""
@@ -188,7 +191,7 @@ class Replica:
             return
         isr = self.maximal_isr
         ends = [f.log_end_offset for id, f in self.followers.items() if id in isr or self._on_time(f, now)]
-        self.log.maybe_increment_high_watermark(min(ends, default=self.log.log_end_offset))
+        self.log.update_high_watermark(max(self.log.high_watermark, min(ends, default=self.log.log_end_offset)))
 
     def maybe_shrink_isr(self, now: int) -> None:
         """Propose an ISR without those who have not caught up for replica.lag.time.max.ms."""

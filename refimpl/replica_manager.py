@@ -144,7 +144,7 @@ class ReplicaManager:
             if isinstance(waiter, AppendTo) and waiter.leader_epoch != replica.leader_epoch:
                 raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER, f"{waiter.leader_epoch} is not {replica.leader_epoch}")
             if transactional_id is not None and guard == NO_GUARD and self.config.kip_890:
-                guard = replica.maybe_start_transaction_verification(batch, now)
+                guard = replica.maybe_start_transaction_verification(batch)
                 if guard != NO_GUARD:
                     return self.verify(transactional_id, request, waiter, guard, now)
             origin = COORDINATOR if isinstance(waiter, Marker | AppendTo) else CLIENT
@@ -222,7 +222,7 @@ class ReplicaManager:
             log.roll()
             log.flush()
             if any(topic.is_compacted for topic in self.config.topics if topic.name == here[0]):
-                compact(log, now)
+                compact(log)
         elif self.config.flushes_every_append:
             log.flush()
         if self.waiting.get(here):
@@ -284,10 +284,8 @@ class ReplicaManager:
                 self.touched[here] = None
 
     def checkpoint(self, now: int) -> None:
-        """Write high watermarks and logs to the disk, and remove the segments that were deleted."""
+        """Write high watermarks and logs to the disk."""
         self.timers["checkpoint",] = now + self.config.high_watermark_checkpoint_interval
         for here, replica in self.replicas.items():
             self.disk.high_watermarks[here] = replica.log.high_watermark
             replica.log.flush()
-            if replica.log.segments[1:] and replica.log.segments[1] <= replica.log.log_start_offset:
-                replica.log.delete_old_segments()

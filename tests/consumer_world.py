@@ -14,6 +14,7 @@ from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import GroupCoordinator
 from hwmark.refimpl.machine import Call, Message, Return, Tick
 from hwmark.refimpl.partition_change import PartitionRegistration
+from hwmark.refimpl.producer_state import NO_GUARD
 from hwmark.refimpl.replica import Replica
 
 BROKER, TOPIC = 1, "topic"
@@ -234,7 +235,9 @@ class World:
         self.append(batch, partition)
 
     def append(self, batch: Batch, partition: int) -> None:
-        self.replicas[TOPIC, partition].produce(batch, 1, self.now, "coordinator")
+        replica = self.replicas[TOPIC, partition]
+        guard = replica.maybe_start_transaction_verification(batch) if batch.is_transactional else NO_GUARD
+        replica.produce(batch, 1, self.now, "coordinator", guard)
         waiting, self.parked = self.parked, []
         for _, message in waiting:
             self.serve(message)

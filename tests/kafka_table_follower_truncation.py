@@ -29,9 +29,9 @@ class CountingLog(Log):
 
     truncations = 0
 
-    def truncate_to(self, offset: int, now: int = 0) -> bool:
+    def truncate_to(self, offset: int, now: int = 0) -> None:
         self.truncations += 1
-        return Log.truncate_to(self, offset, now)
+        Log.truncate_to(self, offset, now)
 
 
 def batch(base: int, epoch: int, values: str) -> Batch:

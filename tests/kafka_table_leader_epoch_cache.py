@@ -26,8 +26,12 @@ def apply(cache: LeaderEpochCache, operation: list[Any]) -> LeaderEpochCache:
     return changed
 
 
+def latest_epoch(cache: LeaderEpochCache) -> int | None:
+    return cache.entries[-1].epoch if cache.entries else None
+
+
 def previous_entry(cache: LeaderEpochCache, epoch: int | None = None) -> EpochEntry | None:
-    epoch = cache.latest_epoch if epoch is None else epoch
+    epoch = latest_epoch(cache) if epoch is None else epoch
     return None if epoch is None else next((entry for entry in reversed(cache.entries) if entry.epoch < epoch), None)
 
 
@@ -50,12 +54,12 @@ def epoch_of(entry: EpochEntry | None) -> int | None:
 def answer(cache: LeaderEpochCache, query: list[Any]) -> Any:
     """What the cache says, as the tables write it."""
     name, *arguments = query
-    arguments = [cache.latest_epoch if argument == "latestEpoch" else argument for argument in arguments]
+    arguments = [latest_epoch(cache) if argument == "latestEpoch" else argument for argument in arguments]
     if name in OPERATIONS:
         apply(cache, query)
         return "no_error"
     return {
-        "latestEpoch": lambda: cache.latest_epoch,
+        "latestEpoch": lambda: latest_epoch(cache),
         "previousEpoch": lambda *epoch: epoch_of(previous_entry(cache, *epoch)),
         "previousEntry": lambda *epoch: previous_entry(cache, *epoch),
         "nextEpoch": lambda epoch: epoch_of(next_entry(cache, epoch)),

@@ -18,7 +18,7 @@ from hwmark.refimpl.log import (
     Log,
 )
 from hwmark.refimpl.log_cleaner import compact
-from hwmark.refimpl.producer_state import CLIENT, COORDINATOR, ProducerStateEntry, ProducerStates
+from hwmark.refimpl.producer_state import CLIENT, COORDINATOR, NO_GUARD, ProducerStateEntry, ProducerStates
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -135,27 +135,18 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @rule(offset=st.integers(0, 9))
     def raise_high_watermark(self, offset: int) -> None:
-        if offset > self.list.end:
-            with pytest.raises(ValueError, match="exceeds"):
-                self.log.maybe_increment_high_watermark(offset)
-            return
-        assert self.log.maybe_increment_high_watermark(offset) == (offset > self.list.high_watermark)
-        self.list.high_watermark = max(offset, self.list.high_watermark)
+        self.log.update_high_watermark(max(offset, self.log.high_watermark))
+        self.list.high_watermark = max(min(offset, self.list.end), self.list.high_watermark)
 
     @rule(offset=st.integers(-2, 9))
     def delete_records(self, offset: int) -> None:
-        if not -1 <= offset <= self.list.high_watermark:
+        if not 0 <= offset <= self.list.high_watermark:
             with pytest.raises(KafkaError, match="OFFSET_OUT_OF_RANGE"):
-                self.log.delete_records(offset)
+                self.log.maybe_increment_log_start_offset(offset)
             return
-        asked = self.list.high_watermark if offset == -1 else offset
-        self.list.start = max(asked, self.list.start)
+        self.list.start = max(offset, self.list.start)
         self.list.flushed = max(self.list.flushed, self.list.start)
-        assert self.log.delete_records(offset) == self.list.start
-
-    @rule()
-    def delete_old_segments(self) -> None:
-        self.log.delete_old_segments()
+        self.log.maybe_increment_log_start_offset(offset)
 
     @rule()
     def roll(self) -> None:
@@ -168,7 +159,7 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @rule(offset=st.integers(0, 9))
     def truncate(self, offset: int) -> None:
-        assert self.log.truncate_to(offset) == (offset < self.list.end)
+        self.log.truncate_to(offset)
         self.list.cut(offset)
 
     @rule(offset=st.integers(0, 9))
@@ -220,7 +211,7 @@ def test_reads_whole_batches_and_at_least_one() -> None:
     log = Log()
     for _ in range(3):
         log.append_as_leader(plain(2), 0)
-    assert [offsets(log.read(1, LOG_END, max_records=count)) for count in (0, 1, 3, 4)] == [
+    assert [offsets(log.read(1, LOG_END, max_records=count)) for count in (0, 1, 2, 3)] == [
         [0, 1],
         [0, 1],
         [0, 1],
@@ -245,7 +236,7 @@ def test_a_log_cut_off_below_its_start_is_empty() -> None:
     for _ in range(3):
         log.append_as_leader(plain(1), 0)
     log.update_high_watermark(3)
-    log.delete_records(2)
+    log.maybe_increment_log_start_offset(2)
     log.truncate_to(1)
     assert (log.log_start_offset, log.high_watermark, log.log_end_offset) == (1, 1, 1)
     assert log.leader_epochs.entries == [] and log.read(1, LOG_END) == FetchData([])
@@ -291,15 +282,15 @@ def test_a_snapshot_remembers_one_batch_of_each_producer() -> None:
     refused(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, log, sequenced(1, 1))
 
 
-def test_a_torn_snapshot_is_passed_over() -> None:
+def test_a_lost_snapshot_is_passed_over() -> None:
     log = Log()
     for sequence in range(3):
         log.append_as_leader(sequenced(1, sequence), 0)
         log.roll()
-    log.producer_states.snapshots[3] = None
+    del log.producer_states.snapshots[3]
     log.recover(keeps_unflushed=True)
     assert sorted(log.producer_states.snapshots) == [1, 2]
-    assert [batch.first_offset for batch in log.producer_states.producers[1].batches] == [1, 2]
+    assert [batch.base_offset for batch in log.producer_states.producers[1].batches] == [1, 2]
 
 
 def test_deleted_records_leave_their_producer_known_until_a_restart() -> None:
@@ -307,7 +298,7 @@ def test_deleted_records_leave_their_producer_known_until_a_restart() -> None:
     log.append_as_leader(sequenced(1, 0), 0)
     log.append_as_leader(plain(1), 0)
     log.update_high_watermark(2)
-    log.delete_records(1)
+    log.maybe_increment_log_start_offset(1)
     refused(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, log, sequenced(1, 7))
     log.flush()
     log.recover()
@@ -317,8 +308,9 @@ def test_deleted_records_leave_their_producer_known_until_a_restart() -> None:
 def test_any_sequence_is_taken_from_a_producer_of_whom_nothing_is_known() -> None:
     states = ProducerStates()
     for sequence in (5, 6):
-        states.append(sequenced(1, sequence), CLIENT)
-    assert [batch.first_sequence for batch in states.producers[1].batches] == [5, 6]
+        states.check(sequenced(1, sequence), CLIENT)
+        states.append(sequenced(1, sequence))
+    assert [batch.base_sequence for batch in states.producers[1].batches] == [5, 6]
 
 
 # Transactions
@@ -326,19 +318,17 @@ def test_any_sequence_is_taken_from_a_producer_of_whom_nothing_is_known() -> Non
 
 def test_a_transaction_begins_only_with_the_guard_that_was_given_out() -> None:
     log = Log()
-    log.producer_states.verification_enabled = True
-    first = sequenced(1, 0, is_transactional=True)
-    refused(Error.INVALID_TXN_STATE, log, first)
-    stale = log.producer_states.maybe_start_transaction_verification(first, 0)
+    states, first = log.producer_states, sequenced(1, 0, is_transactional=True)
+    assert not states.is_verified(first, NO_GUARD)
+    stale = states.maybe_start_transaction_verification(first)
+    assert states.is_verified(first, stale)
     log.append_as_leader(marker(1, ABORT), 0, COORDINATOR)
-    refused(Error.INVALID_TXN_STATE, log, first, "client", stale)
-    guard = log.producer_states.maybe_start_transaction_verification(first, 0)
-    assert guard != stale
-    refused(Error.INVALID_TXN_STATE, log, first, "client", stale)
-    log.append_as_leader(first, 0, "client", guard)
+    assert not states.is_verified(first, stale)
+    guard = states.maybe_start_transaction_verification(first)
+    assert guard != stale and not states.is_verified(first, stale) and states.is_verified(first, guard)
+    log.append_as_leader(first, 0)
     second = sequenced(1, 1, is_transactional=True)
-    assert log.producer_states.maybe_start_transaction_verification(second, 0) == 0
-    log.append_as_leader(second, 0)
+    assert states.maybe_start_transaction_verification(second) == NO_GUARD and states.is_verified(second, NO_GUARD)
 
 
 def test_a_marker_fences_its_producer_and_older_coordinators() -> None:
@@ -432,7 +422,12 @@ def derived(log: Log) -> tuple[object, ...]:
     """What a log knows beyond its batches, as far as a snapshot keeps it."""
     states = log.producer_states
     producers = {key: last_only(entry) for key, entry in states.producers.items()}
-    return producers, states.ongoing, log.transaction_index.aborted, states.map_end_offset
+    return producers, states.ongoing, log.aborted, states.map_end_offset
+
+
+def last_sent(entry: ProducerStateEntry) -> tuple[int, int, int]:
+    """By what a batch is known when it is sent again, and how that is answered."""
+    return entry.batches[-1].base_sequence, entry.batches[-1].last_sequence, entry.batches[-1].last_offset
 
 
 def last_only(entry: ProducerStateEntry) -> ProducerStateEntry:
@@ -447,7 +442,7 @@ def test_committed_reads_agree_with_what_was_committed(
     log = workload.log
     for high_watermark in sorted(draw.draw(st.lists(st.integers(0, log.log_end_offset), max_size=3))):
         batch_ends = [0, *(batch.next_offset for batch in log.batches)]
-        log.maybe_increment_high_watermark(max(end for end in batch_ends if end <= high_watermark))
+        log.update_high_watermark(max(end for end in batch_ends if end <= high_watermark))
         assert log.last_stable_offset == workload.last_stable_offset()
         for since in range(log.last_stable_offset + 1):
             shown = [record.offset for record in read_committed(log, since)]
@@ -501,7 +496,7 @@ def test_the_newest_record_of_each_key_stays_where_it_is() -> None:
     log.roll()
     log.append_as_leader(data(("b", 2)), 0)
     log.update_high_watermark(log.log_end_offset)
-    assert compact(log, now=0) == 6
+    assert compact(log) == 6
     assert [record[:2] for batch in log.batches for record in batch.records] == [(1, "b"), (4, "c"), (5, "a"), (6, "b")]
     assert [(batch.base_offset, batch.last_offset) for batch in log.batches] == [(0, 1), (4, 5), (6, 6)]
     assert offsets(log.read(2, LOG_END)) == [4, 5, 6]
@@ -516,54 +511,27 @@ def test_nothing_is_cleaned_from_the_last_stable_offset_on_or_in_the_active_segm
     log.roll()
     log.append_as_leader(data(("a", 3)), 0)
     before = list(log.batches)
-    assert compact(log, now=0) == 0
+    assert compact(log) == 0
     log.update_high_watermark(4)
-    assert compact(log, now=0) == 1
+    assert compact(log) == 1
     assert log.batches == before
 
 
-def test_tombstones_stay_until_their_time_has_come() -> None:
+def test_tombstones_and_markers_stay() -> None:
+    """An aborted transaction's data go, but for its producer's last batch, which stays empty."""
     log = Log()
     log.append_as_leader(data(("a", 1)), 0)
     log.append_as_leader(data(("a", None)), 0)
-    log.append_as_leader(data(("b", 1)), 0)
-    log.roll()
-    log.update_high_watermark(3)
-    kept = []
-    for now in (0, 9, 10):
-        compact(log, now, delete_retention_ms=10)
-        kept.append([record.offset for batch in log.batches for record in batch.records])
-    assert kept == [[1, 2], [1, 2], [2]]
-
-
-def test_markers_go_after_their_transactions() -> None:
-    """An aborted transaction's data go at once; its marker in a later round, when its time has come."""
-    log = Log()
     log.append_as_leader(sequenced(1, 0, 2, is_transactional=True), 0)
     log.append_as_leader(marker(1, ABORT), 0, COORDINATOR)
-    log.append_as_leader(sequenced(1, 2, is_transactional=True)._replace(records=(Record(0, "a", 1),)), 0)
+    log.append_as_leader(sequenced(1, 2, is_transactional=True)._replace(records=(Record(0, "b", 1),)), 0)
     log.append_as_leader(marker(1, COMMIT), 0, COORDINATOR)
-    log.append_as_leader(data(("b", 1)), 0)
     log.roll()
     log.update_high_watermark(log.log_end_offset)
-    kept = []
-    for now in (0, 1, 5, 11):
-        compact(log, now, delete_retention_ms=10)
-        kept.append(([batch.base_offset for batch in log.batches], len(log.transaction_index.aborted)))
-    assert kept == [([2, 3, 4, 5], 1), ([2, 3, 4, 5], 1), ([2, 3, 4, 5], 1), ([3, 4, 5], 0)]
-
-
-def test_an_empty_transactions_marker_goes_once_its_time_has_come() -> None:
-    log = Log()
-    log.append_as_leader(sequenced(1, 0, is_transactional=True)._replace(records=(Record(0, "a", 1),)), 0)
-    for coordinator_epoch in (0, 1):
-        log.append_as_leader(marker(1, COMMIT, coordinator_epoch=coordinator_epoch), 0, COORDINATOR)
-    log.append_as_leader(data(("b", 1)), 0)
-    log.roll()
-    log.update_high_watermark(log.log_end_offset)
-    for now in (0, 10):
-        compact(log, now, delete_retention_ms=10)
-    assert [batch.base_offset for batch in log.batches] == [0, 1, 3]
+    for _ in range(2):
+        compact(log)
+        assert [(batch.base_offset, len(batch.records)) for batch in log.batches] == [(1, 1), (4, 1), (5, 1), (6, 1)]
+        assert len(log.aborted) == 1
 
 
 def test_the_last_cleaned_batch_stays_without_its_records() -> None:
@@ -572,7 +540,7 @@ def test_the_last_cleaned_batch_stays_without_its_records() -> None:
         log.append_as_leader(batch, 0)
     log.roll()
     log.update_high_watermark(3)
-    assert compact(log, now=0) == 3
+    assert compact(log) == 3
     assert [(batch.base_offset, batch.last_offset, len(batch.records)) for batch in log.batches] == [
         (0, 0, 1),
         (1, 2, 0),
@@ -588,7 +556,7 @@ def test_an_aborted_record_hides_no_older_one() -> None:
         log.append_as_leader(marker(producer_id, ABORT), 0, COORDINATOR)
     log.roll()
     log.update_high_watermark(log.log_end_offset)
-    compact(log, now=0)
+    compact(log)
     assert table(read_committed(log, 0)) == {"a": 1, "b": 1}
 
 
@@ -599,10 +567,9 @@ def test_deleted_segments_take_their_snapshots_and_aborted_transactions() -> Non
         log.append_as_leader(marker(producer_id, ABORT), 0, COORDINATOR)
         log.roll()
     log.update_high_watermark(6)
-    log.delete_records(5)
-    log.delete_old_segments()
+    log.maybe_increment_log_start_offset(5)
     assert (log.segments, sorted(log.producer_states.snapshots)) == ([4, 6], [4, 6])
-    assert [txn.producer_id for txn in log.transaction_index.aborted] == [3]
+    assert [txn.producer_id for txn in log.aborted] == [3]
     assert [batch.base_offset for batch in log.batches] == [4, 5]
 
 
@@ -612,7 +579,7 @@ def test_a_producers_last_batch_stays_without_its_records() -> None:
     log.append_as_leader(data(("a", 2)), 0)
     log.roll()
     log.update_high_watermark(2)
-    compact(log, now=0)
+    compact(log)
     assert [(batch.base_offset, len(batch.records)) for batch in log.batches] == [(0, 0), (1, 1)]
     log.producer_states.snapshots.clear()
     log.recover(keeps_unflushed=True)
@@ -625,17 +592,14 @@ def table(records: Iterable[Record]) -> dict[object, object]:
     return {key: value for key, value in newest.items() if value is not None}
 
 
-@given(STEPS, st.lists(st.integers(0, 8), min_size=1, max_size=4))
-def test_compaction_changes_no_table_and_forgets_no_producer(
-    steps: list[tuple[int, str, int, bool]], waits: list[int]
-) -> None:
+@given(STEPS)
+def test_compaction_changes_no_table_and_forgets_no_producer(steps: list[tuple[int, str, int, bool]]) -> None:
     ends = [(1, ABORT, 0, False), (2, COMMIT, 0, False), (3, ABORT, 0, False), (1, "roll", 0, False)]
     log = written([*steps, *ends, (1, "txn", 0, False)]).log
     log.update_high_watermark(log.log_end_offset)
-    before, now = copy.deepcopy(log), 100
-    for wait in waits:
-        now += wait
-        clean_point = compact(log, now, delete_retention_ms=10)
+    before = copy.deepcopy(log)
+    for _ in range(2):
+        clean_point = compact(log)
         shown, expected = read_committed(log, 0), read_committed(before, 0)
         assert set(shown) <= set(expected) and table(shown) == table(expected)
         below = [record.key for record in shown if record.offset < clean_point]
@@ -648,4 +612,4 @@ def test_compaction_changes_no_table_and_forgets_no_producer(
     assert log.producer_states.ongoing == before.producer_states.ongoing
     for producer_id, entry in before.producer_states.producers.items():
         if entry.batches:
-            assert log.producer_states.producers[producer_id].last_batch == entry.last_batch
+            assert last_sent(log.producer_states.producers[producer_id]) == last_sent(entry)

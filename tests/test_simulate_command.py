@@ -58,7 +58,7 @@ def test_a_broken_promise_is_exit_status_1(
 
     def maybe_increment_high_watermark(self: Replica, now: int) -> None:
         if self.is_leader:
-            self.log.maybe_increment_high_watermark(self.log.log_end_offset)
+            self.log.update_high_watermark(self.log.log_end_offset)
 
     monkeypatch.setattr(Replica, "maybe_increment_high_watermark", maybe_increment_high_watermark)
     file = tmp_path / "broken.ndjson"

@@ -38,7 +38,7 @@ def begun(machine: type[ClusterMachine], **changes: Any) -> Any:
 def raise_without_asking(replica: Replica, now: int) -> None:
     """A high watermark that waits for nobody."""
     if replica.is_leader:
-        replica.log.maybe_increment_high_watermark(replica.log.log_end_offset)
+        replica.log.update_high_watermark(replica.log.log_end_offset)
 
 
 # --------------------------------------------------------------------------------------- from a fault to a picture

@@ -109,9 +109,7 @@ def _odd_producer(broker: Broker) -> Producer:
 
 
 TRANSACTIONS: dict[str, Maker] = {
-    "produce after a gap": _of_producer(
-        lambda r, p: _produce(r, p, epoch=p.producer_epoch, sequence=max(0, p.last_batch.last_sequence) + FAR)
-    ),
+    "produce after a gap": _of_producer(lambda r, p: _produce(r, p, epoch=p.producer_epoch, sequence=FAR)),
     "produce in the epoch before": _of_producer(lambda r, p: _produce(r, p, epoch=p.producer_epoch - 1, sequence=0)),
     "mark in the epoch before": _of_producer(
         lambda r, p: _mark(r, p, epoch=p.producer_epoch - 1, coordinator_epoch=p.coordinator_epoch)
