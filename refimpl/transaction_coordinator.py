@@ -17,16 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from hwmark.refimpl import transaction_metadata as states
 from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Batch, TopicPartition
-from hwmark.refimpl.config import TRANSACTIONS_TOPIC
-from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond
+from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
+from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond, partition_for
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.transaction_metadata import EXPIRABLE, PREPARED, Producer, Transaction, TransactionMetadata
 
-COORDINATOR_ERRORS = APPEND_ERRORS | {Error.REQUEST_TIMED_OUT: Error.COORDINATOR_NOT_AVAILABLE}
 # What leaders answer to markers if there is a newer producer or coordinator.
 SUPERSEDED = frozenset((Error.INVALID_PRODUCER_EPOCH, Error.TRANSACTION_COORDINATOR_FENCED))
 
@@ -41,21 +40,25 @@ class SendMarkers(NamedTuple):
 
 
 Effects = list[Append | SendMarkers | Respond]
-Errors = dict[TopicPartition, Error]
+Errors = Any  # by partition
 Partitions = Collection[TopicPartition]
 
 
 @dataclass(slots=True)
 class TransactionCoordinator(Coordinator):
-    """One broker's coordinator; `producer_ids` is what is left, (next, end), of the block that the controller gave."""
+    """One broker's coordinator; `producer_ids` is what is left, (next, end), of the block that the controller gave.
+
+    `needs_producer_ids`: the owner is to ask for the next block, and to give it.
+    """
 
     topic: ClassVar[str] = TRANSACTIONS_TOPIC
     producer_ids: tuple[int, int] = (0, 0)
+    needs_producer_ids: bool = field(default=False, init=False)
     transactions: dict[str, TransactionMetadata] = field(default_factory=dict, init=False)
     retries: list[Append | SendMarkers] = field(default_factory=list, init=False)
 
     def init_producer_id(
-        self, to: Hashable, transactional_id: str | None, timeout: int, expected: tuple[int, int] | None, now: int
+        self, to: Hashable, now: int, transactional_id: str | None, timeout: int, expected: tuple[int, int] | None
     ) -> Effects:
         """Give a producer its id and epoch and fence those before it; `expected` are those it has (KIP-360)."""
         if transactional_id is None:
@@ -73,15 +76,19 @@ class TransactionCoordinator(Coordinator):
             raise KafkaError(Error.PRODUCER_FENCED)
         epoch = expected[1] if expected else None
         if metadata.current.state == "Ongoing":
-            return self.fence(to, metadata.producer, now)
+            return self.fence(to, now, metadata.producer)
         if metadata.current.is_exhausted and epoch in (None, metadata.current.producer_epoch):
             metadata.prepare_rotation(self._next_producer_id(), timeout, epoch is not None, now)
         else:
             metadata.prepare_increment(timeout, epoch, now)
         return self._append(metadata, to)
 
-    def add_partitions(self, to: Hashable, producer: Producer, partitions: Partitions, now: int) -> Effects:
-        """Partitions join the transaction: AddPartitionsToTxn, and AddOffsetsToTxn for that of a group's offsets."""
+    def add_partitions(
+        self, to: Hashable, now: int, producer: Producer, partitions: Partitions, verify_only: bool = False
+    ) -> Effects:
+        """Partitions join the transaction, or a leader asks whether they have."""
+        if verify_only:
+            return [Respond(to, Error.NONE, self.verify_partitions(producer, partitions))]
         metadata = self._known(producer)
         # Comes first: after an overflow a producer knows its next id before the transaction is complete.
         if metadata.pending is not None or producer.producer_id == metadata.current.next_producer_id:
@@ -92,6 +99,11 @@ class TransactionCoordinator(Coordinator):
         metadata.prepare_add_partitions(partitions, now)
         return self._append(metadata, to)
 
+    def add_offsets(self, to: Hashable, now: int, producer: Producer, group_id: str) -> Effects:
+        """The partition that keeps a group's offsets joins the transaction."""
+        partition = partition_for(group_id, self.config.partition_count(OFFSETS_TOPIC))
+        return self.add_partitions(to, now, producer, ((OFFSETS_TOPIC, partition),))
+
     def verify_partitions(self, producer: Producer, partitions: Partitions) -> Errors:
         """Which partitions are in the transaction: asked by a leader that is to append for it (KIP-890)."""
         metadata = self._known(producer)
@@ -99,7 +111,7 @@ class TransactionCoordinator(Coordinator):
         joined = metadata.current.topic_partitions
         return {one: Error.NONE if one in joined else Error.TRANSACTION_ABORTABLE for one in partitions}
 
-    def end_txn(self, to: Hashable, producer: Producer, result: str, version: int, now: int) -> Effects:
+    def end_txn(self, to: Hashable, now: int, producer: Producer, result: str, version: int) -> Effects:
         """COMMIT or ABORT by a client of a transaction version; answers who the producer is in its next transaction."""
         metadata, end = self._known(producer), (COMMIT, ABORT).index(result)
         metadata.check_end(producer)
@@ -115,7 +127,7 @@ class TransactionCoordinator(Coordinator):
         metadata.prepare_end(PREPARED[end], version, next_producer_id, now)
         return self._append(metadata, to)
 
-    def fence(self, to: Hashable, producer: Producer, now: int) -> Effects:
+    def fence(self, to: Hashable, now: int, producer: Producer) -> Effects:
         """Abort the ongoing transaction of a producer and fence it, unless it is fenced already."""
         metadata = self._known(producer)
         metadata.check(producer)
@@ -126,7 +138,7 @@ class TransactionCoordinator(Coordinator):
     def on_appended(self, append: Append, error: Error, base_offset: int, now: int) -> Effects:
         """Take over what is committed (NONE), or give it up with a coordinator's error; a completion is tried again."""
         ((transactional_id, value),) = append.records
-        metadata, error = self.current(transactional_id, append.leader_epoch), COORDINATOR_ERRORS.get(error, error)
+        metadata, error = self.current(transactional_id, append.leader_epoch), APPEND_ERRORS.get(error, error)
         if metadata is None:
             return [*append.answer(Error.NOT_COORDINATOR)]
         if error is Error.COORDINATOR_NOT_AVAILABLE and metadata.current.state in PREPARED:
@@ -181,7 +193,7 @@ class TransactionCoordinator(Coordinator):
         """Fence the producers of transactions that last too long, and abort these."""
         ongoing = [one for one in self.transactions.values() if one.current.state == "Ongoing" and one.pending is None]
         slow = [one for one in ongoing if one.current.start_timestamp + one.current.timeout_ms < now]
-        return [effect for one in slow for effect in self.fence(None, one.producer, now)]
+        return [effect for one in slow for effect in self.fence(None, now, one.producer)]
 
     def remove_expired(self, now: int) -> Effects:
         """Forget transactional ids that were not used for long."""
@@ -237,8 +249,13 @@ class TransactionCoordinator(Coordinator):
         value = metadata.pending if metadata.pending_state != "Dead" else None
         return [self.append(metadata.transactional_id, ((metadata.transactional_id, value),), to)]
 
+    def give_producer_ids(self, block: tuple[int, int]) -> None:
+        """Producer ids from the controller: (first, end)."""
+        self.producer_ids, self.needs_producer_ids = block, False
+
     def _next_producer_id(self) -> int:
         following, end = self.producer_ids
+        self.needs_producer_ids |= following == end
         if following == end:
             raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, "no producer ids left")
         self.producer_ids = (following + 1, end)

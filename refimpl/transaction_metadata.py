@@ -44,6 +44,9 @@ class Producer(NamedTuple):
     producer_epoch: int
 
 
+NOBODY = Producer("", NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
+
+
 class IllegalTransitionError(ValueError):
     """A transition that the coordinator must never attempt (IllegalStateException in Kafka)."""
 

@@ -88,7 +88,7 @@ class Asked:
         member.update(Member(member_id, member.instance, session, rebalance, member.protocol_type, named))
 
     def awaitSync(self, member_id: str) -> None:  # noqa: N802
-        self.group.members[member_id].awaiting_sync = PARKED_SYNC
+        self.group.members[member_id].parked = PARKED_SYNC
 
     def replaceStaticMember(self, instance: str, old_id: str, new_id: str) -> None:  # noqa: N802
         self.answers += self.group.replace_static_member(old_id, new_id)

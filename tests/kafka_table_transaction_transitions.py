@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from hwmark.refimpl.config import ClusterConfig
-from hwmark.refimpl.coordinator import LOADING, Append, Respond
+from hwmark.refimpl.coordinator import APPEND_ERRORS, LOADING, Append, Respond
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.transaction_coordinator import COORDINATOR_ERRORS, Effects, TransactionCoordinator
+from hwmark.refimpl.transaction_coordinator import Effects, TransactionCoordinator
 from hwmark.refimpl.transaction_metadata import (
     EXPIRABLE,
     VALID_PREVIOUS_STATES,
@@ -207,18 +207,18 @@ def request(coordinator: TransactionCoordinator, row: Row, transactional_id: Any
     if kind == "InitProducerId":
         expected = (args["expectedProducerId"], args["expectedEpoch"])
         named = None if expected[0] is None else expected
-        return coordinator.init_producer_id("client", transactional_id, args["timeoutMs"], named, NOW)
+        return coordinator.init_producer_id("client", NOW, transactional_id, args["timeoutMs"], named)
     if kind == "AbortTimedOut" and "timedOutProducerId" not in args:
         return coordinator.abort_timed_out(NOW + ABORT_INTERVAL)
     if kind == "AbortTimedOut":
         slow = Producer(transactional_id, args["timedOutProducerId"], args["timedOutEpoch"])
-        return coordinator.fence("client", slow, NOW + ABORT_INTERVAL)
+        return coordinator.fence("client", NOW + ABORT_INTERVAL, slow)
     producer = Producer(transactional_id, args["producerId"], args["epoch"])
     if kind == "EndTxn":
-        return coordinator.end_txn("client", producer, args["result"], args["clientTxnVersion"], NOW)
+        return coordinator.end_txn("client", NOW, producer, args["result"], args["clientTxnVersion"])
     partitions = value_of("partitions", args["partitions"])
     assert kind == "AddPartitions", kind
-    return coordinator.add_partitions("client", producer, partitions, NOW)
+    return coordinator.add_partitions("client", NOW, producer, partitions)
 
 
 def run_request(row: Row) -> None:
@@ -258,7 +258,7 @@ def assert_appended(appended: list[Append], expect: Row) -> None:
 def assert_response(response: Respond, expect: Row) -> None:
     if "error" in expect:
         error = Error[expect.pop("error")]
-        assert response.error is COORDINATOR_ERRORS.get(error, error)
+        assert response.error is APPEND_ERRORS.get(error, error)
     producer_id, epoch = response.body if isinstance(response.body, tuple) else (-1, -1)
     for field, value in {"producerId": producer_id, "epoch": epoch}.items():
         assert_value(value, field, expect.pop(field, value))

@@ -15,7 +15,8 @@ import pytest
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
-from hwmark.refimpl.coordinators import AppendTo, AskBroker, Coordinators, Effects, Reply
+from hwmark.refimpl.coordinator import Append, Respond
+from hwmark.refimpl.coordinators import AskBroker, Coordinators, Effects
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
@@ -57,7 +58,7 @@ class Cluster:
         self.request: Any = next(self.stages)
         self.is_waiting = self.is_done = False
         for id, broker in self.brokers.items():
-            broker.give_producer_ids((1000 * id, 1000 * id + 1000))
+            broker.transactions.give_producer_ids((1000 * id, 1000 * id + 1000))
         for partition, log in self.logs.items():
             self.do(1, self.brokers[1].on_leader(partition, log, 0, 0))
 
@@ -104,32 +105,38 @@ class Cluster:
 
     def do(self, id: int, effects: Effects) -> None:
         for effect in [*effects, *self.brokers[id].send_markers(self.metadata)]:
-            if isinstance(effect, AppendTo):
+            if isinstance(effect, Append):
                 self.append(id, effect)
             elif isinstance(effect, AskBroker):
                 self.messages.append(self.markers(id, effect))
-            elif effect.destination == "client":
-                self.on_answer(effect.correlation, effect.body)
             else:
-                self.verified = effect.body
+                self.on_reply(effect)
 
-    def append(self, id: int, effect: AppendTo) -> None:
+    def on_reply(self, effect: Respond) -> None:
+        destination, correlation = effect.to  # type: ignore[misc]
+        response = Response(effect.error, effect.body)
+        if destination == "client":
+            self.on_answer(correlation, response)
+        else:
+            self.verified = response
+
+    def append(self, id: int, effect: Append) -> None:
         partition, registration = effect.topic_partition, self.metadata[effect.topic_partition]
 
         def then(error: Error, offset: int) -> None:
-            self.do(id, self.brokers[id].on_appended(effect.context, error, offset, self.now))
+            self.do(id, self.brokers[id].on_appended(effect, error, offset, self.now))
 
-        if effect.transactional_id is not None and self.config.kip_890:
+        if effect.producer.transactional_id and self.config.kip_890:
             error = self.verify(id, effect)
             if error is not Error.NONE:
                 return then(error, -1)
         if (registration.leader, registration.leader_epoch) != (id, effect.leader_epoch):
             return then(Error.NOT_LEADER_OR_FOLLOWER, -1)
-        return self.write(partition, effect.batch, COORDINATOR, then)
+        return self.write(partition, effect.batch(self.now), COORDINATOR, then)
 
-    def verify(self, id: int, effect: AppendTo) -> Error:
+    def verify(self, id: int, effect: Append) -> Error:
         """What the transaction's coordinator says about an append for it (KIP-890)."""
-        producer = Producer(str(effect.transactional_id), *effect.batch[4:6])
+        producer = effect.producer
         leader = self.metadata[TRANSACTIONS].leader
         question = rpc.AddPartitionsToTxnRequest(producer, (effect.topic_partition,), verify_only=True)
         self.do(leader, self.brokers[leader].handle(Message(f"broker-{id}", f"broker-{leader}", 0, question), self.now))
@@ -251,10 +258,10 @@ class Cluster:
         leader = self.metadata[OFFSETS].leader
         request = rpc.OffsetFetchRequest(GROUP, (CONSUMED,), require_stable)
         (reply,) = self.brokers[leader].handle(Message("reader", "", 0, request), self.now)
-        assert isinstance(reply, Reply)
-        if reply.body.error is not Error.NONE:
-            return reply.body.error
-        ((_, error, position),) = reply.body.value
+        assert isinstance(reply, Respond)
+        if reply.error is not Error.NONE:
+            return reply.error
+        ((_, error, position),) = reply.body
         return error, position.offset
 
     def check(self) -> None:

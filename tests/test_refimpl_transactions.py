@@ -103,7 +103,7 @@ class Owner:
         """Send a request; the number under which it will be answered."""
         self.requests += 1
         try:
-            self.take(getattr(self.coordinator, request)(self.requests, *args, self.now))
+            self.take(getattr(self.coordinator, request)(self.requests, self.now, *args))
         except KafkaError as refusal:
             self.take([Respond(self.requests, refusal.error)])
         return self.requests
