@@ -37,6 +37,7 @@ from hwmark.refimpl.machine import Message, earliest
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.transaction_coordinator import SendMarkers, TransactionCoordinator
 
+NOT_LED = -1, 2**62
 CLEANUP_INTERVAL = 600_000  # ms between looks for expired offsets and transactional ids
 TRANSACTION_REQUESTS = {
     rpc.InitProducerIdRequest: "init_producer_id",
@@ -123,9 +124,9 @@ class Coordinators:
         return self._effects(self.coordinator(topic).unload(partition), now) if is_led else []
 
     def on_high_watermark(self, topic_partition: TopicPartition, log: Log, now: int) -> Effects:
-        """The high watermark of an internal partition that the broker leads has moved: load it, or look for markers."""
+        """The high watermark of a partition may have moved: of an internal one load it, or look for markers."""
         topic, partition = topic_partition
-        leader_epoch, offset = self.read[topic_partition]
+        leader_epoch, offset = self.read.get(topic_partition, NOT_LED)
         if log.high_watermark < offset:
             return []
         self.read[topic_partition] = leader_epoch, log.high_watermark

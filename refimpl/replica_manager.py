@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
-from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig
+from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.controller import Controller
 from hwmark.refimpl.coordinator import Append, Respond
 from hwmark.refimpl.coordinators import AskBroker, Coordinators
@@ -228,8 +228,7 @@ class ReplicaManager:
             log.flush()
         if self.waiting.get(here):
             self.complete(here, now)
-        if replica.is_leader and here[0] in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC):
-            self.perform(self.coordinators.on_high_watermark(here, log, now), now)
+        self.perform(self.coordinators.on_high_watermark(here, log, now), now)
         deadlines = [delayed.deadline for delayed in self.waiting.get(here, ())]
         self.timers["touch", here] = min([self.ask_for(replica, now), *deadlines])
 
