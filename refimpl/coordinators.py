@@ -7,7 +7,7 @@ does the effects that come back:
     Append      append to the own replica with acks=all and the origin COORDINATOR, and call `on_appended` once, when
                 the high watermark passed it or it failed: NOT_LEADER_OR_FOLLOWER if the replica does not lead in that
                 leader epoch (any more)
-    AskBroker   send a request to a broker, itself perhaps, and call `on_response` once
+    SendMarkers send WriteTxnMarkers to that leader, itself perhaps, and call `on_response` once
 
 Outcomes of appends come in the order of the log, and before `on_high_watermark` of the same step. `send_markers` ends
 every step that called anything here or changed the metadata; a marker that has no leader waits for one there. Markers
@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
@@ -38,7 +37,7 @@ from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.transaction_coordinator import SendMarkers, TransactionCoordinator
 
 NOT_LED = -1, 2**62
-CLEANUP_INTERVAL = 600_000  # ms between looks for expired offsets and transactional ids
+CLEANUP_INTERVAL = 600_000  # ms between looks for expired offsets
 TRANSACTION_REQUESTS = {
     rpc.InitProducerIdRequest: "init_producer_id",
     rpc.AddPartitionsToTxnRequest: "add_partitions",
@@ -56,15 +55,7 @@ GROUP_REQUESTS = {
 }
 
 
-class AskBroker(NamedTuple):
-    """Effect: send a request to a broker."""
-
-    broker_id: int
-    body: rpc.WriteTxnMarkersRequest
-    context: SendMarkers
-
-
-Effects = list[Respond | Append | AskBroker]
+Effects = list[Respond | Append | SendMarkers]
 
 
 @dataclass(slots=True)
@@ -144,7 +135,7 @@ class Coordinators:
         return self._effects(coordinator.on_appended(append, error, base_offset, now), now)
 
     def on_response(self, markers: SendMarkers, response: rpc.Response | None, now: int) -> Effects:
-        """An AskBroker is answered, or nobody did in time (None)."""
+        """SendMarkers are answered, or nobody did in time (None)."""
         error, value = response or rpc.Response(Error.REQUEST_TIMED_OUT)
         errors = {one: value[one] if error is Error.NONE else error for one in markers.topic_partitions}
         return self._effects(self.transactions.on_markers(markers, errors, now), now)
@@ -159,22 +150,20 @@ class Coordinators:
             known = {here: partitions[here].leader for here in one.topic_partitions if here in partitions}
             leaders = dict.fromkeys(one.topic_partitions, NO_LEADER) | known
             for leader in dict.fromkeys(leaders.values()):
-                led = one._replace(topic_partitions=tuple([here for here in leaders if leaders[here] == leader]))
-                if leader == NO_LEADER:
-                    self.markers.append(led)
-                else:
-                    effects.append(AskBroker(leader, rpc.WriteTxnMarkersRequest(*one.producer[1:], *led[1:]), led))
+                led = tuple([here for here in leaders if leaders[here] == leader])
+                queue = self.markers if leader == NO_LEADER else effects
+                queue.append(one._replace(topic_partitions=led, leader=leader))  # type: ignore[arg-type]
         return effects
 
     def tick(self, now: int) -> Effects:
         """Do what is due; harmless before."""
         due = {name for name, time in self.timers.items() if time is not None and time <= now}
         self.timers = {name: time for name, time in self.timers.items() if name not in due}
-        decisions: list[Respond | Append | SendMarkers] = []
+        decisions: Effects = []
         if "groups" in due:
             decisions += self.groups.tick(now)
         if "cleanup" in due:
-            decisions += [*self.groups.expire_offsets(now), *self.transactions.remove_expired(now)]
+            decisions += self.groups.expire_offsets(now)
         if not due.isdisjoint(("check", "retry")):
             decisions += self.transactions.tick(now)
         return self._effects(decisions, now) if due else []
@@ -188,12 +177,12 @@ class Coordinators:
         effects = Effects()
         for decision in decisions:
             (self.markers if isinstance(decision, SendMarkers) else effects).append(decision)  # type: ignore[arg-type]
-        known, timers = self.transactions.transactions, self.timers
+        timers = self.timers
         timers["groups"] = self.groups.next_deadline()
         if self.transactions.retries:
             timers.setdefault("retry", now + self.config.retry_backoff)
-        if any(one.current.state == "Ongoing" for one in known.values()):  # and may last too long
+        if any(one.current.state == "Ongoing" for one in self.transactions.transactions.values()):  # and may last too long
             timers.setdefault("check", now + self.config.transaction_check_interval)
-        if known or self.groups.groups:
+        if self.groups.groups:
             timers.setdefault("cleanup", now + CLEANUP_INTERVAL)
         return effects

@@ -155,8 +155,6 @@ class GroupMetadata:
 
     def select_protocol(self) -> str:
         """The protocol with the most votes: each member votes for the first of its own that all support."""
-        if not self.members:
-            raise IllegalStateError("an empty group has no protocol to select")
         ballots = [[name for name, _ in member.protocols] for member in self.members.values()]
         votes = [next(filter(self.is_supported_by_all, names)) for names in ballots]
         return max(votes, key=votes.count)
@@ -218,21 +216,11 @@ class GroupMetadata:
         return {member.instance: id for id, member in self.members.items() if member.instance is not None}
 
     def join(self, joining: Member) -> None:
-        """A member joins, for the first time or again."""
-        if joining.member_id in self.members:
-            self.members[joining.member_id].update(joining)
-        else:
-            self.add(joining)
-
-    def add(self, member: Member) -> None:
-        """A member joins; the first one leads."""
-        if member.instance in self.static_members:
-            raise IllegalStateError(f"instance {member.instance} is a member already")
+        """A member joins, the first one as the leader, or joins again."""
         if not self.members:
-            self.protocol_type = member.protocol_type
-        self.leader = self.leader or member.member_id
-        self.members[member.member_id] = member
-        self.pending_members.pop(member.member_id, None)
+            self.protocol_type, self.leader = joining.protocol_type, joining.member_id
+        self.pending_members.pop(joining.member_id, None)
+        self.members.setdefault(joining.member_id, joining).update(joining)
 
     def remove(self, member_id: str) -> list[Respond]:
         """A member, perhaps a pending one, is gone; if it led, the one that joined first of the others does."""

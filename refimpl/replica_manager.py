@@ -9,7 +9,6 @@ Source: kafka.server.ReplicaManager, AbstractFetcherManager, AlterPartitionManag
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.controller import Controller
 from hwmark.refimpl.coordinator import Append, Respond
-from hwmark.refimpl.coordinators import AskBroker, Coordinators
+from hwmark.refimpl.coordinators import Coordinators
 from hwmark.refimpl.coordinators import Effects as Decided
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.log import Log
@@ -27,6 +26,7 @@ from hwmark.refimpl.machine import Address, Effects, Message, Outbox, address
 from hwmark.refimpl.partition_change import NO_LEADER, BrokerIds, PartitionRegistration
 from hwmark.refimpl.producer_state import CLIENT, COORDINATOR, NO_GUARD
 from hwmark.refimpl.replica import Replica
+from hwmark.refimpl.transaction_coordinator import SendMarkers
 from hwmark.refimpl.transaction_metadata import Producer
 
 NEVER = 2**62
@@ -109,15 +109,16 @@ class ReplicaManager:
             match effect:
                 case Respond((source, correlation), error, body):
                     self.effects.append(Message(self.name, source, correlation, rpc.Response(error, body)))
-                case AskBroker(broker_id, body, context):
-                    self.ask(broker_id, body, now, "on_coordinators_answered", context)
+                case SendMarkers(producer, epoch, result, partitions, leader):
+                    body = rpc.WriteTxnMarkersRequest(*producer[1:], epoch, result, partitions)
+                    self.ask(leader, body, now, "on_coordinators_answered", effect)
                 case Append(here, producer=producer):
                     batch, name = effect.batch(now), producer.transactional_id or None
                     self.append(rpc.ProduceRequest(here, batch, -1, name, self.config.request_timeout), effect, now)
 
-    def on_coordinators_answered(self, _: Any, response: rpc.Response | None, context: Hashable, now: int) -> None:
+    def on_coordinators_answered(self, _: Any, response: rpc.Response | None, markers: SendMarkers, now: int) -> None:
         """A broker has answered the coordinators, or not in time."""
-        self.perform(self.coordinators.on_response(context, response, now), now)
+        self.perform(self.coordinators.on_response(markers, response, now), now)
 
     def provide_producer_ids(self, now: int) -> None:
         """Give the coordinators a block of producer ids, or obtain one first."""

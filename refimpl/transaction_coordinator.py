@@ -24,19 +24,21 @@ from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond, partition_for
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.transaction_metadata import EXPIRABLE, PREPARED, Producer, Transaction, TransactionMetadata
+from hwmark.refimpl.partition_change import NO_LEADER
+from hwmark.refimpl.transaction_metadata import PREPARED, Producer, Transaction, TransactionMetadata
 
 # What leaders answer to markers if there is a newer producer or coordinator.
 SUPERSEDED = frozenset((Error.INVALID_PRODUCER_EPOCH, Error.TRANSACTION_COORDINATOR_FENCED))
 
 
 class SendMarkers(NamedTuple):
-    """Effect: send WriteTxnMarkers to the leaders of the topic partitions; `result` is COMMIT or ABORT."""
+    """Effect: send WriteTxnMarkers to the leader of the topic partitions; `result` is COMMIT or ABORT."""
 
     producer: Producer
     coordinator_epoch: int
     result: str
     topic_partitions: tuple[TopicPartition, ...]
+    leader: int = NO_LEADER  # the owner knows
 
 
 Effects = list[Append | SendMarkers | Respond]
@@ -147,15 +149,11 @@ class TransactionCoordinator(Coordinator):
         if error is not Error.NONE:
             metadata.pending = None
             return [*append.answer(error)]
-        if value is None:
-            del self.transactions[transactional_id]
-            return []
         is_fence = metadata.has_failed_epoch_fence
         metadata.complete()
-        markers = self._send_markers(metadata, now) if metadata.current.state in PREPARED else []
-        if is_fence:
-            return [*append.answer(Error.CONCURRENT_TRANSACTIONS), *markers]
-        return [*append.answer(error, value.following_producer), *markers]
+        concurrent = append.answer(Error.CONCURRENT_TRANSACTIONS)
+        answer = concurrent if is_fence else append.answer(Error.NONE, value.following_producer)
+        return [*answer, *self._send_markers(metadata, now)]
 
     def on_markers(self, markers: SendMarkers, errors: Errors, now: int) -> Effects:
         """Leaders have answered for some partitions: errors are tried again, but by a coordinator that is superseded.
@@ -177,6 +175,8 @@ class TransactionCoordinator(Coordinator):
     def _send_markers(self, metadata: TransactionMetadata, now: int) -> Effects:
         """What a decided transaction needs: its markers, and its completion when it has no partitions (left)."""
         current = metadata.current
+        if current.state not in PREPARED:
+            return []
         if not current.topic_partitions:
             metadata.prepare_complete(now)
             return self._append(metadata)
@@ -195,16 +195,6 @@ class TransactionCoordinator(Coordinator):
         slow = [one for one in ongoing if one.current.start_timestamp + one.current.timeout_ms < now]
         return [effect for one in slow for effect in self.fence(None, now, one.producer)]
 
-    def remove_expired(self, now: int) -> Effects:
-        """Forget transactional ids that were not used for long."""
-        effects, horizon = Effects(), now - self.config.transactional_id_expiration
-        for one in self.transactions.values():
-            is_unused = one.current.state in EXPIRABLE and one.current.last_update_timestamp <= horizon
-            if is_unused and one.pending is None:
-                one.prepare_dead()
-                effects += self._append(one)
-        return effects
-
     def load(self, partition: int, batches: Iterable[Batch], leader_epoch: int, now: int) -> Effects:
         """Lead a partition from what its log holds, and complete what is decided there.
 
@@ -212,12 +202,11 @@ class TransactionCoordinator(Coordinator):
         """
         self.unload(partition)
         self.epochs[partition], effects = leader_epoch, Effects()
-        records = [record for batch in batches for record in batch.records]
+        records: list[Any] = [record for batch in batches for record in batch.records]
         for key, value in {str(record.key): record.value for record in records}.items():
-            if isinstance(value, Transaction):
-                metadata = TransactionMetadata(key, value._replace(last_producer_epoch=NO_PRODUCER_EPOCH))
-                self.transactions[key] = metadata
-                effects += self._send_markers(metadata, now) if value.state in PREPARED else []
+            metadata = TransactionMetadata(key, value._replace(last_producer_epoch=NO_PRODUCER_EPOCH))
+            self.transactions[key] = metadata
+            effects += self._send_markers(metadata, now)
         return effects
 
     def unload(self, partition: int) -> Effects:
@@ -245,9 +234,8 @@ class TransactionCoordinator(Coordinator):
         return metadata
 
     def _append(self, metadata: TransactionMetadata, to: Hashable = None) -> Effects:
-        """The record of the pending transition, or the tombstone."""
-        value = metadata.pending if metadata.pending_state != "Dead" else None
-        return [self.append(metadata.transactional_id, ((metadata.transactional_id, value),), to)]
+        """The record of the pending transition."""
+        return [self.append(metadata.transactional_id, ((metadata.transactional_id, metadata.pending),), to)]
 
     def give_producer_ids(self, block: tuple[int, int]) -> None:
         """Producer ids from the controller: (first, end)."""

@@ -105,7 +105,7 @@ def prepare(metadata: TransactionMetadata, state: str) -> Transaction:
         "Ongoing": lambda: metadata.prepare_add_partitions([("topic", 0)], NOW),
         "CompleteCommit": lambda: metadata.prepare_complete(NOW),
         "CompleteAbort": lambda: metadata.prepare_complete(NOW),
-        "Dead": metadata.prepare_dead,
+        "Dead": lambda: metadata.prepare("Dead"),
         "PrepareEpochFence": metadata.prepare_fence,
     }
     return preparations[state]()

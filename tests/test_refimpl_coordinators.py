@@ -11,7 +11,7 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.coordinator import Append, Respond
-from hwmark.refimpl.coordinators import CLEANUP_INTERVAL, AskBroker, Coordinators, Effects
+from hwmark.refimpl.coordinators import CLEANUP_INTERVAL, Coordinators, Effects
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, GroupKey
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
@@ -20,6 +20,7 @@ from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.producer_state import COORDINATOR
 from hwmark.refimpl.requests import Response
+from hwmark.refimpl.transaction_coordinator import SendMarkers
 from hwmark.refimpl.transaction_metadata import Producer
 
 OFFSETS, TRANSACTIONS = (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0)
@@ -27,6 +28,10 @@ X0, X1, X2 = ("x", 0), ("x", 1), ("x", 2)
 TOPICS = tuple(Topic(name, ((1,),)) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC))
 GROUP = ConsumerGroupMetadata("g")
 PROTOCOLS = (("range", ()),)
+
+
+def request_of(markers: SendMarkers) -> rpc.WriteTxnMarkersRequest:
+    return rpc.WriteTxnMarkersRequest(*markers.producer[1:], *markers[1:4])
 
 
 def led_by(leader: int) -> PartitionRegistration:
@@ -40,7 +45,7 @@ class Host:
         self.coordinators = Coordinators(ClusterConfig(**{"topics": TOPICS} | config))
         self.logs = {OFFSETS: Log(), TRANSACTIONS: Log()}
         self.replies: list[Response] = []
-        self.asked: list[AskBroker] = []
+        self.asked: list[SendMarkers] = []
         self.appended: list[Append] = []
         self.metadata = {X0: led_by(1), X1: led_by(2), X2: led_by(1), OFFSETS: led_by(1)}
         self.correlation, self.now, self.replicates = 0, 0, True
@@ -52,7 +57,7 @@ class Host:
         for effect in [*effects, *self.coordinators.send_markers(self.metadata)]:
             if isinstance(effect, Respond):
                 self.replies.append(Response(effect.error, effect.body))
-            elif isinstance(effect, AskBroker):
+            elif isinstance(effect, SendMarkers):
                 self.asked.append(effect)
             else:
                 self.appended.append(effect)
@@ -92,8 +97,8 @@ class Host:
         """What the leaders say to markers; None: nothing."""
         asked, self.asked = self.asked, []
         for one, error in zip(asked, errors, strict=True):
-            response = Response(Error.NONE, dict.fromkeys(one.body.topic_partitions, error)) if error else None
-            self.do(self.coordinators.on_response(one.context, response, self.now))
+            response = Response(Error.NONE, dict.fromkeys(one.topic_partitions, error)) if error else None
+            self.do(self.coordinators.on_response(one, response, self.now))
 
     def state(self) -> str:
         return self.coordinators.transactions.transactions["t"].current.state
@@ -255,7 +260,7 @@ def test_a_late_copy_of_a_commit_changes_nothing(
     commit_in_transaction(host, producer, 7)
     host.replicates, host.now = False, 9
     assert host.ask(rpc.TxnOffsetCommitRequest(GROUP, commits(7), producer)) is None
-    (written, late), log = host.appended[-2:], host.logs[OFFSETS]
+    late, log = host.appended[-1], host.logs[OFFSETS]
     log.append_as_leader(marker(producer, result), 5, COORDINATOR)
     base = 0 if is_before_marker else log.log_end_offset
     outcome = late, error, base if error is Error.NONE else -1, host.now
@@ -275,15 +280,6 @@ def test_of_two_commits_in_a_transaction_the_later_counts() -> None:
     host.logs[OFFSETS].append_as_leader(marker(producer, COMMIT), 5, COORDINATOR)
     replicate(host)
     assert fetched(host) == (Error.NONE, 8)
-
-
-def test_transactional_ids_that_nobody_uses_are_forgotten() -> None:
-    host = Host()
-    host.ask(rpc.InitProducerIdRequest("t"))
-    while host.coordinators.transactions.transactions:
-        host.tick()
-    assert host.now == 7 * 24 * 3_600_000
-    assert [record.value for record in host.appended[-1].batch(host.now).records] == [None]
 
 
 def test_ceasing_to_lead_refuses_who_waits() -> None:
@@ -346,7 +342,8 @@ def test_records_of_transactions_are_appended_in_the_leader_epoch() -> None:
     assert added.leader_epoch == added.batch(44).leader_epoch == 5 and added.batch(44).timestamp == 44
     ((offset, key, value),) = added.batch(host.now).records
     assert (offset, key, value.topic_partitions) == (0, "t", (X0,))  # type: ignore[attr-defined]
-    assert added.batch(44).producer_id == -1 and not added.batch(44).is_transactional and added.producer.transactional_id == ""
+    assert added.batch(44).producer_id == -1 and not added.batch(44).is_transactional
+    assert added.producer.transactional_id == ""
 
 
 def test_offsets_join_the_transaction_and_leaders_may_ask() -> None:
@@ -365,7 +362,7 @@ def test_markers_go_to_the_leaders_and_then_the_transaction_is_complete(kip_890:
     host = Host(kip_890=kip_890)
     producer = host.begin(X0, X1, X2)
     assert host.ask(rpc.EndTxnRequest(producer, COMMIT, 2)) == Response(Error.NONE, (70, epoch))
-    assert [(one.broker_id, one.body) for one in host.asked] == [
+    assert [(one.leader, request_of(one)) for one in host.asked] == [
         (1, rpc.WriteTxnMarkersRequest(70, epoch, 5, COMMIT, (X0, X2))),
         (2, rpc.WriteTxnMarkersRequest(70, epoch, 5, COMMIT, (X1,))),
     ]
@@ -382,10 +379,10 @@ def test_a_marker_waits_for_a_leader() -> None:
     assert host.asked == []
     host.metadata[X0] = led_by(2)
     host.do([])
-    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked] == [(2, (X0,))]
+    assert [(one.leader, one.topic_partitions) for one in host.asked] == [(2, (X0,))]
     host.metadata[X1] = led_by(1)
     host.do([])
-    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked[1:]] == [(1, (X1,))]
+    assert [(one.leader, one.topic_partitions) for one in host.asked[1:]] == [(1, (X1,))]
     host.answer(Error.NONE, Error.NONE)
     assert host.state() == "CompleteAbort"
 
@@ -401,7 +398,7 @@ def test_a_marker_is_sent_again_a_little_later_to_who_leads_then(error: Error | 
     host.metadata[X1] = led_by(3)
     host.tick()
     assert host.now == 1_123
-    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked] == [(3, (X1,))]
+    assert [(one.leader, one.topic_partitions) for one in host.asked] == [(3, (X1,))]
     host.answer(Error.NONE)
     assert host.state() == "CompleteCommit"
 
@@ -410,9 +407,9 @@ def test_a_refused_request_for_markers_counts_for_all_its_partitions() -> None:
     host = Host()
     host.ask(rpc.EndTxnRequest(host.begin(X0, X2), COMMIT, 2))
     (asked,), host.asked = host.asked, []
-    host.do(host.coordinators.on_response(asked.context, Response(Error.STALE_BROKER_EPOCH), 0))
+    host.do(host.coordinators.on_response(asked, Response(Error.STALE_BROKER_EPOCH), 0))
     host.tick()
-    assert [one.body.topic_partitions for one in host.asked] == [(X0, X2)]
+    assert [one.topic_partitions for one in host.asked] == [(X0, X2)]
 
 
 def test_a_superseded_coordinator_gives_up() -> None:
@@ -437,7 +434,7 @@ def test_a_new_coordinator_sends_the_markers_of_what_was_decided() -> None:
     first, second = Host(), Host()
     first.ask(rpc.EndTxnRequest(first.begin(X0), COMMIT, 2))
     second.do(second.coordinators.on_leader(TRANSACTIONS, first.logs[TRANSACTIONS], 8, 0))
-    assert [one.body for one in second.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 8, COMMIT, (X0,))]
+    assert [request_of(one) for one in second.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 8, COMMIT, (X0,))]
 
 
 def test_a_completion_that_the_log_refused_is_tried_again() -> None:
@@ -465,7 +462,7 @@ def test_a_transaction_that_lasts_too_long_is_aborted_at_the_next_look() -> None
         host.tick()
         looks.append(host.now)
     assert looks == [10_007, 20_007, 30_007]
-    assert [one.body for one in host.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 5, ABORT, (X0,))]
+    assert [request_of(one) for one in host.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 5, ABORT, (X0,))]
     host.answer(Error.NONE)
     assert host.state() == "CompleteAbort"
     host.tick()
@@ -483,8 +480,8 @@ def test_nothing_puts_off_what_is_due() -> None:
     host = Host()
     host.ask(rpc.EndTxnRequest(host.begin(X0, X1), COMMIT, 2))
     first, second = host.asked
-    host.do(host.coordinators.on_response(first.context, None, 0))
-    host.do(host.coordinators.on_response(second.context, None, 50))
+    host.do(host.coordinators.on_response(first, None, 0))
+    host.do(host.coordinators.on_response(second, None, 50))
     assert host.coordinators.timers["retry"] == 100
     for host.now in (0, 5_000):
         host.ask(rpc.OffsetCommitRequest(GROUP, commits(1)))
@@ -577,7 +574,7 @@ def test_transactional_offsets_count_with_the_replicated_marker(result: str, off
     host.ask(rpc.TxnOffsetCommitRequest(GROUP, commits(7), producer))
     written = host.appended[-1]
     assert written.producer.transactional_id == "t" and written.topic_partition == OFFSETS
-    assert written.batch(0).is_transactional and written.batch(0)[4:6] == (producer.producer_id, producer.producer_epoch)
+    assert written.batch(0).is_transactional and written.batch(0)[4:6] == producer[1:]
     log = host.logs[OFFSETS]
     log.append_as_leader(marker(producer, result), 5, COORDINATOR)
     host.do(host.coordinators.on_high_watermark(OFFSETS, log, 0))

@@ -16,7 +16,7 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.coordinator import Append, Respond
-from hwmark.refimpl.coordinators import AskBroker, Coordinators, Effects
+from hwmark.refimpl.coordinators import Coordinators, Effects
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
@@ -25,12 +25,17 @@ from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.producer_state import CLIENT, COORDINATOR
 from hwmark.refimpl.requests import Response
+from hwmark.refimpl.transaction_coordinator import SendMarkers
 from hwmark.refimpl.transaction_metadata import Producer
 
 OFFSETS, TRANSACTIONS, X = (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0), ("x", 0)
 TOPICS = tuple(Topic(name, ((1, 2),)) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "x"))
 GROUP = ConsumerGroupMetadata("g")
 CONSUMED, POSITION = ("input", 0), OffsetAndMetadata(7)
+
+
+def request_of(markers: SendMarkers) -> rpc.WriteTxnMarkersRequest:
+    return rpc.WriteTxnMarkersRequest(*markers.producer[1:], *markers[1:4])
 
 
 class Waiting(NamedTuple):
@@ -107,7 +112,7 @@ class Cluster:
         for effect in [*effects, *self.brokers[id].send_markers(self.metadata)]:
             if isinstance(effect, Append):
                 self.append(id, effect)
-            elif isinstance(effect, AskBroker):
+            elif isinstance(effect, SendMarkers):
                 self.messages.append(self.markers(id, effect))
             else:
                 self.on_reply(effect)
@@ -152,12 +157,12 @@ class Cluster:
         self.waiting.append(Waiting(partition, info.first_offset, then))
         return None if log.high_watermark < log.log_end_offset else self.replicate(partition)
 
-    def markers(self, id: int, asked: AskBroker) -> Callable[[bool], None]:
+    def markers(self, id: int, asked: SendMarkers) -> Callable[[bool], None]:
         """WriteTxnMarkers on its way to a leader, and then its answer on the way back."""
 
         def answer(errors: dict[TopicPartition, Error] | None) -> None:
             response = None if errors is None else Response(Error.NONE, errors)
-            self.do(id, self.brokers[id].on_response(asked.context, response, self.now))
+            self.do(id, self.brokers[id].on_response(asked, response, self.now))
 
         def deliver(arrives: bool) -> None:
             if not arrives:
@@ -169,11 +174,11 @@ class Cluster:
                 if len(errors) == len(body.topic_partitions):
                     self.messages.append(lambda arrives: answer(errors if arrives else None))
 
-            body: rpc.WriteTxnMarkersRequest = asked.body
+            body: rpc.WriteTxnMarkersRequest = request_of(asked)
             batch = Batch(0, 0, -1, (Record(0, "marker", body.result),), *body[:2], is_transactional=True)
             batch = batch._replace(control=body.result, coordinator_epoch=body.coordinator_epoch)
             for one in body.topic_partitions:
-                if self.metadata[one].leader != asked.broker_id:
+                if self.metadata[one].leader != asked.leader:
                     written(one, Error.NOT_LEADER_OR_FOLLOWER)
                 else:
                     self.write(one, batch, COORDINATOR, lambda error, offset, one=one: written(one, error))
