@@ -33,9 +33,9 @@ Records = tuple[tuple[Any, Any], ...]  # key and value
 
 
 class Respond(NamedTuple):
-    """Effect: answer the request `to`."""
+    """Effect: answer the request `to`, which is whatever came with it."""
 
-    to: Hashable
+    to: Any
     error: Error = Error.NONE
     body: Hashable = None
 

@@ -38,23 +38,19 @@ from hwmark.refimpl.transaction_coordinator import SendMarkers, TransactionCoord
 
 NOT_LED = -1, 2**62
 CLEANUP_INTERVAL = 600_000  # ms between looks for expired offsets
-TRANSACTION_REQUESTS = {
-    rpc.InitProducerIdRequest: "init_producer_id",
-    rpc.AddPartitionsToTxnRequest: "add_partitions",
-    rpc.AddOffsetsToTxnRequest: "add_offsets",
-    rpc.EndTxnRequest: "end_txn",
+REQUESTS = {  # the coordinator and its method, which has the request's fields as arguments
+    rpc.InitProducerIdRequest: ("transactions", "init_producer_id"),
+    rpc.AddPartitionsToTxnRequest: ("transactions", "add_partitions"),
+    rpc.AddOffsetsToTxnRequest: ("transactions", "add_offsets"),
+    rpc.EndTxnRequest: ("transactions", "end_txn"),
+    rpc.TxnOffsetCommitRequest: ("groups", "offset_commit"),
+    rpc.JoinGroupRequest: ("groups", "join_group"),
+    rpc.SyncGroupRequest: ("groups", "sync_group"),
+    rpc.HeartbeatRequest: ("groups", "heartbeat"),
+    rpc.LeaveGroupRequest: ("groups", "leave_group"),
+    rpc.OffsetCommitRequest: ("groups", "offset_commit"),
+    rpc.OffsetFetchRequest: ("groups", "offset_fetch"),
 }
-GROUP_REQUESTS = {
-    rpc.TxnOffsetCommitRequest: "offset_commit",
-    rpc.JoinGroupRequest: "join_group",
-    rpc.SyncGroupRequest: "sync_group",
-    rpc.HeartbeatRequest: "heartbeat",
-    rpc.LeaveGroupRequest: "leave_group",
-    rpc.OffsetCommitRequest: "offset_commit",
-    rpc.OffsetFetchRequest: "offset_fetch",
-}
-
-
 Effects = list[Respond | Append | SendMarkers]
 
 
@@ -88,13 +84,9 @@ class Coordinators:
 
     def handle(self, message: Message, now: int) -> Effects:
         """A request of a client; of a broker, AddPartitionsToTxn with `verify_only`. It is answered once, or parked."""
-        to, kind = (message.source, message.correlation), type(message.body)
+        to, (coordinator, method) = (message.source, message.correlation), REQUESTS[type(message.body)]
         try:
-            if kind in TRANSACTION_REQUESTS:
-                handle = getattr(self.transactions, TRANSACTION_REQUESTS[kind])
-            else:
-                handle = getattr(self.groups, GROUP_REQUESTS[kind])
-            return self._effects(handle(to, now, *message.body), now)
+            return self._effects(getattr(getattr(self, coordinator), method)(to, now, *message.body), now)
         except KafkaError as refusal:
             return self._effects([Respond(to, refusal.error)], now)
 
@@ -152,7 +144,7 @@ class Coordinators:
             for leader in dict.fromkeys(leaders.values()):
                 led = tuple([here for here in leaders if leaders[here] == leader])
                 queue = self.markers if leader == NO_LEADER else effects
-                queue.append(one._replace(topic_partitions=led, leader=leader))  # type: ignore[arg-type]
+                queue.append(one._replace(topic_partitions=led, leader=leader))
         return effects
 
     def tick(self, now: int) -> Effects:
@@ -181,7 +173,7 @@ class Coordinators:
         timers["groups"] = self.groups.next_deadline()
         if self.transactions.retries:
             timers.setdefault("retry", now + self.config.retry_backoff)
-        if any(one.current.state == "Ongoing" for one in self.transactions.transactions.values()):  # and may last too long
+        if self.transactions.has_ongoing():  # that may last too long
             timers.setdefault("check", now + self.config.transaction_check_interval)
         if self.groups.groups:
             timers.setdefault("cleanup", now + CLEANUP_INTERVAL)

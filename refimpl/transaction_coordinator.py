@@ -191,9 +191,13 @@ class TransactionCoordinator(Coordinator):
 
     def abort_timed_out(self, now: int) -> Effects:
         """Fence the producers of transactions that last too long, and abort these."""
-        ongoing = [one for one in self.transactions.values() if one.current.state == "Ongoing" and one.pending is None]
-        slow = [one for one in ongoing if one.current.start_timestamp + one.current.timeout_ms < now]
+        free = [one for one in self.transactions.values() if one.current.state == "Ongoing" and one.pending is None]
+        slow = [one for one in free if one.current.start_timestamp + one.current.timeout_ms < now]
         return [effect for one in slow for effect in self.fence(None, now, one.producer)]
+
+    def has_ongoing(self) -> bool:
+        """Whether time may be needed to end a transaction."""
+        return any(one.current.state == "Ongoing" for one in self.transactions.values())
 
     def load(self, partition: int, batches: Iterable[Batch], leader_epoch: int, now: int) -> Effects:
         """Lead a partition from what its log holds, and complete what is decided there.

@@ -26,19 +26,23 @@ from hwmark.refimpl.group_metadata import (
 )
 
 NO_STRANGERS = "the coordinator gives out new ids, and expects SyncGroup of the members: there is nothing to refuse"
-DISAGREES = {
-    f"{test}.1": NO_STRANGERS
-    for test in (
-        "G.testCannotAddPendingMemberIfStable",
-        "G.testCannotAddPendingSyncOfUnknownMember",
-        "C.testCannotAddPendingMemberIfStable",
-        "C.testCannotAddPendingSyncOfUnknownMember",
-    )
-} | {
-    f"{group}.{test}": "the coordinator selects a protocol for members only, and adds no instance that is there"
-    for group in "GC"
-    for test in ("testSelectProtocolRaisesIfNoMembers.1", "testCannotAddStaticMemberIfAlreadyPresent.2")
-} | {"C.testValidateOffsetCommit.10": "the coordinator keeps no group that is dead, and so asks none"}
+DISAGREES = (
+    {
+        f"{test}.1": NO_STRANGERS
+        for test in (
+            "G.testCannotAddPendingMemberIfStable",
+            "G.testCannotAddPendingSyncOfUnknownMember",
+            "C.testCannotAddPendingMemberIfStable",
+            "C.testCannotAddPendingSyncOfUnknownMember",
+        )
+    }
+    | {
+        f"{group}.{test}": "the coordinator selects a protocol for members only, and adds no instance that is there"
+        for group in "GC"
+        for test in ("testSelectProtocolRaisesIfNoMembers.1", "testCannotAddStaticMemberIfAlreadyPresent.2")
+    }
+    | {"C.testValidateOffsetCommit.10": "the coordinator keeps no group that is dead, and so asks none"}
+)
 
 WAY_TO = {
     EMPTY: [],
