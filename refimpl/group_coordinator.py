@@ -217,7 +217,7 @@ class GroupCoordinator(Coordinator):
             expired = group.remove_expired_offsets(now, self.config.offsets_retention)
             keys = [GroupKey(group.group_id, partition) for partition in expired]
             if group.may_delete() and not group.has_offsets():
-                effects += self.forget(group)
+                del self.groups[group.group_id]
                 keys += [GroupKey(group.group_id)] if group.generation > 0 else []
             if keys:
                 effects.append(self.append(group.group_id, tuple((key, None) for key in keys)))
@@ -230,16 +230,15 @@ class GroupCoordinator(Coordinator):
         return self.append(group.group_id, ((GroupKey(group.group_id), group.stored(assignments)),))
 
     def on_appended(self, append: Append, error: Error, base_offset: int, now: int) -> Effects:
-        """An append is replicated at its base offset, or has failed; after `unload` only its request waits."""
+        """An append is replicated at its base offset, or has failed (-1); after `unload` only its request waits."""
         key, value = append.records[0]
         group, error = self.groups.get(key.group_id), APPEND_ERRORS.get(error, error)
         if group is None or self.epochs.get(append.topic_partition[1]) != append.leader_epoch:
             return [*append.answer(Error.NOT_COORDINATOR)]
         if isinstance(value, GroupValue) and value.generation == group.generation:
             return self.on_group_stored(group, value, error, now)
-        batch_offset = base_offset if error is Error.NONE else states.NOT_REPLICATED
         for (_, partition), position in append.records if isinstance(value, states.OffsetAndMetadata) else ():
-            group.on_offset_append(append.producer.producer_id, partition, states.CommitRecord(batch_offset, position))
+            group.on_offset_append(append.producer.producer_id, partition, states.CommitRecord(base_offset, position))
         return [*append.answer(error)]
 
     def on_group_stored(self, group: GroupMetadata, value: GroupValue, error: Error, now: int) -> Effects:
@@ -283,12 +282,9 @@ class GroupCoordinator(Coordinator):
     def unload(self, partition: int) -> Effects:
         """The broker leads the partition no longer: whoever waits is to ask the new coordinator."""
         self.epochs.pop(partition, None)
-        return [effect for group in self.groups_of(partition) for effect in self.forget(group)]
-
-    def forget(self, group: GroupMetadata) -> Effects:
-        """The group is not, or no longer, kept here."""
-        del self.groups[group.group_id]
-        return [effect for member in group.members.values() for effect in member.answer(Error.NOT_COORDINATOR)]
+        members = [one for group in self.groups_of(partition) for one in group.members.values()]
+        self.groups = {id: group for id, group in self.groups.items() if self.partition(id) != partition}
+        return [effect for one in members for effect in one.answer(Error.NOT_COORDINATOR)]
 
     def groups_of(self, partition: int) -> list[GroupMetadata]:
         """The groups that a partition keeps."""

@@ -97,11 +97,6 @@ class TransactionMetadata:
         """Who may send requests now."""
         return Producer(self.transactional_id, self.current.producer_id, self.current.producer_epoch)
 
-    @property
-    def pending_state(self) -> str | None:
-        """The state that comes when the log has it."""
-        return None if self.pending is None else self.pending.state
-
     def may_continue(self, producer_id: int, producer_epoch: int) -> bool:
         """Whether a producer that names its id and epoch is not fenced by the id (KIP-360)."""
         current = self.current

@@ -33,7 +33,7 @@ FIELDS = {
     "lastEpoch": "last_producer_epoch",
     "timeoutMs": "timeout_ms",
     "state": "state",
-    "pendingState": "pending_state",
+    "pendingState": "pending",
     "partitions": "topic_partitions",
     "txnVersion": "transaction_version",
     "txnStart": "start_timestamp",
@@ -75,12 +75,13 @@ def assert_fields(actual: object, expected: Row) -> None:
         holder = actual
         if isinstance(actual, TransactionMetadata) and FIELDS[field] in Transaction._fields:
             holder = actual.current
-        assert_value(getattr(holder, FIELDS[field]), field, value)
+        found = getattr(holder, FIELDS[field])
+        assert_value(found.state if field == "pendingState" and found else found, field, value)
 
 
 def metadata_of(transactional_id: str, row: Row, start: int) -> TransactionMetadata:
     fields = {FIELDS[field]: value_of(field, value) for field, value in row.items()}
-    has_failed, pending = fields.pop("has_failed_epoch_fence", False), fields.pop("pending_state", None)
+    has_failed, pending = fields.pop("has_failed_epoch_fence", False), fields.pop("pending", None)
     current = Transaction(**{"start_timestamp": start, "last_update_timestamp": NOW} | fields)
     metadata = TransactionMetadata(transactional_id, current, has_failed_epoch_fence=has_failed)
     metadata.pending = None if pending is None else current._replace(state=pending)

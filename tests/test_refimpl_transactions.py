@@ -657,7 +657,9 @@ class Transactions(RuleBasedStateMachine):
             if isinstance(logged, Transaction):
                 current = metadata.current
                 assert (current.state, current.producer_id) == (logged.state, logged.producer_id)
-                is_fencing = metadata.has_failed_epoch_fence or metadata.pending_state == "PrepareAbort"
+                is_fencing = metadata.has_failed_epoch_fence or (
+                    metadata.pending and metadata.pending.state == "PrepareAbort"
+                )
                 assert current.producer_epoch - logged.producer_epoch in ((0, 1) if is_fencing else (0,))
 
     @invariant()
