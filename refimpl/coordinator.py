@@ -18,12 +18,9 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.transaction_metadata import NOBODY, Producer
 
+UNAVAILABLE = Error.UNKNOWN_TOPIC_OR_PARTITION, Error.NOT_ENOUGH_REPLICAS, Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
 # What a failed append means to a client; other errors stay as they are.
-APPEND_ERRORS = {
-    Error.UNKNOWN_TOPIC_OR_PARTITION: Error.COORDINATOR_NOT_AVAILABLE,
-    Error.NOT_ENOUGH_REPLICAS: Error.COORDINATOR_NOT_AVAILABLE,
-    Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND: Error.COORDINATOR_NOT_AVAILABLE,
-    Error.REQUEST_TIMED_OUT: Error.COORDINATOR_NOT_AVAILABLE,
+APPEND_ERRORS = dict.fromkeys((*UNAVAILABLE, Error.REQUEST_TIMED_OUT), Error.COORDINATOR_NOT_AVAILABLE) | {
     Error.NETWORK_EXCEPTION: Error.COORDINATOR_LOAD_IN_PROGRESS,  # nobody verified the transaction
     Error.NOT_LEADER_OR_FOLLOWER: Error.NOT_COORDINATOR,
 }

@@ -149,15 +149,12 @@ class Coordinators:
 
     def tick(self, now: int) -> Effects:
         """Do what is due; harmless before."""
-        due = {name for name, time in self.timers.items() if time is not None and time <= now}
-        self.timers = {name: time for name, time in self.timers.items() if name not in due}
-        decisions: Effects = []
-        if "groups" in due:
-            decisions += self.groups.tick(now)
-        if "cleanup" in due:
-            decisions += self.groups.expire_offsets(now)
-        if not due.isdisjoint(("check", "retry")):
-            decisions += self.transactions.tick(now)
+        due = [name for name, time in self.timers.items() if time is not None and time <= now]
+        tasks = {"groups": self.groups.tick, "cleanup": self.groups.expire_offsets}
+        decisions = Effects()
+        for name in due:
+            del self.timers[name]
+            decisions += tasks.get(name, self.transactions.tick)(now)
         return self._effects(decisions, now) if due else []
 
     def deadline(self) -> int | None:

@@ -6,8 +6,9 @@ when a marker is replicated, `tick` when `next_deadline` has come, `expire_offse
 when it begins and ceases to lead. The assignment, eager or cooperative, is the leader's affair.
 
 Not modelled: the initial rebalance delay (KIP-134), the limit of a new member's first wait, deleting groups, time spent
-loading. Unlike Kafka's, a static member's return is not undone if the log refuses it, and who is removed while its
-SyncGroup is parked gets an answer.
+loading, that who comes back as a leader is told not to assign (KIP-814; what it assigns is ignored). Unlike Kafka's, a
+static member's return is not undone if the log refuses it, and who is removed while its SyncGroup is parked gets an
+answer.
 
 A request that is refused at once raises KafkaError.
 

@@ -198,9 +198,8 @@ class GroupMetadata:
         """The generation for the log, with the members' assignments."""
         at_rest = partial(replace, parked=None, heartbeat_deadline=0)
         members = tuple([at_rest(m, assignment=assignments.get(id, ())) for id, m in self.members.items()])
-        return GroupValue(
-            self.generation, self.protocol_type, self.protocol, self.leader, self.state_timestamp, members
-        )
+        chosen = self.protocol_type, self.protocol, self.leader
+        return GroupValue(self.generation, *chosen, self.state_timestamp, members)
 
     def restore(self, value: GroupValue, now: int) -> None:
         """Goes on with a generation from the log; the sessions of its members begin anew."""
