@@ -43,7 +43,7 @@ class Broker(ReplicaManager):
             if here in self.replicas:
                 self.settle(here, now)
         self.perform(self.coordinators.send_markers(self.partitions), now)
-        if self.coordinators.needs_producer_ids:
+        if self.coordinators.transactions.needs_producer_ids:
             self.provide_producer_ids(now)
         effects, self.effects = self.effects, []
         return effects

@@ -48,4 +48,7 @@ class ClusterConfig(NamedTuple):
     transaction_check_interval: int = 10_000  # between looks for transactions that last too long
     group_session_timeout_min: int = 6_000
     offsets_retention: int = 604_800_000
-    transactional_id_expiration: int = 604_800_000
+
+    def partition_count(self, topic: str) -> int:
+        """How many partitions a topic has; one that is not configured has one."""
+        return next((len(one.assignment) for one in self.topics if one.name == topic), 1)

@@ -13,23 +13,26 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
-from hwmark.refimpl.batches import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, TopicPartition
+from hwmark.refimpl.batches import NO_SEQUENCE, Batch, Record, TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
+from hwmark.refimpl.transaction_metadata import NOBODY, Producer
 
 UNAVAILABLE = Error.UNKNOWN_TOPIC_OR_PARTITION, Error.NOT_ENOUGH_REPLICAS, Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
 # What a failed append means to a client; other errors stay as they are.
-APPEND_ERRORS = dict.fromkeys(UNAVAILABLE, Error.COORDINATOR_NOT_AVAILABLE)
-APPEND_ERRORS[Error.NOT_LEADER_OR_FOLLOWER] = Error.NOT_COORDINATOR
+APPEND_ERRORS = dict.fromkeys((*UNAVAILABLE, Error.REQUEST_TIMED_OUT), Error.COORDINATOR_NOT_AVAILABLE) | {
+    Error.NETWORK_EXCEPTION: Error.COORDINATOR_LOAD_IN_PROGRESS,  # nobody verified the transaction
+    Error.NOT_LEADER_OR_FOLLOWER: Error.NOT_COORDINATOR,
+}
 LOADING = -1
 
 Records = tuple[tuple[Any, Any], ...]  # key and value
 
 
 class Respond(NamedTuple):
-    """Effect: answer the request `to`."""
+    """Effect: answer the request `to`, which is whatever came with it."""
 
-    to: Hashable
+    to: Any
     error: Error = Error.NONE
     body: Hashable = None
 
@@ -38,19 +41,24 @@ class Append(NamedTuple):
     """Effect: append (key, value) records with acks=all, as the leader of that epoch; a value of None is a tombstone.
 
     The owner hands it back to `on_appended` with its outcome, once: NOT_LEADER_OR_FOLLOWER in another leader epoch.
-    The request `to` is answered then, if one waits.
+    The request `to` is answered then, if one waits. For a producer's transaction it is to be verified first (KIP-890).
     """
 
     topic_partition: TopicPartition
     leader_epoch: int
     records: Records
     to: Hashable | None = None
-    producer_id: int = NO_PRODUCER_ID
-    producer_epoch: int = NO_PRODUCER_EPOCH
+    producer: Producer = NOBODY
 
     def answer(self, error: Error = Error.NONE, body: Hashable = None) -> list[Respond]:
         """The answer to the request, if one waits."""
         return [] if self.to is None else [Respond(self.to, error, body)]
+
+    def batch(self, now: int) -> Batch:
+        """The records as a batch, whose offsets count from 0."""
+        records = tuple([Record(offset, key, value) for offset, (key, value) in enumerate(self.records)])
+        producer = *self.producer[1:], NO_SEQUENCE, self.producer != NOBODY
+        return Batch(0, len(records) - 1, self.leader_epoch, records, *producer, timestamp=now)
 
 
 @cache
@@ -68,16 +76,11 @@ class Coordinator:
 
     topic: ClassVar[str]
     config: ClusterConfig
-    partition_count: int = field(init=False)
     epochs: dict[int, int] = field(default_factory=dict, init=False)
-
-    def __post_init__(self) -> None:
-        """A topic that the configuration does not know has one partition."""
-        self.partition_count = {one.name: len(one.assignment) for one in self.config.topics}.get(self.topic, 1)
 
     def partition(self, key: str) -> int:
         """The partition that keeps a group or a transactional id."""
-        return partition_for(key, self.partition_count)
+        return partition_for(key, self.config.partition_count(self.topic))
 
     def check_coordinator(self, key: str) -> None:
         """Refuse a request for what another broker coordinates, or this one does not know yet."""
@@ -85,7 +88,7 @@ class Coordinator:
         if epoch is None or epoch == LOADING:
             raise KafkaError(Error.NOT_COORDINATOR if epoch is None else Error.COORDINATOR_LOAD_IN_PROGRESS, key)
 
-    def append(self, key: str, records: Records, to: Hashable | None = None, *producer: int) -> Append:
-        """An append to the partition that keeps a group or a transactional id; with a producer, a transaction's."""
+    def append(self, key: str, records: Records, to: Hashable | None = None, producer: Producer = NOBODY) -> Append:
+        """An append to the partition that keeps a group or a transactional id."""
         partition = self.partition(key)
-        return Append((self.topic, partition), self.epochs[partition], records, to, *producer)
+        return Append((self.topic, partition), self.epochs[partition], records, to, producer)

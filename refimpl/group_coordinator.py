@@ -6,8 +6,9 @@ when a marker is replicated, `tick` when `next_deadline` has come, `expire_offse
 when it begins and ceases to lead. The assignment, eager or cooperative, is the leader's affair.
 
 Not modelled: the initial rebalance delay (KIP-134), the limit of a new member's first wait, deleting groups, time spent
-loading. Unlike Kafka's, a static member's return is not undone if the log refuses it, and who is removed while its
-SyncGroup is parked gets an answer.
+loading, that who comes back as a leader is told not to assign (KIP-814; what it assigns is ignored). Unlike Kafka's, a
+static member's return is not undone if the log refuses it, and who is removed while its SyncGroup is parked gets an
+answer.
 
 A request that is refused at once raises KafkaError.
 
@@ -21,11 +22,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, cast
 
 from hwmark.refimpl import group_metadata as states
-from hwmark.refimpl.batches import COMMIT, NO_PRODUCER_ID, Batch, TopicPartition
+from hwmark.refimpl.batches import COMMIT, Batch, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC
 from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_metadata import COMPLETING_REBALANCE, PREPARING_REBALANCE, STABLE, GroupMetadata, GroupValue
+from hwmark.refimpl.transaction_metadata import NOBODY, Producer
 
 ConsumerGroupMetadata = states.ConsumerGroupMetadata
 Commits = tuple[tuple[TopicPartition, states.OffsetAndMetadata], ...]
@@ -58,54 +60,46 @@ class GroupCoordinator(Coordinator):
     def join_group(
         self, to: Hashable, now: int, who: Who, protocols: states.Protocols, session: int, rebalance: int
     ) -> Effects:
-        """JoinGroup: parked until all members have joined or the rebalance timeout is over (JoinGroupResponse)."""
+        """JoinGroup: parked until all members have joined or the rebalance timeout is over (JoinGroupResponse).
+
+        Who is new has to come back with the id that it is given (KIP-394), but for an instance.
+        """
         if not self.config.group_session_timeout_min <= session <= SESSION_TIMEOUT_MAX:
             raise KafkaError(Error.INVALID_SESSION_TIMEOUT, str(session))
         group = self.group(who, now, unknown=Error.UNKNOWN_MEMBER_ID if who.member_id else None)
         if not group.supports_protocols(states.CONSUMER, [name for name, _ in protocols]):
             raise KafkaError(Error.INCONSISTENT_GROUP_PROTOCOL)
-        joining = states.Member(who.member_id, who.instance, session, rebalance, states.CONSUMER, protocols, to)
-        if not who.member_id:
-            return self.join_first(group, joining, now)
-        if who.member_id in group.pending_members:
-            return self.add_member(group, joining, now)
-        return self.join_again(group, group.validate_member(who, knows_generation=False), joining, now)
-
-    def join_first(self, group: GroupMetadata, joining: states.Member, now: int) -> Effects:
-        """Gives the member an id that no other has had: it counts within the coordinator's epoch."""
-        self.last_member += 1
-        epoch = self.epochs[self.partition(group.group_id)]
-        joining.member_id = f"{joining.instance or 'member'}-{epoch}-{self.last_member}"
-        if joining.instance in group.static_members:
+        member_id = who.member_id or self.new_member_id(who)
+        joining = states.Member(member_id, who.instance, session, rebalance, states.CONSUMER, protocols, to)
+        if who.member_id and who.member_id not in group.pending_members:
+            return self.join_again(group, group.validate_member(who, knows_generation=False), joining, now)
+        if not who.member_id and who.instance in group.static_members:
             return self.restart_static_member(group, joining, now)
-        if joining.instance is not None:
-            return self.add_member(group, joining, now)
-        group.pending_members[joining.member_id] = now + joining.session_timeout
-        return [Respond(joining.awaiting_join, Error.MEMBER_ID_REQUIRED, states.JoinGroupResponse(joining.member_id))]
+        if not who.member_id and who.instance is None:
+            group.pending_members[member_id] = now + session
+            return [Respond(to, Error.MEMBER_ID_REQUIRED, states.JoinGroupResponse(member_id))]
+        return self.rebalance(group, now, joining)
 
-    def add_member(self, group: GroupMetadata, joining: states.Member, now: int) -> Effects:
-        """A new member; it has no session before its first join is answered."""
-        group.add(joining)
-        return self.rebalance(group, now)
+    def new_member_id(self, who: Who) -> str:
+        """An id that no other has had: it counts within the coordinator's epoch."""
+        self.last_member += 1
+        return f"{who.instance or 'member'}-{self.epochs[self.partition(who.group_id)]}-{self.last_member}"
 
     def join_again(self, group: GroupMetadata, member: states.Member, joining: states.Member, now: int) -> Effects:
         """A member missed its answer, or asks for a rebalance: as the leader, or with other metadata."""
         is_follower = group.state == STABLE and group.leader != member.member_id
         if (is_follower or group.state == COMPLETING_REBALANCE) and member.protocols == joining.protocols:
-            return [Respond(joining.awaiting_join, Error.NONE, group.join_response(member.member_id))]
-        member.update(joining)
-        return self.rebalance(group, now)
+            return [*joining.answer(Error.NONE, group.join_response(member.member_id))]
+        return self.rebalance(group, now, joining)
 
     def restart_static_member(self, group: GroupMetadata, joining: states.Member, now: int) -> Effects:
         """An instance is back: no rebalance while the group is stable and its protocol stays (KIP-345)."""
         effects: Effects = [*group.replace_static_member(group.static_members[joining.instance], joining.member_id)]
-        member = group.members[joining.member_id]
-        member.update(joining)
-        member.heartbeat(now)
+        if group.state == STABLE:
+            group.join(joining)
         if group.state != STABLE or group.select_protocol() != group.protocol:
-            return effects + self.rebalance(group, now)
-        assignments = {other.member_id: other.assignment for other in group.members.values()}
-        return effects + self.store_group(group, assignments)
+            return effects + self.rebalance(group, now, joining)
+        return [*effects, self.store_group(group, {id: one.assignment for id, one in group.members.items()})]
 
     def leave_group(self, to: Hashable, now: int, who: Who) -> Effects:
         """LeaveGroup; an administrator names the instance alone."""
@@ -129,7 +123,7 @@ class GroupCoordinator(Coordinator):
 
     # ------------------------------------------------------------ rebalances
 
-    def rebalance(self, group: GroupMetadata, now: int) -> Effects:
+    def rebalance(self, group: GroupMetadata, now: int, joining: states.Member | None = None) -> Effects:
         """A rebalance begins, unless there is one; once everybody has joined, the next generation does.
 
         Who waits for an assignment has to join again.
@@ -137,6 +131,8 @@ class GroupCoordinator(Coordinator):
         effects: Effects = []
         if group.state == COMPLETING_REBALANCE:
             effects += group.propagate_assignment({}, Error.REBALANCE_IN_PROGRESS, now)
+        if joining is not None:
+            group.join(joining)
         if group.state in states.VALID_PREVIOUS_STATES[PREPARING_REBALANCE]:
             group.rebalance_deadline = now + group.rebalance_timeout()
             group.transition_to(PREPARING_REBALANCE, now)
@@ -145,15 +141,14 @@ class GroupCoordinator(Coordinator):
     def complete_join(self, group: GroupMetadata, now: int) -> Effects:
         """Who has joined, and static members, are the new generation: joins are answered, SyncGroups expected."""
         for member in [*group.members.values()]:
-            if member.instance is None and member.awaiting_join is None:
+            if member.instance is None and member.parked is None:
                 group.remove(member.member_id)
         group.rebalance_deadline = now + group.rebalance_timeout()
         if not group.maybe_elect_new_joined_leader() and group.members:
             return []
         group.init_next_generation(now)
         group.pending_sync_members = dict.fromkeys(group.members)
-        joins = group.answer_joins([*group.members], Error.NONE, False, now)
-        return [*joins] if group.members else self.store_group(group, {})
+        return [*group.answer_joins(group.members, Error.NONE, now)] or [self.store_group(group, {})]
 
     def sync_group(self, to: Hashable, now: int, who: Who, assignments: Assignments = ()) -> Effects:
         """SyncGroup: the answer is the assignment, once the leader has sent everybody's and the log has it."""
@@ -165,8 +160,8 @@ class GroupCoordinator(Coordinator):
         if group.state == STABLE:
             member.heartbeat(now)
             return [Respond(to, Error.NONE, member.assignment)]
-        member.awaiting_sync = to
-        return self.store_group(group, dict(assignments)) if group.leader == who.member_id else []
+        member.parked = to
+        return [self.store_group(group, dict(assignments))] if group.leader == who.member_id else []
 
     def next_deadline(self) -> int | None:
         """The time at which `tick` has something to do, if nothing happens before."""
@@ -185,12 +180,12 @@ class GroupCoordinator(Coordinator):
 
     # ------------------------------------------------------------ offsets
 
-    def offset_commit(self, to: Hashable, now: int, who: Who, commits: Commits, *producer: int) -> Effects:
+    def offset_commit(self, to: Hashable, now: int, who: Who, commits: Commits, producer: Producer = NOBODY) -> Effects:
         """OffsetCommit: answered, with one error for all partitions, when the offsets are in the log.
 
-        With the id and epoch of a producer it is a TxnOffsetCommit, whose offsets count with the transaction's marker.
+        With a producer it is a TxnOffsetCommit, whose offsets count with the transaction's marker.
         """
-        is_txn = bool(producer)
+        is_txn = producer != NOBODY
         group = self.group(who, now, unknown=None if is_txn or who.generation < 0 else Error.ILLEGAL_GENERATION)
         if self.config.kip_447 or not is_txn:
             group.validate_offset_commit(who, is_txn)
@@ -200,9 +195,9 @@ class GroupCoordinator(Coordinator):
             return [Respond(to)]
         commits = tuple((partition, position._replace(commit_timestamp=now)) for partition, position in commits)
         for partition, position in commits:
-            group.prepare_offset(producer[0] if producer else NO_PRODUCER_ID, partition, position)
+            group.prepare_offset(producer.producer_id, partition, position)
         records = tuple((GroupKey(group.group_id, partition), position) for partition, position in commits)
-        return [self.append(group.group_id, records, to, *producer)]
+        return [self.append(group.group_id, records, to, producer)]
 
     def complete_transaction(self, partition: int, producer_id: int, marker: str) -> None:
         """A marker, COMMIT or ABORT, is replicated in a partition of __consumer_offsets."""
@@ -223,7 +218,7 @@ class GroupCoordinator(Coordinator):
             expired = group.remove_expired_offsets(now, self.config.offsets_retention)
             keys = [GroupKey(group.group_id, partition) for partition in expired]
             if group.may_delete() and not group.has_offsets():
-                effects += self.forget(group)
+                del self.groups[group.group_id]
                 keys += [GroupKey(group.group_id)] if group.generation > 0 else []
             if keys:
                 effects.append(self.append(group.group_id, tuple((key, None) for key in keys)))
@@ -231,21 +226,20 @@ class GroupCoordinator(Coordinator):
 
     # ------------------------------------------------------------ the log
 
-    def store_group(self, group: GroupMetadata, assignments: dict[str, Hashable]) -> Effects:
+    def store_group(self, group: GroupMetadata, assignments: dict[str, Hashable]) -> Append:
         """Append the generation with its members' assignments."""
-        return [self.append(group.group_id, ((GroupKey(group.group_id), group.stored(assignments)),))]
+        return self.append(group.group_id, ((GroupKey(group.group_id), group.stored(assignments)),))
 
     def on_appended(self, append: Append, error: Error, base_offset: int, now: int) -> Effects:
-        """An append is replicated at its base offset, or has failed; after `unload` only its request waits."""
+        """An append is replicated at its base offset, or has failed (-1); after `unload` only its request waits."""
         key, value = append.records[0]
         group, error = self.groups.get(key.group_id), APPEND_ERRORS.get(error, error)
-        if group is None:
+        if group is None or self.epochs.get(append.topic_partition[1]) != append.leader_epoch:
             return [*append.answer(Error.NOT_COORDINATOR)]
         if isinstance(value, GroupValue) and value.generation == group.generation:
             return self.on_group_stored(group, value, error, now)
-        batch_offset = base_offset if error is Error.NONE else states.NOT_REPLICATED
         for (_, partition), position in append.records if isinstance(value, states.OffsetAndMetadata) else ():
-            group.on_offset_append(append.producer_id, partition, states.CommitRecord(batch_offset, position))
+            group.on_offset_append(append.producer.producer_id, partition, states.CommitRecord(base_offset, position))
         return [*append.answer(error)]
 
     def on_group_stored(self, group: GroupMetadata, value: GroupValue, error: Error, now: int) -> Effects:
@@ -254,34 +248,32 @@ class GroupCoordinator(Coordinator):
         In a stable group it was for an instance that is back: it goes on, and leads if it led (KIP-814).
         """
         if group.state == STABLE:
-            return [*group.answer_joins([member.member_id for member in value.members], error, True, now)]
+            return [*group.answer_joins([member.member_id for member in value.members], error, now)]
         if group.state != COMPLETING_REBALANCE:
             return []
         if error is not Error.NONE:
-            error = Error.REBALANCE_IN_PROGRESS if error is Error.REQUEST_TIMED_OUT else error
             return [*group.propagate_assignment({}, error, now), *self.rebalance(group, now)]
         group.transition_to(STABLE, now)
         return [*group.propagate_assignment({m.member_id: m.assignment for m in value.members}, error, now)]
 
     def load(self, partition: int, batches: Iterable[Batch], leader_epoch: int, now: int) -> Effects:
-        """The broker begins to lead a partition, whose groups are what the log says up to its end, or leads on."""
+        """The broker begins to lead a partition, whose groups are what the log says up to its end."""
         self.epochs[partition] = leader_epoch
         for batch in batches:
             if batch.control is not None:
                 self.complete_transaction(partition, batch.producer_id, batch.control)
             else:
                 self.replay(batch, now)
-        for group in self.groups_of(partition):
-            if group.generation == 0 and not group.has_offsets() and not group.pending_members:
-                del self.groups[group.group_id]
         return []
 
     def replay(self, batch: Batch, now: int) -> None:
         """A batch of the log, once more: of offsets, or of a generation."""
         for _, (group_id, partition), value in cast(Iterable[tuple[int, GroupKey, Any]], batch.records):
             group = self.groups.setdefault(group_id, GroupMetadata(group_id, now))
-            if partition is None:
-                group.restore(value or GroupValue(), now)
+            if partition is None and value is None:
+                del self.groups[group_id]
+            elif partition is None:
+                group.restore(value, now)
             elif value is None:
                 group.offsets.pop(partition, None)
             else:
@@ -291,12 +283,9 @@ class GroupCoordinator(Coordinator):
     def unload(self, partition: int) -> Effects:
         """The broker leads the partition no longer: whoever waits is to ask the new coordinator."""
         self.epochs.pop(partition, None)
-        return [effect for group in self.groups_of(partition) for effect in self.forget(group)]
-
-    def forget(self, group: GroupMetadata) -> Effects:
-        """The group is not, or no longer, kept here."""
-        del self.groups[group.group_id]
-        return [effect for member in group.members.values() for effect in member.refuse_parked(Error.NOT_COORDINATOR)]
+        members = [one for group in self.groups_of(partition) for one in group.members.values()]
+        self.groups = {id: group for id, group in self.groups.items() if self.partition(id) != partition}
+        return [effect for one in members for effect in one.answer(Error.NOT_COORDINATOR)]
 
     def groups_of(self, partition: int) -> list[GroupMetadata]:
         """The groups that a partition keeps."""

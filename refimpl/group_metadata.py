@@ -8,9 +8,10 @@ Source: GroupMetadata, MemberMetadata and ClassicGroup; KIP-98 (transactional of
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 from hwmark.refimpl.batches import NO_PRODUCER_ID, TopicPartition
 from hwmark.refimpl.coordinator import Respond
@@ -51,7 +52,6 @@ class JoinGroupResponse(NamedTuple):
     protocol: str | None = None
     leader: str | None = None
     members: tuple[tuple[str, Hashable], ...] = ()
-    skip_assignment: bool = False
 
 
 class OffsetAndMetadata(NamedTuple):
@@ -76,7 +76,10 @@ FetchedOffset = tuple[TopicPartition, Error, OffsetAndMetadata]
 
 @dataclass(slots=True, unsafe_hash=True)  # the log's copies may be hashed
 class Member:
-    """A member; `awaiting_join` and `awaiting_sync` are the requests that it has parked."""
+    """A member; the request that it has `parked` is its JoinGroup in a rebalance, and its SyncGroup after it.
+
+    In a stable group it is the JoinGroup of an instance that is back.
+    """
 
     member_id: str
     instance: str | None
@@ -84,8 +87,7 @@ class Member:
     rebalance_timeout: int
     protocol_type: str
     protocols: Protocols
-    awaiting_join: Hashable | None = None
-    awaiting_sync: Hashable | None = None
+    parked: Hashable | None = None
     assignment: Hashable = ()
     heartbeat_deadline: int = 0
 
@@ -95,13 +97,16 @@ class Member:
 
     def update(self, joining: Member) -> None:
         """The member joins again, perhaps with other protocols and timeouts."""
-        self.protocols, self.awaiting_join = joining.protocols, joining.awaiting_join
+        self.protocols, self.parked = joining.protocols, joining.parked
         self.session_timeout, self.rebalance_timeout = joining.session_timeout, joining.rebalance_timeout
 
-    def refuse_parked(self, error: Error) -> list[Respond]:
-        """Answers the parked requests with an error."""
-        parked, self.awaiting_join, self.awaiting_sync = (self.awaiting_join, self.awaiting_sync), None, None
-        return [Respond(to, error) for to in parked if to is not None]
+    def answer(self, error: Error, body: Hashable = None, now: int = 0) -> list[Respond]:
+        """Answers the parked request, if there is one; the session begins anew."""
+        if self.parked is None:
+            return []
+        to, self.parked = self.parked, None
+        self.heartbeat(now)
+        return [Respond(to, error, body)]
 
 
 class GroupValue(NamedTuple):
@@ -150,8 +155,6 @@ class GroupMetadata:
 
     def select_protocol(self) -> str:
         """The protocol with the most votes: each member votes for the first of its own that all support."""
-        if not self.members:
-            raise IllegalStateError("an empty group has no protocol to select")
         ballots = [[name for name, _ in member.protocols] for member in self.members.values()]
         votes = [next(filter(self.is_supported_by_all, names)) for names in ballots]
         return max(votes, key=votes.count)
@@ -174,41 +177,29 @@ class GroupMetadata:
             return None
         return {topic for topics in named for topic in topics or ()}
 
-    def join_response(self, member_id: str, is_restart: bool = False) -> JoinGroupResponse:
-        """What the member learns of the generation; a leader that is only back gives no assignments (KIP-814)."""
-        is_leader = self.leader == member_id
-        known = [(other.member_id, dict(other.protocols)[str(self.protocol)]) for other in self.members.values()]
-        place = self.generation, self.protocol, self.leader, tuple(known * is_leader)
-        return JoinGroupResponse(member_id, *place, skip_assignment=is_restart and is_leader)
+    def join_response(self, member_id: str) -> JoinGroupResponse:
+        """What the member learns of the generation."""
+        members = [(id, dict(other.protocols)[str(self.protocol)]) for id, other in self.members.items()]
+        known = tuple(members) if self.leader == member_id else ()
+        return JoinGroupResponse(member_id, self.generation, self.protocol, self.leader, known)
 
-    def answer_joins(self, member_ids: list[str], error: Error, is_restart: bool, now: int) -> list[Respond]:
+    def answer_joins(self, member_ids: Iterable[str], error: Error, now: int) -> list[Respond]:
         """Answers the parked JoinGroups of some members."""
-        responses = []
-        for member in self.members.values():
-            if member.awaiting_join is not None and member.member_id in member_ids:
-                response = self.join_response(member.member_id, is_restart)
-                responses.append(Respond(member.awaiting_join, error, response))
-                member.awaiting_join = None
-                member.heartbeat(now)
-        return responses
+        joined = [self.members[member_id] for member_id in member_ids if member_id in self.members]
+        return [answer for one in joined for answer in one.answer(error, self.join_response(one.member_id), now)]
 
     def propagate_assignment(self, assignments: dict[str, Hashable], error: Error, now: int) -> list[Respond]:
         """Gives members their assignments; answers the parked SyncGroups."""
-        responses = []
         for member in self.members.values():
             member.assignment = assignments.get(member.member_id, ())
-            if member.awaiting_sync is not None:
-                responses.append(Respond(member.awaiting_sync, error, member.assignment))
-                member.awaiting_sync = None
-                member.heartbeat(now)
-        return responses
+        return [answer for one in self.members.values() for answer in one.answer(error, one.assignment, now)]
 
     def stored(self, assignments: dict[str, Hashable]) -> GroupValue:
         """The generation for the log, with the members' assignments."""
-        at_rest: Any = {"awaiting_join": None, "awaiting_sync": None, "heartbeat_deadline": 0}
-        members = [replace(m, assignment=assignments.get(id, ()), **at_rest) for id, m in self.members.items()]
+        at_rest = partial(replace, parked=None, heartbeat_deadline=0)
+        members = tuple([at_rest(m, assignment=assignments.get(id, ())) for id, m in self.members.items()])
         chosen = self.protocol_type, self.protocol, self.leader
-        return GroupValue(self.generation, *chosen, self.state_timestamp, tuple(members))
+        return GroupValue(self.generation, *chosen, self.state_timestamp, members)
 
     def restore(self, value: GroupValue, now: int) -> None:
         """Goes on with a generation from the log; the sessions of its members begin anew."""
@@ -223,15 +214,12 @@ class GroupMetadata:
         """The members with an instance, by that."""
         return {member.instance: id for id, member in self.members.items() if member.instance is not None}
 
-    def add(self, member: Member) -> None:
-        """A member joins; the first one leads."""
-        if member.instance in self.static_members:
-            raise IllegalStateError(f"instance {member.instance} is a member already")
+    def join(self, joining: Member) -> None:
+        """A member joins, the first one as the leader, or joins again."""
         if not self.members:
-            self.protocol_type = member.protocol_type
-        self.leader = self.leader or member.member_id
-        self.members[member.member_id] = member
-        self.pending_members.pop(member.member_id, None)
+            self.protocol_type, self.leader = joining.protocol_type, joining.member_id
+        self.pending_members.pop(joining.member_id, None)
+        self.members.setdefault(joining.member_id, joining).update(joining)
 
     def remove(self, member_id: str) -> list[Respond]:
         """A member, perhaps a pending one, is gone; if it led, the one that joined first of the others does."""
@@ -241,11 +229,11 @@ class GroupMetadata:
             return []
         if self.leader == member_id:
             self.leader = next(iter(self.members), None)
-        return member.refuse_parked(Error.UNKNOWN_MEMBER_ID)
+        return member.answer(Error.UNKNOWN_MEMBER_ID)
 
     def replace_static_member(self, old_id: str, new_id: str) -> list[Respond]:
         """A restarted instance takes the place of its former self, whose requests are fenced; KeyError if none."""
-        fenced = self.members[old_id].refuse_parked(Error.FENCED_INSTANCE_ID)
+        fenced = self.members[old_id].answer(Error.FENCED_INSTANCE_ID)
         self.members[old_id].member_id = new_id
         self.members = {member.member_id: member for member in self.members.values()}
         self.leader = new_id if self.leader == old_id else self.leader
@@ -253,14 +241,14 @@ class GroupMetadata:
 
     def maybe_elect_new_joined_leader(self) -> bool:
         """Whether the leader has joined, or else a member that has: it leads from now on."""
-        joined = [member_id for member_id, member in self.members.items() if member.awaiting_join is not None]
+        joined = [member_id for member_id, member in self.members.items() if member.parked is not None]
         if joined and self.leader not in joined:
             self.leader = joined[0]
         return bool(joined)
 
     def has_all_members_joined(self) -> bool:
         """Whether nobody is missing in the rebalance."""
-        return not self.pending_members and all(m.awaiting_join is not None for m in self.members.values())
+        return not self.pending_members and all(m.parked is not None for m in self.members.values())
 
     def rebalance_timeout(self) -> int:
         """The longest time that a member takes to join again."""
@@ -268,8 +256,7 @@ class GroupMetadata:
 
     def deadlines(self) -> list[tuple[int, str]]:
         """Until when members have to be heard of, unless they wait; without member id, when the rebalance goes on."""
-        awaited = [m for m in self.members.values() if m.awaiting_join is None and m.awaiting_sync is None]
-        sessions = [(member.heartbeat_deadline, member.member_id) for member in awaited]
+        sessions = [(one.heartbeat_deadline, id) for id, one in self.members.items() if one.parked is None]
         joins = [(deadline, member_id) for member_id, deadline in self.pending_members.items()]
         expected = (UNKNOWN_MEMBER,) if self.state == PREPARING_REBALANCE else self.pending_sync_members
         return [*sessions, *joins, *[(self.rebalance_deadline, member_id) for member_id in expected]]

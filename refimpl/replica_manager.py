@@ -9,15 +9,15 @@ Source: kafka.server.ReplicaManager, AbstractFetcherManager, AlterPartitionManag
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
-from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig
+from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.controller import Controller
-from hwmark.refimpl.coordinators import AppendTo, AskBroker, Coordinators, Reply
+from hwmark.refimpl.coordinator import Append, Respond
+from hwmark.refimpl.coordinators import Coordinators
 from hwmark.refimpl.coordinators import Effects as Decided
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.log import Log
@@ -26,6 +26,7 @@ from hwmark.refimpl.machine import Address, Effects, Message, Outbox, address
 from hwmark.refimpl.partition_change import NO_LEADER, BrokerIds, PartitionRegistration
 from hwmark.refimpl.producer_state import CLIENT, COORDINATOR, NO_GUARD
 from hwmark.refimpl.replica import Replica
+from hwmark.refimpl.transaction_coordinator import SendMarkers
 from hwmark.refimpl.transaction_metadata import Producer
 
 NEVER = 2**62
@@ -39,7 +40,7 @@ class Marker(NamedTuple):
     errors: dict[TopicPartition, Error]
 
 
-Waiter = Message | Marker | AppendTo | None  # nobody: acks=0
+Waiter = Message | Marker | Append | None  # nobody: acks=0
 
 
 class Delayed(NamedTuple):
@@ -106,23 +107,24 @@ class ReplicaManager:
         """Do what the coordinators want."""
         for effect in effects:
             match effect:
-                case Reply():
-                    self.effects.append(Message(self.name, *effect))
-                case AskBroker(broker_id, body, context):
-                    self.ask(broker_id, body, now, "on_coordinators_answered", context)
-                case AppendTo(here, _, batch, _, transactional_id):
-                    timeout = self.config.request_timeout
-                    self.append(rpc.ProduceRequest(here, batch, -1, transactional_id, timeout), effect, now)
+                case Respond((source, correlation), error, body):
+                    self.effects.append(Message(self.name, source, correlation, rpc.Response(error, body)))
+                case SendMarkers(producer, epoch, result, partitions, leader):
+                    body = rpc.WriteTxnMarkersRequest(*producer[1:], epoch, result, partitions)
+                    self.ask(leader, body, now, "on_coordinators_answered", effect)
+                case Append(here, producer=producer):
+                    batch, name = effect.batch(now), producer.transactional_id or None
+                    self.append(rpc.ProduceRequest(here, batch, -1, name, self.config.request_timeout), effect, now)
 
-    def on_coordinators_answered(self, _: Any, response: rpc.Response | None, context: Hashable, now: int) -> None:
+    def on_coordinators_answered(self, _: Any, response: rpc.Response | None, markers: SendMarkers, now: int) -> None:
         """A broker has answered the coordinators, or not in time."""
-        self.perform(self.coordinators.on_response(context, response, now), now)
+        self.perform(self.coordinators.on_response(markers, response, now), now)
 
     def provide_producer_ids(self, now: int) -> None:
         """Give the coordinators a block of producer ids, or obtain one first."""
         controller = self.controller
         if controller.producer_ids[0] < controller.producer_ids[1]:
-            self.coordinators.give_producer_ids(controller.producer_ids)
+            self.coordinators.transactions.give_producer_ids(controller.producer_ids)
             controller.producer_ids = (0, 0)
         else:
             self.effects += controller.want_producer_ids(now)
@@ -141,13 +143,13 @@ class ReplicaManager:
         here, batch, acks, transactional_id, timeout = request
         try:
             replica = self.replica(here)
-            if isinstance(waiter, AppendTo) and waiter.leader_epoch != replica.leader_epoch:
+            if isinstance(waiter, Append) and waiter.leader_epoch != replica.leader_epoch:
                 raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER, f"{waiter.leader_epoch} is not {replica.leader_epoch}")
             if transactional_id is not None and guard == NO_GUARD and self.config.kip_890:
                 guard = replica.maybe_start_transaction_verification(batch)
                 if guard != NO_GUARD:
                     return self.verify(transactional_id, request, waiter, guard, now)
-            origin = COORDINATOR if isinstance(waiter, Marker | AppendTo) else CLIENT
+            origin = COORDINATOR if isinstance(waiter, Marker | Append) else CLIENT
             info = replica.produce(batch, acks, now, origin, guard)
         except KafkaError as refusal:
             return self.answer(waiter, rpc.ProduceResponse(refusal.error), now)
@@ -208,8 +210,8 @@ class ReplicaManager:
         match waiter:
             case Message():
                 self.reply(waiter, answer)
-            case AppendTo():
-                self.perform(self.coordinators.on_appended(waiter.context, answer.error, answer.base_offset, now), now)
+            case Append():
+                self.perform(self.coordinators.on_appended(waiter, answer.error, answer.base_offset, now), now)
             case Marker(message, here, errors):
                 errors[here] = answer.error
                 if len(errors) == len(message.body.topic_partitions):
@@ -227,8 +229,7 @@ class ReplicaManager:
             log.flush()
         if self.waiting.get(here):
             self.complete(here, now)
-        if replica.is_leader and here[0] in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC):
-            self.perform(self.coordinators.on_high_watermark(here, log, now), now)
+        self.perform(self.coordinators.on_high_watermark(here, log, now), now)
         deadlines = [delayed.deadline for delayed in self.waiting.get(here, ())]
         self.timers["touch", here] = min([self.ask_for(replica, now), *deadlines])
 

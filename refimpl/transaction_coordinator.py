@@ -17,45 +17,50 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from hwmark.refimpl import transaction_metadata as states
 from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Batch, TopicPartition
-from hwmark.refimpl.config import TRANSACTIONS_TOPIC
-from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond
+from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
+from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond, partition_for
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.transaction_metadata import EXPIRABLE, PREPARED, Producer, Transaction, TransactionMetadata
+from hwmark.refimpl.partition_change import NO_LEADER
+from hwmark.refimpl.transaction_metadata import PREPARED, Producer, Transaction, TransactionMetadata
 
-COORDINATOR_ERRORS = APPEND_ERRORS | {Error.REQUEST_TIMED_OUT: Error.COORDINATOR_NOT_AVAILABLE}
 # What leaders answer to markers if there is a newer producer or coordinator.
 SUPERSEDED = frozenset((Error.INVALID_PRODUCER_EPOCH, Error.TRANSACTION_COORDINATOR_FENCED))
 
 
 class SendMarkers(NamedTuple):
-    """Effect: send WriteTxnMarkers to the leaders of the topic partitions; `result` is COMMIT or ABORT."""
+    """Effect: send WriteTxnMarkers to the leader of the topic partitions; `result` is COMMIT or ABORT."""
 
     producer: Producer
     coordinator_epoch: int
     result: str
     topic_partitions: tuple[TopicPartition, ...]
+    leader: int = NO_LEADER  # the owner knows
 
 
 Effects = list[Append | SendMarkers | Respond]
-Errors = dict[TopicPartition, Error]
+Errors = Any  # by partition
 Partitions = Collection[TopicPartition]
 
 
 @dataclass(slots=True)
 class TransactionCoordinator(Coordinator):
-    """One broker's coordinator; `producer_ids` is what is left, (next, end), of the block that the controller gave."""
+    """One broker's coordinator; `producer_ids` is what is left, (next, end), of the block that the controller gave.
+
+    `needs_producer_ids`: the owner is to ask for the next block, and to give it.
+    """
 
     topic: ClassVar[str] = TRANSACTIONS_TOPIC
     producer_ids: tuple[int, int] = (0, 0)
+    needs_producer_ids: bool = field(default=False, init=False)
     transactions: dict[str, TransactionMetadata] = field(default_factory=dict, init=False)
     retries: list[Append | SendMarkers] = field(default_factory=list, init=False)
 
     def init_producer_id(
-        self, to: Hashable, transactional_id: str | None, timeout: int, expected: tuple[int, int] | None, now: int
+        self, to: Hashable, now: int, transactional_id: str | None, timeout: int, expected: tuple[int, int] | None
     ) -> Effects:
         """Give a producer its id and epoch and fence those before it; `expected` are those it has (KIP-360)."""
         if transactional_id is None:
@@ -73,15 +78,19 @@ class TransactionCoordinator(Coordinator):
             raise KafkaError(Error.PRODUCER_FENCED)
         epoch = expected[1] if expected else None
         if metadata.current.state == "Ongoing":
-            return self.fence(to, metadata.producer, now)
+            return self.fence(to, now, metadata.producer)
         if metadata.current.is_exhausted and epoch in (None, metadata.current.producer_epoch):
             metadata.prepare_rotation(self._next_producer_id(), timeout, epoch is not None, now)
         else:
             metadata.prepare_increment(timeout, epoch, now)
         return self._append(metadata, to)
 
-    def add_partitions(self, to: Hashable, producer: Producer, partitions: Partitions, now: int) -> Effects:
-        """Partitions join the transaction: AddPartitionsToTxn, and AddOffsetsToTxn for that of a group's offsets."""
+    def add_partitions(
+        self, to: Hashable, now: int, producer: Producer, partitions: Partitions, verify_only: bool = False
+    ) -> Effects:
+        """Partitions join the transaction, or a leader asks whether they have."""
+        if verify_only:
+            return [Respond(to, Error.NONE, self.verify_partitions(producer, partitions))]
         metadata = self._known(producer)
         # Comes first: after an overflow a producer knows its next id before the transaction is complete.
         if metadata.pending is not None or producer.producer_id == metadata.current.next_producer_id:
@@ -92,6 +101,11 @@ class TransactionCoordinator(Coordinator):
         metadata.prepare_add_partitions(partitions, now)
         return self._append(metadata, to)
 
+    def add_offsets(self, to: Hashable, now: int, producer: Producer, group_id: str) -> Effects:
+        """The partition that keeps a group's offsets joins the transaction."""
+        partition = partition_for(group_id, self.config.partition_count(OFFSETS_TOPIC))
+        return self.add_partitions(to, now, producer, ((OFFSETS_TOPIC, partition),))
+
     def verify_partitions(self, producer: Producer, partitions: Partitions) -> Errors:
         """Which partitions are in the transaction: asked by a leader that is to append for it (KIP-890)."""
         metadata = self._known(producer)
@@ -99,7 +113,7 @@ class TransactionCoordinator(Coordinator):
         joined = metadata.current.topic_partitions
         return {one: Error.NONE if one in joined else Error.TRANSACTION_ABORTABLE for one in partitions}
 
-    def end_txn(self, to: Hashable, producer: Producer, result: str, version: int, now: int) -> Effects:
+    def end_txn(self, to: Hashable, now: int, producer: Producer, result: str, version: int) -> Effects:
         """COMMIT or ABORT by a client of a transaction version; answers who the producer is in its next transaction."""
         metadata, end = self._known(producer), (COMMIT, ABORT).index(result)
         metadata.check_end(producer)
@@ -115,7 +129,7 @@ class TransactionCoordinator(Coordinator):
         metadata.prepare_end(PREPARED[end], version, next_producer_id, now)
         return self._append(metadata, to)
 
-    def fence(self, to: Hashable, producer: Producer, now: int) -> Effects:
+    def fence(self, to: Hashable, now: int, producer: Producer) -> Effects:
         """Abort the ongoing transaction of a producer and fence it, unless it is fenced already."""
         metadata = self._known(producer)
         metadata.check(producer)
@@ -126,7 +140,7 @@ class TransactionCoordinator(Coordinator):
     def on_appended(self, append: Append, error: Error, base_offset: int, now: int) -> Effects:
         """Take over what is committed (NONE), or give it up with a coordinator's error; a completion is tried again."""
         ((transactional_id, value),) = append.records
-        metadata, error = self.current(transactional_id, append.leader_epoch), COORDINATOR_ERRORS.get(error, error)
+        metadata, error = self.current(transactional_id, append.leader_epoch), APPEND_ERRORS.get(error, error)
         if metadata is None:
             return [*append.answer(Error.NOT_COORDINATOR)]
         if error is Error.COORDINATOR_NOT_AVAILABLE and metadata.current.state in PREPARED:
@@ -135,15 +149,11 @@ class TransactionCoordinator(Coordinator):
         if error is not Error.NONE:
             metadata.pending = None
             return [*append.answer(error)]
-        if value is None:
-            del self.transactions[transactional_id]
-            return []
         is_fence = metadata.has_failed_epoch_fence
         metadata.complete()
-        markers = self._send_markers(metadata, now) if metadata.current.state in PREPARED else []
-        if is_fence:
-            return [*append.answer(Error.CONCURRENT_TRANSACTIONS), *markers]
-        return [*append.answer(error, value.following_producer), *markers]
+        concurrent = append.answer(Error.CONCURRENT_TRANSACTIONS)
+        answer = concurrent if is_fence else append.answer(Error.NONE, value.following_producer)
+        return [*answer, *self._send_markers(metadata, now)]
 
     def on_markers(self, markers: SendMarkers, errors: Errors, now: int) -> Effects:
         """Leaders have answered for some partitions: errors are tried again, but by a coordinator that is superseded.
@@ -165,6 +175,8 @@ class TransactionCoordinator(Coordinator):
     def _send_markers(self, metadata: TransactionMetadata, now: int) -> Effects:
         """What a decided transaction needs: its markers, and its completion when it has no partitions (left)."""
         current = metadata.current
+        if current.state not in PREPARED:
+            return []
         if not current.topic_partitions:
             metadata.prepare_complete(now)
             return self._append(metadata)
@@ -179,19 +191,13 @@ class TransactionCoordinator(Coordinator):
 
     def abort_timed_out(self, now: int) -> Effects:
         """Fence the producers of transactions that last too long, and abort these."""
-        ongoing = [one for one in self.transactions.values() if one.current.state == "Ongoing" and one.pending is None]
-        slow = [one for one in ongoing if one.current.start_timestamp + one.current.timeout_ms < now]
-        return [effect for one in slow for effect in self.fence(None, one.producer, now)]
+        free = [one for one in self.transactions.values() if one.current.state == "Ongoing" and one.pending is None]
+        slow = [one for one in free if one.current.start_timestamp + one.current.timeout_ms < now]
+        return [effect for one in slow for effect in self.fence(None, now, one.producer)]
 
-    def remove_expired(self, now: int) -> Effects:
-        """Forget transactional ids that were not used for long."""
-        effects, horizon = Effects(), now - self.config.transactional_id_expiration
-        for one in self.transactions.values():
-            is_unused = one.current.state in EXPIRABLE and one.current.last_update_timestamp <= horizon
-            if is_unused and one.pending is None:
-                one.prepare_dead()
-                effects += self._append(one)
-        return effects
+    def has_ongoing(self) -> bool:
+        """Whether time may be needed to end a transaction."""
+        return any(one.current.state == "Ongoing" for one in self.transactions.values())
 
     def load(self, partition: int, batches: Iterable[Batch], leader_epoch: int, now: int) -> Effects:
         """Lead a partition from what its log holds, and complete what is decided there.
@@ -200,12 +206,11 @@ class TransactionCoordinator(Coordinator):
         """
         self.unload(partition)
         self.epochs[partition], effects = leader_epoch, Effects()
-        records = [record for batch in batches for record in batch.records]
+        records: list[Any] = [record for batch in batches for record in batch.records]
         for key, value in {str(record.key): record.value for record in records}.items():
-            if isinstance(value, Transaction):
-                metadata = TransactionMetadata(key, value._replace(last_producer_epoch=NO_PRODUCER_EPOCH))
-                self.transactions[key] = metadata
-                effects += self._send_markers(metadata, now) if value.state in PREPARED else []
+            metadata = TransactionMetadata(key, value._replace(last_producer_epoch=NO_PRODUCER_EPOCH))
+            self.transactions[key] = metadata
+            effects += self._send_markers(metadata, now)
         return effects
 
     def unload(self, partition: int) -> Effects:
@@ -233,12 +238,16 @@ class TransactionCoordinator(Coordinator):
         return metadata
 
     def _append(self, metadata: TransactionMetadata, to: Hashable = None) -> Effects:
-        """The record of the pending transition, or the tombstone."""
-        value = metadata.pending if metadata.pending_state != "Dead" else None
-        return [self.append(metadata.transactional_id, ((metadata.transactional_id, value),), to)]
+        """The record of the pending transition."""
+        return [self.append(metadata.transactional_id, ((metadata.transactional_id, metadata.pending),), to)]
+
+    def give_producer_ids(self, block: tuple[int, int]) -> None:
+        """Producer ids from the controller: (first, end)."""
+        self.producer_ids, self.needs_producer_ids = block, False
 
     def _next_producer_id(self) -> int:
         following, end = self.producer_ids
+        self.needs_producer_ids |= following == end
         if following == end:
             raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, "no producer ids left")
         self.producer_ids = (following + 1, end)

@@ -6,7 +6,8 @@ the log has it. In between no other transition may be prepared, so the log and t
 An epoch begins with a new incarnation of the producer (InitProducerId), with fencing one, and in version 2 of the
 protocol with each end of a transaction, so that no late record slips into the next transaction.
 
-Not modelled: the abort of a transaction without partitions, which finished versions of KIP-890 accept.
+Not modelled: ids are kept for ever, so that none is Dead; the abort of a transaction without partitions, which finished
+versions of KIP-890 accept.
 Source: TransactionMetadata, TransactionState, TransactionLog; KIP-98, KIP-360 (a producer goes on), KIP-890.
 """
 
@@ -42,6 +43,9 @@ class Producer(NamedTuple):
     transactional_id: str
     producer_id: int
     producer_epoch: int
+
+
+NOBODY = Producer("", NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
 
 
 class IllegalTransitionError(ValueError):
@@ -93,11 +97,6 @@ class TransactionMetadata:
         """Who may send requests now."""
         return Producer(self.transactional_id, self.current.producer_id, self.current.producer_epoch)
 
-    @property
-    def pending_state(self) -> str | None:
-        """The state that comes when the log has it."""
-        return None if self.pending is None else self.pending.state
-
     def may_continue(self, producer_id: int, producer_epoch: int) -> bool:
         """Whether a producer that names its id and epoch is not fenced by the id (KIP-360)."""
         current = self.current
@@ -133,7 +132,7 @@ class TransactionMetadata:
         epoch = self.current.producer_epoch + (not self.has_failed_epoch_fence)
         if epoch > PRODUCER_EPOCH_MAX:
             raise IllegalTransitionError("there is no epoch left to fence with")
-        return self._prepare("PrepareEpochFence", producer_epoch=epoch, last_producer_epoch=NO_PRODUCER_EPOCH)
+        return self.prepare("PrepareEpochFence", producer_epoch=epoch, last_producer_epoch=NO_PRODUCER_EPOCH)
 
     def prepare_increment(self, timeout_ms: int, expected_epoch: int | None, now: int) -> Transaction:
         """Begin the producer's next epoch; one that names its current epoch goes on, with the last one it retries."""
@@ -156,7 +155,7 @@ class TransactionMetadata:
         """Add partitions; with the first the transaction starts."""
         start = now if self.current.state in EXPIRABLE else self.current.start_timestamp
         union = tuple(sorted({*self.current.topic_partitions, *partitions}))
-        return self._prepare("Ongoing", topic_partitions=union, start_timestamp=start, last_update_timestamp=now)
+        return self.prepare("Ongoing", topic_partitions=union, start_timestamp=start, last_update_timestamp=now)
 
     def prepare_end(self, state: str, version: int, next_producer_id: int, now: int) -> Transaction:
         """Decide the transaction: PrepareCommit or PrepareAbort; version 2 bumps the epoch.
@@ -169,7 +168,7 @@ class TransactionMetadata:
         epoch = self.current.producer_epoch
         bump = {"producer_epoch": epoch + 1, "last_producer_epoch": epoch} if version >= VERSION_2 else {}
         changes = bump | {"transaction_version": version, "next_producer_id": next_producer_id}
-        return self._prepare(state, last_update_timestamp=now, **changes)
+        return self.prepare(state, last_update_timestamp=now, **changes)
 
     def prepare_complete(self, now: int) -> Transaction:
         """What to log when the last marker is written."""
@@ -177,16 +176,13 @@ class TransactionMetadata:
         bump = {"last_producer_epoch": self.current.producer_epoch} if version >= VERSION_2 else {}
         changes = bump | {"producer_id": producer_id, "producer_epoch": epoch, "transaction_version": version}
         state = COMPLETED[PREPARED.index(self.current.state)]
-        return self._prepare(state, topic_partitions=(), last_update_timestamp=now, **changes)
-
-    def prepare_dead(self) -> Transaction:
-        """Forget an id that was not used for long: the log gets a tombstone."""
-        return self._prepare("Dead", topic_partitions=())
+        return self.prepare(state, topic_partitions=(), last_update_timestamp=now, **changes)
 
     def _prepare_empty(self, timeout_ms: int, now: int, **changes: Any) -> Transaction:
-        return self._prepare("Empty", timeout_ms=timeout_ms, topic_partitions=(), last_update_timestamp=now, **changes)
+        return self.prepare("Empty", timeout_ms=timeout_ms, topic_partitions=(), last_update_timestamp=now, **changes)
 
-    def _prepare(self, state: str, **changes: Any) -> Transaction:
+    def prepare(self, state: str, **changes: Any) -> Transaction:
+        """Make a transition pending; IllegalTransitionError if another one is, or if there is no such transition."""
         if self.pending is not None or self.current.state not in VALID_PREVIOUS_STATES[state]:
             raise IllegalTransitionError(f"{self} may not become {state}")
         reset = {"previous_producer_id": self.current.producer_id, "next_producer_id": NO_PRODUCER_ID}

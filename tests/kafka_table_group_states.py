@@ -26,15 +26,23 @@ from hwmark.refimpl.group_metadata import (
 )
 
 NO_STRANGERS = "the coordinator gives out new ids, and expects SyncGroup of the members: there is nothing to refuse"
-DISAGREES = {
-    f"{test}.1": NO_STRANGERS
-    for test in (
-        "G.testCannotAddPendingMemberIfStable",
-        "G.testCannotAddPendingSyncOfUnknownMember",
-        "C.testCannotAddPendingMemberIfStable",
-        "C.testCannotAddPendingSyncOfUnknownMember",
-    )
-} | {"C.testValidateOffsetCommit.10": "the coordinator keeps no group that is dead, and so asks none"}
+DISAGREES = (
+    {
+        f"{test}.1": NO_STRANGERS
+        for test in (
+            "G.testCannotAddPendingMemberIfStable",
+            "G.testCannotAddPendingSyncOfUnknownMember",
+            "C.testCannotAddPendingMemberIfStable",
+            "C.testCannotAddPendingSyncOfUnknownMember",
+        )
+    }
+    | {
+        f"{group}.{test}": "the coordinator selects a protocol for members only, and adds no instance that is there"
+        for group in "GC"
+        for test in ("testSelectProtocolRaisesIfNoMembers.1", "testCannotAddStaticMemberIfAlreadyPresent.2")
+    }
+    | {"C.testValidateOffsetCommit.10": "the coordinator keeps no group that is dead, and so asks none"}
+)
 
 WAY_TO = {
     EMPTY: [],
@@ -72,7 +80,7 @@ class Asked:
         metadata = b"" if topics is None else Subscription(tuple(topics))
         protocols = tuple((name, metadata) for name in asked["protocols"])
         parked = PARKED_JOIN if asked.get("awaitingJoin") else None
-        self.group.add(
+        self.group.join(
             Member(asked["member"], asked.get("instance"), 10_000, 60_000, asked["protocolType"], protocols, parked)
         )
 
@@ -88,7 +96,7 @@ class Asked:
         member.update(Member(member_id, member.instance, session, rebalance, member.protocol_type, named))
 
     def awaitSync(self, member_id: str) -> None:  # noqa: N802
-        self.group.members[member_id].awaiting_sync = PARKED_SYNC
+        self.group.members[member_id].parked = PARKED_SYNC
 
     def replaceStaticMember(self, instance: str, old_id: str, new_id: str) -> None:  # noqa: N802
         self.answers += self.group.replace_static_member(old_id, new_id)

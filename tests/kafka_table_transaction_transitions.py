@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from hwmark.refimpl.config import ClusterConfig
-from hwmark.refimpl.coordinator import LOADING, Append, Respond
+from hwmark.refimpl.coordinator import APPEND_ERRORS, LOADING, Append, Respond
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.transaction_coordinator import COORDINATOR_ERRORS, Effects, TransactionCoordinator
+from hwmark.refimpl.transaction_coordinator import Effects, TransactionCoordinator
 from hwmark.refimpl.transaction_metadata import (
     EXPIRABLE,
     VALID_PREVIOUS_STATES,
@@ -33,7 +33,7 @@ FIELDS = {
     "lastEpoch": "last_producer_epoch",
     "timeoutMs": "timeout_ms",
     "state": "state",
-    "pendingState": "pending_state",
+    "pendingState": "pending",
     "partitions": "topic_partitions",
     "txnVersion": "transaction_version",
     "txnStart": "start_timestamp",
@@ -75,12 +75,13 @@ def assert_fields(actual: object, expected: Row) -> None:
         holder = actual
         if isinstance(actual, TransactionMetadata) and FIELDS[field] in Transaction._fields:
             holder = actual.current
-        assert_value(getattr(holder, FIELDS[field]), field, value)
+        found = getattr(holder, FIELDS[field])
+        assert_value(found.state if field == "pendingState" and found else found, field, value)
 
 
 def metadata_of(transactional_id: str, row: Row, start: int) -> TransactionMetadata:
     fields = {FIELDS[field]: value_of(field, value) for field, value in row.items()}
-    has_failed, pending = fields.pop("has_failed_epoch_fence", False), fields.pop("pending_state", None)
+    has_failed, pending = fields.pop("has_failed_epoch_fence", False), fields.pop("pending", None)
     current = Transaction(**{"start_timestamp": start, "last_update_timestamp": NOW} | fields)
     metadata = TransactionMetadata(transactional_id, current, has_failed_epoch_fence=has_failed)
     metadata.pending = None if pending is None else current._replace(state=pending)
@@ -105,7 +106,7 @@ def prepare(metadata: TransactionMetadata, state: str) -> Transaction:
         "Ongoing": lambda: metadata.prepare_add_partitions([("topic", 0)], NOW),
         "CompleteCommit": lambda: metadata.prepare_complete(NOW),
         "CompleteAbort": lambda: metadata.prepare_complete(NOW),
-        "Dead": metadata.prepare_dead,
+        "Dead": lambda: metadata.prepare("Dead"),
         "PrepareEpochFence": metadata.prepare_fence,
     }
     return preparations[state]()
@@ -207,18 +208,18 @@ def request(coordinator: TransactionCoordinator, row: Row, transactional_id: Any
     if kind == "InitProducerId":
         expected = (args["expectedProducerId"], args["expectedEpoch"])
         named = None if expected[0] is None else expected
-        return coordinator.init_producer_id("client", transactional_id, args["timeoutMs"], named, NOW)
+        return coordinator.init_producer_id("client", NOW, transactional_id, args["timeoutMs"], named)
     if kind == "AbortTimedOut" and "timedOutProducerId" not in args:
         return coordinator.abort_timed_out(NOW + ABORT_INTERVAL)
     if kind == "AbortTimedOut":
         slow = Producer(transactional_id, args["timedOutProducerId"], args["timedOutEpoch"])
-        return coordinator.fence("client", slow, NOW + ABORT_INTERVAL)
+        return coordinator.fence("client", NOW + ABORT_INTERVAL, slow)
     producer = Producer(transactional_id, args["producerId"], args["epoch"])
     if kind == "EndTxn":
-        return coordinator.end_txn("client", producer, args["result"], args["clientTxnVersion"], NOW)
+        return coordinator.end_txn("client", NOW, producer, args["result"], args["clientTxnVersion"])
     partitions = value_of("partitions", args["partitions"])
     assert kind == "AddPartitions", kind
-    return coordinator.add_partitions("client", producer, partitions, NOW)
+    return coordinator.add_partitions("client", NOW, producer, partitions)
 
 
 def run_request(row: Row) -> None:
@@ -258,7 +259,7 @@ def assert_appended(appended: list[Append], expect: Row) -> None:
 def assert_response(response: Respond, expect: Row) -> None:
     if "error" in expect:
         error = Error[expect.pop("error")]
-        assert response.error is COORDINATOR_ERRORS.get(error, error)
+        assert response.error is APPEND_ERRORS.get(error, error)
     producer_id, epoch = response.body if isinstance(response.body, tuple) else (-1, -1)
     for field, value in {"producerId": producer_id, "epoch": epoch}.items():
         assert_value(value, field, expect.pop(field, value))

@@ -14,6 +14,7 @@ from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
 from hwmark.refimpl.leader_epochs import UNDEFINED
 from hwmark.refimpl.membership import REJOIN_NEEDED
+from hwmark.refimpl.transaction_metadata import Producer
 
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
 World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]
@@ -181,7 +182,7 @@ def test_undecided_offsets_are_awaited_by_who_reads_committed(is_read_committed:
     world = members(1, cluster=cluster, is_read_committed=is_read_committed)
     world.write("a", "b")
     commits = ((PARTITION, OffsetAndMetadata(1)),)
-    world.do(world.groups.offset_commit(("c0", 1), 0, rpc.ConsumerGroupMetadata(GROUP), commits, 7, 0))
+    world.do(world.groups.offset_commit(("c0", 1), 0, rpc.ConsumerGroupMetadata(GROUP), commits, Producer("t", 7, 0)))
     world.network.clear()
     world.poll_all(5)
     world.poll("c1", 300)

@@ -10,7 +10,8 @@ import pytest
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
-from hwmark.refimpl.coordinators import CLEANUP_INTERVAL, AppendTo, AskBroker, Coordinators, Effects, Reply
+from hwmark.refimpl.coordinator import Append, Respond
+from hwmark.refimpl.coordinators import CLEANUP_INTERVAL, Coordinators, Effects
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, GroupKey
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
@@ -19,6 +20,7 @@ from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.producer_state import COORDINATOR
 from hwmark.refimpl.requests import Response
+from hwmark.refimpl.transaction_coordinator import SendMarkers
 from hwmark.refimpl.transaction_metadata import Producer
 
 OFFSETS, TRANSACTIONS = (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0)
@@ -26,6 +28,10 @@ X0, X1, X2 = ("x", 0), ("x", 1), ("x", 2)
 TOPICS = tuple(Topic(name, ((1,),)) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC))
 GROUP = ConsumerGroupMetadata("g")
 PROTOCOLS = (("range", ()),)
+
+
+def request_of(markers: SendMarkers) -> rpc.WriteTxnMarkersRequest:
+    return rpc.WriteTxnMarkersRequest(*markers.producer[1:], *markers[1:4])
 
 
 def led_by(leader: int) -> PartitionRegistration:
@@ -39,28 +45,28 @@ class Host:
         self.coordinators = Coordinators(ClusterConfig(**{"topics": TOPICS} | config))
         self.logs = {OFFSETS: Log(), TRANSACTIONS: Log()}
         self.replies: list[Response] = []
-        self.asked: list[AskBroker] = []
-        self.appended: list[AppendTo] = []
+        self.asked: list[SendMarkers] = []
+        self.appended: list[Append] = []
         self.metadata = {X0: led_by(1), X1: led_by(2), X2: led_by(1), OFFSETS: led_by(1)}
         self.correlation, self.now, self.replicates = 0, 0, True
-        self.coordinators.give_producer_ids(block)
+        self.coordinators.transactions.give_producer_ids(block)
         for partition, log in self.logs.items():
             self.do(self.coordinators.on_leader(partition, log, epoch, 0))
 
     def do(self, effects: Effects) -> None:
         for effect in [*effects, *self.coordinators.send_markers(self.metadata)]:
-            if isinstance(effect, Reply):
-                self.replies.append(effect.body)
-            elif isinstance(effect, AskBroker):
+            if isinstance(effect, Respond):
+                self.replies.append(Response(effect.error, effect.body))
+            elif isinstance(effect, SendMarkers):
                 self.asked.append(effect)
             else:
                 self.appended.append(effect)
                 if self.replicates:
                     self.append(effect)
 
-    def append(self, effect: AppendTo) -> None:
-        base = self.write(effect.topic_partition, effect.batch)
-        self.do(self.coordinators.on_appended(effect.context, Error.NONE, base, self.now))
+    def append(self, effect: Append) -> None:
+        base = self.write(effect.topic_partition, effect.batch(self.now))
+        self.do(self.coordinators.on_appended(effect, Error.NONE, base, self.now))
         self.do(
             self.coordinators.on_high_watermark(effect.topic_partition, self.logs[effect.topic_partition], self.now)
         )
@@ -91,8 +97,8 @@ class Host:
         """What the leaders say to markers; None: nothing."""
         asked, self.asked = self.asked, []
         for one, error in zip(asked, errors, strict=True):
-            response = Response(Error.NONE, dict.fromkeys(one.body.topic_partitions, error)) if error else None
-            self.do(self.coordinators.on_response(one.context, response, self.now))
+            response = Response(Error.NONE, dict.fromkeys(one.topic_partitions, error)) if error else None
+            self.do(self.coordinators.on_response(one, response, self.now))
 
     def state(self) -> str:
         return self.coordinators.transactions.transactions["t"].current.state
@@ -151,9 +157,7 @@ def test_a_broker_coordinates_only_what_it_leads_and_has_loaded(request_: Any) -
     for partition, log in host.logs.items():
         log.append_as_leader(Batch(0, 0, -1, (Record(0, "?", None),)), 5)  # not replicated
         host.do(host.coordinators.on_leader(partition, log, 6, 0))
-    answers = {rpc.HeartbeatRequest: Error.NONE, rpc.SyncGroupRequest: Error.REBALANCE_IN_PROGRESS}
-    error = answers.get(type(request_), Error.COORDINATOR_LOAD_IN_PROGRESS)
-    assert host.ask(request_) == Response(error)
+    assert host.ask(request_) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
     for partition in host.logs:
         host.do(host.coordinators.on_follower(partition, 0))
     assert host.ask(request_) == Response(Error.NOT_COORDINATOR)
@@ -164,7 +168,7 @@ def test_a_partition_is_loaded_with_what_was_replicated_since_the_election() -> 
     first.ask(rpc.OffsetCommitRequest(GROUP, commits(7)))
     first.begin(X0)
     second, log = Host(), first.logs[OFFSETS]
-    log.append_as_leader(first.appended[0].batch, 5)
+    log.append_as_leader(first.appended[0].batch(0), 5)
     for partition, led in first.logs.items():
         second.do(second.coordinators.on_follower(partition, 0))
         second.do(second.coordinators.on_leader(partition, led, 6, 0))
@@ -175,20 +179,23 @@ def test_a_partition_is_loaded_with_what_was_replicated_since_the_election() -> 
     assert fetched(second) == (Error.NONE, 7)
 
 
-def test_who_leads_on_keeps_its_groups_and_reads_its_transactions_again() -> None:
+def test_who_leads_on_reads_its_logs_again() -> None:
     host = Host()
     joined = host.ask(rpc.JoinGroupRequest(GROUP, PROTOCOLS))
     assert joined is not None and joined.error is Error.MEMBER_ID_REQUIRED
+    again = rpc.JoinGroupRequest(GROUP._replace(member_id=joined.value.member_id), PROTOCOLS)
+    host.ask(rpc.JoinGroupRequest(GROUP, PROTOCOLS))
+    assert host.ask(again) is None
     host.begin(X0)
     known = host.coordinators.transactions.transactions["t"]
     for partition, log in host.logs.items():
         host.do(host.coordinators.on_leader(partition, log, 9, 0))
+    assert host.replies[-1] == Response(Error.NOT_COORDINATOR)
     assert host.coordinators.groups.epochs == host.coordinators.transactions.epochs == {0: 9}
-    assert "g" in host.coordinators.groups.groups
+    assert host.coordinators.groups.groups == {}
     assert host.state() == "Ongoing" and host.coordinators.transactions.transactions["t"] is not known
-    host.ask(rpc.OffsetCommitRequest(GROUP._replace(group_id="h"), commits(1)))
     host.ask(rpc.JoinGroupRequest(ConsumerGroupMetadata("i", instance="1"), PROTOCOLS))
-    assert host.coordinators.groups.groups["i"].leader == "1-9-2"
+    assert host.coordinators.groups.groups["i"].leader == "1-9-3"
 
 
 def commit_in_transaction(host: Host, producer: Producer, offset: int) -> None:
@@ -208,7 +215,7 @@ def test_who_leads_on_misses_no_marker() -> None:
     log = host.logs[OFFSETS]
     log.append_as_leader(marker(producer, COMMIT), 5, COORDINATOR)
     host.do(host.coordinators.on_leader(OFFSETS, log, 9, 0))
-    assert fetched(host) == (Error.UNSTABLE_OFFSET_COMMIT, -1)  # it answers, without the marker
+    assert host.ask(rpc.OffsetFetchRequest(GROUP, (X0,))) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
     replicate(host)
     assert fetched(host) == (Error.NONE, 7)
 
@@ -220,7 +227,7 @@ def test_a_marker_that_was_written_while_the_log_was_loaded_is_not_missed() -> N
     log = first.logs[OFFSETS]
     second.logs[OFFSETS] = log
     second.do(second.coordinators.on_follower(OFFSETS, 0))
-    assert second.coordinators.completed == second.coordinators.loading == {}
+    assert OFFSETS not in second.coordinators.read
     log.append_as_leader(Batch(0, 0, -1, (Record(0, GroupKey("h", X0), None),)), 6)
     second.do(second.coordinators.on_leader(OFFSETS, log, 6, 0))
     log.append_as_leader(marker(producer, COMMIT), 6, COORDINATOR)
@@ -253,10 +260,10 @@ def test_a_late_copy_of_a_commit_changes_nothing(
     commit_in_transaction(host, producer, 7)
     host.replicates, host.now = False, 9
     assert host.ask(rpc.TxnOffsetCommitRequest(GROUP, commits(7), producer)) is None
-    (written, late), log = host.appended[-2:], host.logs[OFFSETS]
+    late, log = host.appended[-1], host.logs[OFFSETS]
     log.append_as_leader(marker(producer, result), 5, COORDINATOR)
-    base = written.batch.base_offset if is_before_marker else log.log_end_offset
-    outcome = late.context, error, base if error is Error.NONE else -1, host.now
+    base = 0 if is_before_marker else log.log_end_offset
+    outcome = late, error, base if error is Error.NONE else -1, host.now
     if is_before_marker:
         host.do(host.coordinators.on_appended(*outcome))
     replicate(host)
@@ -275,15 +282,6 @@ def test_of_two_commits_in_a_transaction_the_later_counts() -> None:
     assert fetched(host) == (Error.NONE, 8)
 
 
-def test_transactional_ids_that_nobody_uses_are_forgotten() -> None:
-    host = Host()
-    host.ask(rpc.InitProducerIdRequest("t"))
-    while host.coordinators.transactions.transactions:
-        host.tick()
-    assert host.now == 7 * 24 * 3_600_000
-    assert [record.value for record in host.appended[-1].batch.records] == [None]
-
-
 def test_ceasing_to_lead_refuses_who_waits() -> None:
     host = Host()
     host.replicates = False
@@ -291,7 +289,7 @@ def test_ceasing_to_lead_refuses_who_waits() -> None:
     assert host.ask(rpc.InitProducerIdRequest("t")) is None
     for number, (partition, append) in enumerate(zip((OFFSETS, TRANSACTIONS), host.appended, strict=True), 1):
         host.do(host.coordinators.on_follower(partition, 0))
-        host.do(host.coordinators.on_appended(append.context, Error.NOT_LEADER_OR_FOLLOWER, -1, 0))
+        host.do(host.coordinators.on_appended(append, Error.NOT_LEADER_OR_FOLLOWER, -1, 0))
         assert host.replies == [Response(Error.NOT_COORDINATOR)] * number
 
 
@@ -312,14 +310,14 @@ def test_a_key_belongs_to_the_partition_of_its_hash() -> None:
 
 def test_producer_ids_come_from_the_controller() -> None:
     host = Host(block=(0, 0))
-    assert not host.coordinators.needs_producer_ids
+    assert not host.coordinators.transactions.needs_producer_ids
     assert host.ask(rpc.InitProducerIdRequest(None)) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
-    assert host.coordinators.needs_producer_ids
-    host.coordinators.give_producer_ids((3, 4))
-    assert not host.coordinators.needs_producer_ids
+    assert host.coordinators.transactions.needs_producer_ids
+    host.coordinators.transactions.give_producer_ids((3, 4))
+    assert not host.coordinators.transactions.needs_producer_ids
     assert host.ask(rpc.InitProducerIdRequest(None)) == Response(Error.NONE, (3, 0))
     assert host.ask(rpc.InitProducerIdRequest("t")) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
-    assert host.coordinators.needs_producer_ids
+    assert host.coordinators.transactions.needs_producer_ids
 
 
 def test_a_loading_coordinator_asks_for_no_producer_ids() -> None:
@@ -327,12 +325,12 @@ def test_a_loading_coordinator_asks_for_no_producer_ids() -> None:
     assert host.ask(rpc.InitProducerIdRequest("t", transaction_timeout=0)) == Response(
         Error.INVALID_TRANSACTION_TIMEOUT
     )
-    assert not host.coordinators.needs_producer_ids
-    host.coordinators.give_producer_ids((70, 80))
+    assert not host.coordinators.transactions.needs_producer_ids
+    host.coordinators.transactions.give_producer_ids((70, 80))
     host.logs[TRANSACTIONS].append_as_leader(Batch(0, 0, -1, (Record(0, "?", None),)), 5)
     host.do(host.coordinators.on_leader(TRANSACTIONS, host.logs[TRANSACTIONS], 6, 0))
     assert host.ask(rpc.InitProducerIdRequest("t")) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
-    assert not host.coordinators.needs_producer_ids
+    assert not host.coordinators.transactions.needs_producer_ids
 
 
 def test_records_of_transactions_are_appended_in_the_leader_epoch() -> None:
@@ -341,10 +339,11 @@ def test_records_of_transactions_are_appended_in_the_leader_epoch() -> None:
     host.begin(X0)
     _, added = host.appended
     assert [one.topic_partition for one in host.appended] == [TRANSACTIONS] * 2
-    assert added.leader_epoch == added.batch.leader_epoch == 5 and added.batch.timestamp == 44
-    ((offset, key, value),) = added.batch.records
+    assert added.leader_epoch == added.batch(44).leader_epoch == 5 and added.batch(44).timestamp == 44
+    ((offset, key, value),) = added.batch(host.now).records
     assert (offset, key, value.topic_partitions) == (0, "t", (X0,))  # type: ignore[attr-defined]
-    assert added.batch.producer_id == -1 and not added.batch.is_transactional and added.transactional_id is None
+    assert added.batch(44).producer_id == -1 and not added.batch(44).is_transactional
+    assert added.producer.transactional_id == ""
 
 
 def test_offsets_join_the_transaction_and_leaders_may_ask() -> None:
@@ -363,7 +362,7 @@ def test_markers_go_to_the_leaders_and_then_the_transaction_is_complete(kip_890:
     host = Host(kip_890=kip_890)
     producer = host.begin(X0, X1, X2)
     assert host.ask(rpc.EndTxnRequest(producer, COMMIT, 2)) == Response(Error.NONE, (70, epoch))
-    assert [(one.broker_id, one.body) for one in host.asked] == [
+    assert [(one.leader, request_of(one)) for one in host.asked] == [
         (1, rpc.WriteTxnMarkersRequest(70, epoch, 5, COMMIT, (X0, X2))),
         (2, rpc.WriteTxnMarkersRequest(70, epoch, 5, COMMIT, (X1,))),
     ]
@@ -380,10 +379,10 @@ def test_a_marker_waits_for_a_leader() -> None:
     assert host.asked == []
     host.metadata[X0] = led_by(2)
     host.do([])
-    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked] == [(2, (X0,))]
+    assert [(one.leader, one.topic_partitions) for one in host.asked] == [(2, (X0,))]
     host.metadata[X1] = led_by(1)
     host.do([])
-    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked[1:]] == [(1, (X1,))]
+    assert [(one.leader, one.topic_partitions) for one in host.asked[1:]] == [(1, (X1,))]
     host.answer(Error.NONE, Error.NONE)
     assert host.state() == "CompleteAbort"
 
@@ -399,7 +398,7 @@ def test_a_marker_is_sent_again_a_little_later_to_who_leads_then(error: Error | 
     host.metadata[X1] = led_by(3)
     host.tick()
     assert host.now == 1_123
-    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked] == [(3, (X1,))]
+    assert [(one.leader, one.topic_partitions) for one in host.asked] == [(3, (X1,))]
     host.answer(Error.NONE)
     assert host.state() == "CompleteCommit"
 
@@ -408,9 +407,9 @@ def test_a_refused_request_for_markers_counts_for_all_its_partitions() -> None:
     host = Host()
     host.ask(rpc.EndTxnRequest(host.begin(X0, X2), COMMIT, 2))
     (asked,), host.asked = host.asked, []
-    host.do(host.coordinators.on_response(asked.context, Response(Error.STALE_BROKER_EPOCH), 0))
+    host.do(host.coordinators.on_response(asked, Response(Error.STALE_BROKER_EPOCH), 0))
     host.tick()
-    assert [one.body.topic_partitions for one in host.asked] == [(X0, X2)]
+    assert [one.topic_partitions for one in host.asked] == [(X0, X2)]
 
 
 def test_a_superseded_coordinator_gives_up() -> None:
@@ -435,7 +434,7 @@ def test_a_new_coordinator_sends_the_markers_of_what_was_decided() -> None:
     first, second = Host(), Host()
     first.ask(rpc.EndTxnRequest(first.begin(X0), COMMIT, 2))
     second.do(second.coordinators.on_leader(TRANSACTIONS, first.logs[TRANSACTIONS], 8, 0))
-    assert [one.body for one in second.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 8, COMMIT, (X0,))]
+    assert [request_of(one) for one in second.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 8, COMMIT, (X0,))]
 
 
 def test_a_completion_that_the_log_refused_is_tried_again() -> None:
@@ -444,11 +443,11 @@ def test_a_completion_that_the_log_refused_is_tried_again() -> None:
     host.replicates = False
     host.answer(Error.NONE)
     refused = host.appended[-1]
-    host.do(host.coordinators.on_appended(refused.context, Error.NOT_ENOUGH_REPLICAS, -1, 0))
+    host.do(host.coordinators.on_appended(refused, Error.NOT_ENOUGH_REPLICAS, -1, 0))
     assert host.state() == "PrepareCommit" and host.appended[-1] is refused
     host.replicates = True
     host.tick()
-    assert host.now == 100 and host.appended[-1].batch.records == refused.batch.records
+    assert host.now == 100 and host.appended[-1].batch(host.now).records == refused.batch(host.now).records
     assert host.state() == "CompleteCommit" and host.coordinators.timers.get("retry") is None
 
 
@@ -463,7 +462,7 @@ def test_a_transaction_that_lasts_too_long_is_aborted_at_the_next_look() -> None
         host.tick()
         looks.append(host.now)
     assert looks == [10_007, 20_007, 30_007]
-    assert [one.body for one in host.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 5, ABORT, (X0,))]
+    assert [request_of(one) for one in host.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 5, ABORT, (X0,))]
     host.answer(Error.NONE)
     assert host.state() == "CompleteAbort"
     host.tick()
@@ -481,8 +480,8 @@ def test_nothing_puts_off_what_is_due() -> None:
     host = Host()
     host.ask(rpc.EndTxnRequest(host.begin(X0, X1), COMMIT, 2))
     first, second = host.asked
-    host.do(host.coordinators.on_response(first.context, None, 0))
-    host.do(host.coordinators.on_response(second.context, None, 50))
+    host.do(host.coordinators.on_response(first, None, 0))
+    host.do(host.coordinators.on_response(second, None, 50))
     assert host.coordinators.timers["retry"] == 100
     for host.now in (0, 5_000):
         host.ask(rpc.OffsetCommitRequest(GROUP, commits(1)))
@@ -552,7 +551,7 @@ def test_offsets_are_forgotten_when_their_retention_is_over() -> None:
     host.tick()
     assert host.now == 3 * CLEANUP_INTERVAL
     assert fetched(host) == (Error.NONE, -1)
-    assert [record.value for record in host.appended[-1].batch.records] == [None]
+    assert [record.value for record in host.appended[-1].batch(host.now).records] == [None]
     assert host.coordinators.groups.groups == {} and host.coordinators.deadline() is None
 
 
@@ -574,8 +573,8 @@ def test_transactional_offsets_count_with_the_replicated_marker(result: str, off
     producer = host.begin(OFFSETS)
     host.ask(rpc.TxnOffsetCommitRequest(GROUP, commits(7), producer))
     written = host.appended[-1]
-    assert written.transactional_id == "t" and written.topic_partition == OFFSETS
-    assert written.batch.is_transactional and written.batch[4:6] == (producer.producer_id, producer.producer_epoch)
+    assert written.producer.transactional_id == "t" and written.topic_partition == OFFSETS
+    assert written.batch(0).is_transactional and written.batch(0)[4:6] == producer[1:]
     log = host.logs[OFFSETS]
     log.append_as_leader(marker(producer, result), 5, COORDINATOR)
     host.do(host.coordinators.on_high_watermark(OFFSETS, log, 0))
@@ -603,7 +602,7 @@ def test_offsets_that_the_log_refused_are_not_pending(refusal: Error, error: Err
     host = Host()
     host.replicates = False
     assert host.ask(rpc.TxnOffsetCommitRequest(GROUP, commits(7), Producer("t", 1, 0))) is None
-    host.do(host.coordinators.on_appended(host.appended[-1].context, refusal, -1, 0))
+    host.do(host.coordinators.on_appended(host.appended[-1], refusal, -1, 0))
     assert host.replies[-1] == Response(error)
     assert fetched(host) == (Error.NONE, -1)
 

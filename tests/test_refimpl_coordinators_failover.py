@@ -15,7 +15,8 @@ import pytest
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
-from hwmark.refimpl.coordinators import AppendTo, AskBroker, Coordinators, Effects, Reply
+from hwmark.refimpl.coordinator import Append, Respond
+from hwmark.refimpl.coordinators import Coordinators, Effects
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
@@ -24,12 +25,17 @@ from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.producer_state import CLIENT, COORDINATOR
 from hwmark.refimpl.requests import Response
+from hwmark.refimpl.transaction_coordinator import SendMarkers
 from hwmark.refimpl.transaction_metadata import Producer
 
 OFFSETS, TRANSACTIONS, X = (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0), ("x", 0)
 TOPICS = tuple(Topic(name, ((1, 2),)) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "x"))
 GROUP = ConsumerGroupMetadata("g")
 CONSUMED, POSITION = ("input", 0), OffsetAndMetadata(7)
+
+
+def request_of(markers: SendMarkers) -> rpc.WriteTxnMarkersRequest:
+    return rpc.WriteTxnMarkersRequest(*markers.producer[1:], *markers[1:4])
 
 
 class Waiting(NamedTuple):
@@ -57,7 +63,7 @@ class Cluster:
         self.request: Any = next(self.stages)
         self.is_waiting = self.is_done = False
         for id, broker in self.brokers.items():
-            broker.give_producer_ids((1000 * id, 1000 * id + 1000))
+            broker.transactions.give_producer_ids((1000 * id, 1000 * id + 1000))
         for partition, log in self.logs.items():
             self.do(1, self.brokers[1].on_leader(partition, log, 0, 0))
 
@@ -104,32 +110,38 @@ class Cluster:
 
     def do(self, id: int, effects: Effects) -> None:
         for effect in [*effects, *self.brokers[id].send_markers(self.metadata)]:
-            if isinstance(effect, AppendTo):
+            if isinstance(effect, Append):
                 self.append(id, effect)
-            elif isinstance(effect, AskBroker):
+            elif isinstance(effect, SendMarkers):
                 self.messages.append(self.markers(id, effect))
-            elif effect.destination == "client":
-                self.on_answer(effect.correlation, effect.body)
             else:
-                self.verified = effect.body
+                self.on_reply(effect)
 
-    def append(self, id: int, effect: AppendTo) -> None:
+    def on_reply(self, effect: Respond) -> None:
+        destination, correlation = effect.to  # type: ignore[misc]
+        response = Response(effect.error, effect.body)
+        if destination == "client":
+            self.on_answer(correlation, response)
+        else:
+            self.verified = response
+
+    def append(self, id: int, effect: Append) -> None:
         partition, registration = effect.topic_partition, self.metadata[effect.topic_partition]
 
         def then(error: Error, offset: int) -> None:
-            self.do(id, self.brokers[id].on_appended(effect.context, error, offset, self.now))
+            self.do(id, self.brokers[id].on_appended(effect, error, offset, self.now))
 
-        if effect.transactional_id is not None and self.config.kip_890:
+        if effect.producer.transactional_id and self.config.kip_890:
             error = self.verify(id, effect)
             if error is not Error.NONE:
                 return then(error, -1)
         if (registration.leader, registration.leader_epoch) != (id, effect.leader_epoch):
             return then(Error.NOT_LEADER_OR_FOLLOWER, -1)
-        return self.write(partition, effect.batch, COORDINATOR, then)
+        return self.write(partition, effect.batch(self.now), COORDINATOR, then)
 
-    def verify(self, id: int, effect: AppendTo) -> Error:
+    def verify(self, id: int, effect: Append) -> Error:
         """What the transaction's coordinator says about an append for it (KIP-890)."""
-        producer = Producer(str(effect.transactional_id), *effect.batch[4:6])
+        producer = effect.producer
         leader = self.metadata[TRANSACTIONS].leader
         question = rpc.AddPartitionsToTxnRequest(producer, (effect.topic_partition,), verify_only=True)
         self.do(leader, self.brokers[leader].handle(Message(f"broker-{id}", f"broker-{leader}", 0, question), self.now))
@@ -145,12 +157,12 @@ class Cluster:
         self.waiting.append(Waiting(partition, info.first_offset, then))
         return None if log.high_watermark < log.log_end_offset else self.replicate(partition)
 
-    def markers(self, id: int, asked: AskBroker) -> Callable[[bool], None]:
+    def markers(self, id: int, asked: SendMarkers) -> Callable[[bool], None]:
         """WriteTxnMarkers on its way to a leader, and then its answer on the way back."""
 
         def answer(errors: dict[TopicPartition, Error] | None) -> None:
             response = None if errors is None else Response(Error.NONE, errors)
-            self.do(id, self.brokers[id].on_response(asked.context, response, self.now))
+            self.do(id, self.brokers[id].on_response(asked, response, self.now))
 
         def deliver(arrives: bool) -> None:
             if not arrives:
@@ -162,11 +174,11 @@ class Cluster:
                 if len(errors) == len(body.topic_partitions):
                     self.messages.append(lambda arrives: answer(errors if arrives else None))
 
-            body: rpc.WriteTxnMarkersRequest = asked.body
+            body: rpc.WriteTxnMarkersRequest = request_of(asked)
             batch = Batch(0, 0, -1, (Record(0, "marker", body.result),), *body[:2], is_transactional=True)
             batch = batch._replace(control=body.result, coordinator_epoch=body.coordinator_epoch)
             for one in body.topic_partitions:
-                if self.metadata[one].leader != asked.broker_id:
+                if self.metadata[one].leader != asked.leader:
                     written(one, Error.NOT_LEADER_OR_FOLLOWER)
                 else:
                     self.write(one, batch, COORDINATOR, lambda error, offset, one=one: written(one, error))
@@ -251,10 +263,10 @@ class Cluster:
         leader = self.metadata[OFFSETS].leader
         request = rpc.OffsetFetchRequest(GROUP, (CONSUMED,), require_stable)
         (reply,) = self.brokers[leader].handle(Message("reader", "", 0, request), self.now)
-        assert isinstance(reply, Reply)
-        if reply.body.error is not Error.NONE:
-            return reply.body.error
-        ((_, error, position),) = reply.body.value
+        assert isinstance(reply, Respond)
+        if reply.error is not Error.NONE:
+            return reply.error
+        ((_, error, position),) = reply.body
         return error, position.offset
 
     def check(self) -> None:

@@ -9,17 +9,19 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
-from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_ID, Batch, Record
+from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.coordinator import Append, Respond, partition_for
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, Effects, GroupCoordinator, GroupKey
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.transaction_metadata import Producer
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 SESSION, REBALANCE, GROUP = 10_000, 30_000, "group"
 PARTITIONS = (("topic", 0), ("topic", 1), ("topic", 2))
+SEVENTH = Producer("t", 7, 0)
 RANGE = (("range", b""),)
 ONE_PARTITION = ClusterConfig(offsets_retention=100_000)
 
@@ -67,9 +69,8 @@ class Owner:
     def append(self, effect: Append) -> None:
         base = self.log[-1].next_offset if self.log else 0
         records = tuple(Record(base + index, key, value) for index, (key, value) in enumerate(effect.records))
-        is_transactional = effect.producer_id != NO_PRODUCER_ID
-        ids = (effect.producer_id, effect.producer_epoch)
-        batch = Batch(base, base + len(records) - 1, self.epoch, records, *ids, is_transactional=is_transactional)
+        last_offset = base + len(records) - 1
+        batch = effect.batch(self.now)._replace(base_offset=base, last_offset=last_offset, records=records)
         self.way.append(Way(effect, self.append_error, batch))
         self.log += [batch] if self.append_error is Error.NONE else []
 
@@ -384,7 +385,7 @@ def test_a_static_member_restarts_without_a_rebalance() -> None:
     assert parked not in owner.answers
     owner.replicate()
     restarted = owner.joined(parked, "i")
-    assert restarted.generation == static.generation and owner.answers[parked].body.skip_assignment
+    assert restarted.generation == static.generation
     assert owner.answers[owner.ask("sync_group", restarted)].body == "all"
     for request in ("heartbeat", "sync_group"):
         assert owner.error(owner.ask(request, static)) is Error.FENCED_INSTANCE_ID
@@ -470,7 +471,7 @@ def test_a_former_generation_is_fenced() -> None:
     _, follower = stable_pair(owner)
     former = follower._replace(generation=1)
     assert owner.error(owner.ask("offset_commit", former, commits(5))) is Error.ILLEGAL_GENERATION
-    assert owner.error(owner.ask("offset_commit", former, commits(5), 7, 0)) is Error.ILLEGAL_GENERATION
+    assert owner.error(owner.ask("offset_commit", former, commits(5), SEVENTH)) is Error.ILLEGAL_GENERATION
     assert owner.error(owner.ask("heartbeat", former)) is Error.ILLEGAL_GENERATION
     assert owner.fetch() == {PARTITIONS[0]: -1}
 
@@ -478,7 +479,7 @@ def test_a_former_generation_is_fenced() -> None:
 def test_without_kip_447_a_transaction_is_not_fenced_by_generation() -> None:
     owner = Owner(ONE_PARTITION._replace(kip_447=False))
     _, follower = stable_pair(owner)
-    number = owner.ask("offset_commit", follower._replace(generation=1), commits(5), 7, 0)
+    number = owner.ask("offset_commit", follower._replace(generation=1), commits(5), SEVENTH)
     assert owner.fetch() == {PARTITIONS[0]: -1}
     owner.replicate()
     assert owner.error(number) is Error.NONE
@@ -536,7 +537,7 @@ def test_a_commit_that_the_log_refuses_leaves_nothing() -> None:
 def test_a_transaction_decides_its_offsets(marker: str, offset: int, fails_over: bool) -> None:
     owner = Owner()
     owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(5))
-    number = owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(9), 7, 0)
+    number = owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(9), SEVENTH)
     owner.replicate()
     assert owner.error(number) is Error.NONE
     assert owner.fetch() == {PARTITIONS[0]: Error.UNSTABLE_OFFSET_COMMIT}
@@ -553,7 +554,7 @@ def test_a_transaction_decides_its_offsets(marker: str, offset: int, fails_over:
 
 def test_the_later_record_wins_though_its_rival_is_decided_later() -> None:
     owner = Owner()
-    owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(9), 7, 0)
+    owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(9), SEVENTH)
     owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(5))
     owner.write_marker(7, COMMIT)
     owner.replicate()
@@ -563,7 +564,7 @@ def test_the_later_record_wins_though_its_rival_is_decided_later() -> None:
 def test_offsets_do_not_expire_while_a_commit_is_undecided() -> None:
     owner = Owner()
     owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(5))
-    owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(9), 7, 0)
+    owner.ask("offset_commit", ConsumerGroupMetadata(GROUP), commits(9), SEVENTH)
     owner.replicate()
     owner.sleep(ONE_PARTITION.offsets_retention)
     owner.apply(owner.coordinator.expire_offsets(owner.now))
@@ -694,9 +695,8 @@ class GroupLives(RuleBasedStateMachine):
         client.who = ConsumerGroupMetadata(GROUP, body.generation, body.member_id, client.instance)
         client.members = [member_id for member_id, _ in body.members]
         client.has_to_join = client.has_synced = False
-        if not body.skip_assignment:
-            leader = body.leader[0] if body.leader[0] in "ij" else body.leader  # an instance restarts with another id
-            self.leaders.setdefault((*life, body.generation), set()).add(leader)
+        leader = body.leader[0] if body.leader[0] in "ij" else body.leader  # an instance restarts with another id
+        self.leaders.setdefault((*life, body.generation), set()).add(leader)
         assert body.generation >= self.joined_generation.get(life, 0), "generations rise"
         self.joined_generation[life] = body.generation
 
@@ -761,7 +761,7 @@ class GroupLives(RuleBasedStateMachine):
         if self.owner.append_error is not Error.NONE:
             self.has_to_abort.add(producer_id)
         who = self.clients[which].who or ConsumerGroupMetadata(GROUP)
-        self.owner.ask("offset_commit", who, commits(offset), producer_id, 0)
+        self.owner.ask("offset_commit", who, commits(offset), Producer("t", producer_id, 0))
 
     @rule(producer_id=st.integers(7, 8), marker=st.sampled_from([COMMIT, ABORT]))
     def end_transaction(self, producer_id: int, marker: str) -> None:

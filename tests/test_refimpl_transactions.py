@@ -103,7 +103,7 @@ class Owner:
         """Send a request; the number under which it will be answered."""
         self.requests += 1
         try:
-            self.take(getattr(self.coordinator, request)(self.requests, *args, self.now))
+            self.take(getattr(self.coordinator, request)(self.requests, self.now, *args))
         except KafkaError as refusal:
             self.take([Respond(self.requests, refusal.error)])
         return self.requests
@@ -394,32 +394,6 @@ def test_a_slow_transaction_is_aborted_and_its_producer_fenced() -> None:
     assert owner.call("end_txn", producer, COMMIT, 0).error is Error.PRODUCER_FENCED
 
 
-def test_an_unused_id_is_forgotten() -> None:
-    owner = Owner(transactional_id_expiration=100)
-    old = owner.init()
-    owner.now = 99
-    assert owner.coordinator.remove_expired(owner.now) == []
-    owner.now = 100
-    owner.take(owner.coordinator.remove_expired(owner.now))
-    assert owner.coordinator.find("unknown") is None
-    assert owner.answers[owner.ask("init_producer_id", ID, TIMEOUT, None)].error is Error.CONCURRENT_TRANSACTIONS
-    owner.settle()
-    assert owner.states == ["Empty", "-"]
-    assert owner.call("add_partitions", old, [A0]).error is Error.INVALID_PRODUCER_ID_MAPPING
-    assert owner.init().producer_id != old.producer_id
-    owner.fail_over()
-    assert owner.transaction.producer_id != old.producer_id
-
-
-def test_an_id_that_could_not_be_forgotten_goes_on() -> None:
-    owner = Owner(transactional_id_expiration=100)
-    producer = owner.init()
-    owner.now = 100
-    owner.take(owner.coordinator.remove_expired(owner.now))
-    owner.do(owner.waiting[0], Error.NOT_ENOUGH_REPLICAS)
-    assert owner.call("add_partitions", producer, [A0]).error is Error.NONE
-
-
 # Failures and failover
 
 
@@ -586,7 +560,7 @@ class Transactions(RuleBasedStateMachine):
         version=st.sampled_from([0, 2]), epoch=st.sampled_from([0, PRODUCER_EPOCH_MAX - 4, PRODUCER_EPOCH_MAX - 1])
     )
     def start(self, version: int, epoch: int) -> None:
-        self.owner, self.version = Owner(transactional_id_expiration=5 * TIMEOUT), version
+        self.owner, self.version = Owner(), version
         for name in self.ids:
             logged = Transaction(7, TIMEOUT, producer_epoch=epoch, last_update_timestamp=0)
             self.owner.log.append(Record(0, name, logged))
@@ -635,7 +609,6 @@ class Transactions(RuleBasedStateMachine):
     def tick(self, passed: int) -> None:
         self.owner.now += passed
         self.owner.take(self.owner.coordinator.tick(self.owner.now))
-        self.owner.take(self.owner.coordinator.remove_expired(self.owner.now))
 
     @rule(survive=st.booleans())
     def fail_over(self, survive: bool) -> None:
@@ -684,7 +657,9 @@ class Transactions(RuleBasedStateMachine):
             if isinstance(logged, Transaction):
                 current = metadata.current
                 assert (current.state, current.producer_id) == (logged.state, logged.producer_id)
-                is_fencing = metadata.has_failed_epoch_fence or metadata.pending_state == "PrepareAbort"
+                is_fencing = metadata.has_failed_epoch_fence or (
+                    metadata.pending and metadata.pending.state == "PrepareAbort"
+                )
                 assert current.producer_epoch - logged.producer_epoch in ((0, 1) if is_fencing else (0,))
 
     @invariant()
