@@ -4,9 +4,10 @@ A record's call is answered with Response(NONE, (partition, offset)), offset -1 
 (error, whether it may have been written). A refusal is taken to prove that this attempt was not written, which it does
 not in a network that duplicates requests of producers without idempotence.
 
-Not modelled: max.block.ms (a call waits for metadata as long as it takes, and the calls after it), buffer.memory,
-batches split for their size, adaptive partitioning; murmur2 (keys have librdkafka's hash, CRC-32); flush() and close()
-(who waits for his calls has flushed). Source: KafkaProducer, Sender, BuiltInPartitioner; KIP-91, KIP-480.
+Not modelled: a topic that gets more partitions (how many there are the producer knows from the start, not who leads
+them), max.block.ms, buffer.memory, batches split for their size, adaptive partitioning; murmur2 (keys have librdkafka's
+hash, CRC-32); flush() and close() (who waits for his calls has flushed).
+Source: KafkaProducer, Sender, BuiltInPartitioner; KIP-91, KIP-480.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import NamedTuple
 from zlib import crc32
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.accumulator import NEVER_SENT, PartitionQueue, ProducerBatch
+from hwmark.refimpl.accumulator import DONE, IN_FLIGHT, NEVER_SENT, OPEN, RETRY, PartitionQueue, ProducerBatch
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import Address, Call, Effects, Event, Outbox, earliest
 from hwmark.refimpl.producer_state import BATCHES_TO_RETAIN
-from hwmark.refimpl.transaction_manager import AWAITING, SENDING, TAKING_RECORDS, TransactionManager
+from hwmark.refimpl.transaction_manager import SENDING, TAKING_RECORDS, TransactionManager
 
 WAS_LEADER = Error.NOT_LEADER_OR_FOLLOWER, Error.UNKNOWN_TOPIC_OR_PARTITION
 MAYBE_WRITTEN = *WAS_LEADER, Error.REQUEST_TIMED_OUT, Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND  # said of appends too
@@ -63,14 +64,13 @@ class Producer:
     manager: TransactionManager = field(init=False)
     queues: dict[TopicPartition, PartitionQueue] = field(default_factory=dict)
     sticky: int = 0  # how often records without key have gone to another partition
-    calls: list[Call] = field(default_factory=list)  # not yet taken
     wake_at: int | None = None
 
     def __post_init__(self) -> None:
-        config = self.config
-        if config.enable_idempotence and (config.acks != -1 or not 1 <= config.max_in_flight <= BATCHES_TO_RETAIN):
+        config, is_idempotent = self.config, self.config.enable_idempotence
+        if is_idempotent and (config.acks != -1 or not 1 <= config.max_in_flight <= BATCHES_TO_RETAIN):
             raise ValueError("idempotence takes acks=all and at most five batches in flight")
-        if config.transactional_id is not None and not config.enable_idempotence:
+        if config.transactional_id is not None and not is_idempotent:
             raise ValueError("transactions take idempotence")
         self.client = Client(self.cluster, Outbox(self.name, self.cluster.request_timeout))
         state = "NOT_TRANSACTIONAL" if config.transactional_id is None else "UNINITIALIZED"
@@ -84,48 +84,42 @@ class Producer:
         """Take answers and calls, then give up and send what is to be."""
         for asked, response in self.client.receive(event, now):
             if isinstance(asked.context, ProducerBatch):
-                self._produced(asked.context, response or rpc.ProduceResponse(Error.REQUEST_TIMED_OUT))
+                self._produced(asked.context, response)
             else:
-                self.manager.handle(asked.body, response or rpc.Response(Error.REQUEST_TIMED_OUT), now)
+                self.manager.handle(asked.body, response, now)
         if isinstance(event, Call):
-            self.calls.append(event)
-        while self.calls and self._take(self.calls[0], now):
-            self.calls.pop(0)
+            self._take(event, now)
         self._give_up(now)
         if self.config.enable_idempotence:
-            self.manager.ask(self.queues, now)
+            self.manager.ask([partition for partition, queue in self.queues.items() if queue.batches], now)
         for queue in self.queues.values():
             while self._drain(queue, now):
                 pass
         self.wake_at = self._next_wake(now)
         return self.client.take(now)
 
-    def _take(self, call: Call, now: int) -> bool:
-        """Whether the call was taken: a record has to wait until it is known how many partitions there are."""
-        send, error = call.operation, self.manager.refusal(TAKING_RECORDS)
+    def _take(self, call: Call, now: int) -> None:
+        """Put a record into its queue, if the application may send now; anything else is about transactions."""
+        send = call.operation
         if not isinstance(send, Send):
             self.manager.operate(call)
-        elif error is not Error.NONE:
+        elif error := self.manager.refusal(TAKING_RECORDS):
             self.client.answer(call.number, error, False)
-        elif partition := self._partition(send, now):
-            queue = self.queues.setdefault(partition, PartitionQueue(partition))
-            queue.append((call.number, send.key, send.value), now, self.config.linger, self.config.batch_records)
         else:
-            return False
-        return True
+            partition = send.topic, self._partition(send)
+            queue = self.queues.setdefault(partition, PartitionQueue(partition))
+            queue.append((call.number, send.key, send.value), now, self.config.batch_records)
 
-    def _partition(self, send: Send, now: int) -> TopicPartition | None:
+    def _partition(self, send: Send) -> int:
         """A record without key goes where the last one went, until that would begin another batch (KIP-480)."""
         if send.partition is not None:
-            return send.topic, send.partition
-        partitions = self.client.partitions_of(send.topic, now)
-        if not partitions:
-            return None
+            return send.partition
+        (count,) = [len(topic.assignment) for topic in self.cluster.topics if topic.name == send.topic]
         if send.key is not None:
-            return partitions[crc32(str(send.key).encode()) % len(partitions)]
-        queue = self.queues.get(partitions[self.sticky % len(partitions)])
-        self.sticky += queue is not None and not queue.has_open_batch(self.config.batch_records)
-        return partitions[self.sticky % len(partitions)]
+            return crc32(str(send.key).encode()) % count
+        queue = self.queues.get((send.topic, self.sticky % count))
+        self.sticky += queue is not None and not queue.has_open_batch()
+        return self.sticky % count
 
     def _produced(self, batch: ProducerBatch, response: rpc.ProduceResponse) -> None:
         """A batch is written, to be sent again, or fails, unless it was given up before.
@@ -135,15 +129,16 @@ class Producer:
         queue, error = self.queues[batch.topic_partition], response.error
         if error.is_retriable:
             self.client.forget_leader(batch.topic_partition)
-        if batch not in queue.batches:
+        if batch.state != IN_FLIGHT:
             return
         is_early = error is Error.OUT_OF_ORDER_SEQUENCE_NUMBER and batch is not queue.batches[0]
-        batch.is_in_flight = False
         batch.doubts -= error not in MAYBE_WRITTEN
         if error is Error.NONE:
             queue.acknowledged = batch.producer
             self._complete(batch, Error.NONE, response.base_offset)
-        elif not (is_early or error.is_retriable):
+        elif is_early or error.is_retriable:
+            batch.state = RETRY
+        else:
             self._fail(batch, error)
 
     def _fail(self, batch: ProducerBatch, error: Error) -> None:
@@ -151,49 +146,49 @@ class Producer:
         self.manager.batch_failed(batch.producer, error)
 
     def _complete(self, batch: ProducerBatch, error: Error, base_offset: int = -1) -> None:
-        """A batch has come to its end, good or bad: answer its calls."""
-        self.queues[batch.topic_partition].batches.remove(batch)
+        """Answer a batch's calls."""
+        self.queues[batch.topic_partition].complete(batch)
         for place, (number, _, _) in enumerate(batch.records):
             written_at = batch.topic_partition, base_offset + place if base_offset >= 0 else -1
             self.client.answer(number, error, written_at if error is Error.NONE else batch.doubts > 0)
 
+    def _incomplete(self) -> list[ProducerBatch]:
+        return [one for queue in self.queues.values() for one in queue.batches if one.state != DONE]
+
     def _give_up(self, now: int) -> None:
         """Complete what is too old, what was never sent of a transaction that is aborted, and all if that failed."""
-        for batch in [batch for queue in self.queues.values() for batch in queue.batches]:
-            error = self.manager.refusal(SENDING if batch.place == NEVER_SENT else AWAITING)
+        for batch in self._incomplete():
+            is_dropped = batch.state in NEVER_SENT or self.manager.state == "FATAL_ERROR"
             if batch.created_at + self.config.delivery_timeout <= now:
                 self._fail(batch, Error.REQUEST_TIMED_OUT)
-            elif error is not Error.NONE:
+            elif is_dropped and (error := self.manager.refusal(SENDING)):
                 self._complete(batch, error)
 
     def _drain(self, queue: PartitionQueue, now: int) -> bool:
         """Send the next batch of a partition; whether there was one that could be sent."""
-        batch, config, producer = queue.first_waiting(), self.config, self.manager.producer
-        if batch is None or not queue.may_send(batch, producer, config.max_in_flight):
+        config, producer = self.config, self.manager.producer
+        batch = queue.next_batch(producer, config.max_in_flight)
+        if batch is None or (config.enable_idempotence and not self.manager.may_send(queue.topic_partition)):
             return False
-        if config.enable_idempotence and not self.manager.may_send(queue.topic_partition):
-            return False
-        is_new, is_ending = batch.place == NEVER_SENT, self.manager.state == "COMMITTING_TRANSACTION"
-        is_ready = batch.ready_at <= now or (is_new and is_ending)
+        is_ending = self.manager.state == "COMMITTING_TRANSACTION"
+        is_ready = batch.state != OPEN or batch.created_at + config.linger <= now or is_ending
         leader = self.client.leader(queue.topic_partition, now) if is_ready else None
         if leader is None:
             return False
-        if is_new:
+        if batch.state in NEVER_SENT:
             queue.number(batch, producer)
         encoded = batch.encode(config.transactional_id is not None)
         request = rpc.ProduceRequest(batch.topic_partition, encoded, config.acks, config.transactional_id)
+        batch.state, batch.doubts = IN_FLIGHT, batch.doubts + 1
+        self.client.ask(leader.leader, request, batch, now)
         if config.acks == 0:
-            self.client.tell(leader.leader, request)
+            self.client.outbox.asked.popitem()  # nobody answers
             self._complete(batch, Error.NONE)
-        else:
-            batch.is_in_flight, batch.doubts = True, batch.doubts + 1
-            self.client.ask(leader.leader, request, batch, now)
         return True
 
     def _next_wake(self, now: int) -> int | None:
         """When something begins to be due; what is due already waits for something else."""
         times = [self.manager.ask_at or 0]
-        for queue in self.queues.values():
-            times += [batch.created_at + self.config.delivery_timeout for batch in queue.batches[:1]]
-            times += [batch.ready_at for batch in [queue.first_waiting()] if batch is not None]
+        for batch in self._incomplete():
+            times += batch.created_at + self.config.linger, batch.created_at + self.config.delivery_timeout
         return min((at for at in times if at > now), default=None)

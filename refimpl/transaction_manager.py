@@ -20,8 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.accumulator import NO_PRODUCER, PartitionQueue, ProducerIdAndEpoch
-from hwmark.refimpl.batches import ABORT, COMMIT, TopicPartition
+from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
@@ -29,8 +28,8 @@ from hwmark.refimpl.group_metadata import OffsetAndMetadata
 from hwmark.refimpl.machine import Call
 from hwmark.refimpl.transaction_metadata import PRODUCER_EPOCH_MAX, VERSION_2, Producer
 
-Offsets = tuple[tuple[TopicPartition, int], ...]
-FENCED = Error.PRODUCER_FENCED, Error.INVALID_PRODUCER_EPOCH
+ProducerIdAndEpoch = tuple[int, int]
+NO_PRODUCER: ProducerIdAndEpoch = (NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
 ABORTABLE = Error.FENCED_INSTANCE_ID, Error.UNKNOWN_MEMBER_ID, Error.ILLEGAL_GENERATION  # refusals of offsets
 
 
@@ -45,7 +44,7 @@ class BeginTransaction(NamedTuple):
 class SendOffsets(NamedTuple):
     """The group's positions, (partition, next offset), become part of the transaction."""
 
-    offsets: Offsets
+    offsets: tuple[tuple[TopicPartition, int], ...]
     who: ConsumerGroupMetadata
 
 
@@ -64,10 +63,9 @@ TRANSITIONS = {  # the states in which an operation may be called, and that afte
     CommitTransaction: (("IN_TRANSACTION",), "COMMITTING_TRANSACTION"),
     AbortTransaction: (("IN_TRANSACTION", "ABORTABLE_ERROR"), "ABORTING_TRANSACTION"),
 }
-COMPLETING = "INITIALIZING", "COMMITTING_TRANSACTION", "ABORTING_TRANSACTION"
+COORDINATED = "INITIALIZING", "IN_TRANSACTION", "COMMITTING_TRANSACTION", "ABORTING_TRANSACTION"
 TAKING_RECORDS = "NOT_TRANSACTIONAL", "IN_TRANSACTION"  # states in which an application may send
 SENDING = *TAKING_RECORDS, "COMMITTING_TRANSACTION"  # in which batches are sent for the first time
-AWAITING = *SENDING, "ABORTABLE_ERROR", "ABORTING_TRANSACTION"  # in which they are sent again
 
 
 @dataclass(slots=True)
@@ -82,7 +80,7 @@ class TransactionManager:
     transactional_id: str | None
     transaction_timeout: int
     state: str
-    last_error: Error = Error.NONE
+    last_error: Error | None = None
     producer: ProducerIdAndEpoch = NO_PRODUCER
     added: tuple[TopicPartition | str, ...] = ()  # partitions and groups that the coordinator knows to take part
     calls: list[Call] = field(default_factory=list)  # that wait
@@ -92,10 +90,8 @@ class TransactionManager:
     def operate(self, call: Call) -> None:
         """Take a call of the application."""
         sources, target = TRANSITIONS[type(call.operation)]
-        error = self.refusal(sources)
-        if error is not Error.NONE:
-            self.client.answer(call.number, error, self.state)
-            return
+        if error := self.refusal(sources):
+            return self.client.answer(call.number, error, self.state)
         self.state = target
         if isinstance(call.operation, AbortTransaction):
             self._answer(Error.OPERATION_NOT_ATTEMPTED)
@@ -103,21 +99,19 @@ class TransactionManager:
         if isinstance(call.operation, BeginTransaction):
             self._answer(Error.NONE)
 
-    def refusal(self, states: Collection[str]) -> Error:
-        """Why not to do what may be done in some states; NONE in these."""
-        if self.state in states:
-            return Error.NONE
-        return self.last_error if self.last_error is not Error.NONE else Error.OPERATION_NOT_ATTEMPTED
+    def refusal(self, states: Collection[str]) -> Error | None:
+        """Why not to do what may be done in some states; None in these."""
+        return None if self.state in states else self.last_error or Error.OPERATION_NOT_ATTEMPTED
 
     def may_send(self, partition: TopicPartition) -> bool:
         """Whether batches of a partition can go."""
         return self.producer != NO_PRODUCER and (self.state == "NOT_TRANSACTIONAL" or partition in self.added)
 
-    def ask(self, queues: dict[TopicPartition, PartitionQueue], now: int) -> None:
+    def ask(self, unfinished: list[TopicPartition], now: int) -> None:
         """Ask what is to be asked next, unless that is under way or waits for its backoff."""
-        if self.ask_at is None or now < self.ask_at:
+        if self.ask_at is None or now < self.ask_at or self.state == "FATAL_ERROR":
             return
-        self.request = self.request or self._next_request([one for one, queue in queues.items() if queue.batches])
+        self.request = self.request or self._next_request(unfinished)
         if self.request is None:
             return
         is_any = self.transactional_id is None
@@ -128,14 +122,11 @@ class TransactionManager:
 
     def handle(self, request: Any, response: rpc.Response, now: int) -> None:
         """Go on by the answer to a request."""
-        if self.state == "FATAL_ERROR":
-            return
         if response.error.is_retriable:
             self.client.forget_coordinator(*self._coordinator())
             self.ask_at = now + self.client.config.retry_backoff
             return
-        self.ask_at = 0
-        self.request = None
+        self.ask_at, self.request = 0, None
         if response.error is Error.NONE:
             self._done(request, response.value)
         else:
@@ -155,7 +146,7 @@ class TransactionManager:
         producer = Producer(self.transactional_id or "", *self.producer)
         if self.producer == NO_PRODUCER and (unfinished or self.state == "INITIALIZING"):
             return rpc.InitProducerIdRequest(self.transactional_id, self.transaction_timeout)
-        if self.state not in ("IN_TRANSACTION", *COMPLETING):
+        if self.state not in COORDINATED:
             return None
         missing = tuple([partition for partition in unfinished if partition not in self.added])
         if missing:
@@ -167,12 +158,12 @@ class TransactionManager:
         if self.added:
             result = COMMIT if self.state == "COMMITTING_TRANSACTION" else ABORT
             return rpc.EndTxnRequest(producer, result, VERSION_2 if config.kip_890 else 0)
-        if self.last_error is not Error.NONE and config.kip_360:
+        if self.last_error and config.kip_360:
             return rpc.InitProducerIdRequest(self.transactional_id, self.transaction_timeout, self.producer)
-        self.state, self.last_error = "READY", Error.NONE
+        self.state, self.last_error = "READY", None
         return self._answer(Error.NONE)
 
-    def _offsets_request(self, producer: Producer, offsets: Offsets, who: ConsumerGroupMetadata) -> Any:
+    def _offsets_request(self, producer: Producer, offsets: Any, who: ConsumerGroupMetadata) -> Any:
         if who.group_id not in self.added:
             return rpc.AddOffsetsToTxnRequest(producer, who.group_id)
         who = who if self.client.config.kip_447 else ConsumerGroupMetadata(who.group_id)
@@ -195,16 +186,15 @@ class TransactionManager:
         else:
             self.added = ()
             if isinstance(request, rpc.InitProducerIdRequest) or request.version >= VERSION_2:
-                self.producer, self.last_error = value, Error.NONE
+                self.producer, self.last_error = value, None
 
     def _fail(self, error: Error, is_abortable: bool) -> None:
         """All that is left is to abort, or nothing."""
-        if self.state == "FATAL_ERROR":
-            return
-        self.last_error = Error.PRODUCER_FENCED if error in FENCED and not is_abortable else error
-        if not is_abortable or self.state != "ABORTING_TRANSACTION":
-            self.state = "ABORTABLE_ERROR" if is_abortable else "FATAL_ERROR"
-            self._answer(self.last_error)
+        if self.state != "FATAL_ERROR":
+            self.last_error = error
+            if not is_abortable or self.state != "ABORTING_TRANSACTION":
+                self.state = "ABORTABLE_ERROR" if is_abortable else "FATAL_ERROR"
+                self._answer(error)
 
     def _answer(self, error: Error) -> None:
         """Whoever waits."""
