@@ -18,30 +18,24 @@ from typing import NamedTuple
 from zlib import crc32
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.accumulator import DONE, IN_FLIGHT, NEVER_SENT, OPEN, RETRY, PartitionQueue, ProducerBatch
-from hwmark.refimpl.batches import TopicPartition
+from hwmark.refimpl.batches import NO_SEQUENCE, SEQUENCE_MAX, Batch, Record, TopicPartition
 from hwmark.refimpl.client import Client
-from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.machine import Address, Call, Effects, Event, Outbox, earliest
+from hwmark.refimpl.machine import Call, Effects, Event, Outbox, earliest
 from hwmark.refimpl.producer_state import BATCHES_TO_RETAIN
-from hwmark.refimpl.transaction_manager import SENDING, TAKING_RECORDS, TransactionManager
+from hwmark.refimpl.transaction_manager import (
+    NO_PRODUCER,
+    SENDING,
+    TAKING_RECORDS,
+    ProducerIdAndEpoch,
+    TransactionManager,
+)
+from hwmark.refimpl.transaction_manager import ProducerConfig as ProducerConfig
 
+OPEN, FULL, IN_FLIGHT, RETRY, DONE = "OPEN", "FULL", "IN_FLIGHT", "RETRY", "DONE"
+NEVER_SENT = OPEN, FULL
 WAS_LEADER = Error.NOT_LEADER_OR_FOLLOWER, Error.UNKNOWN_TOPIC_OR_PARTITION
 MAYBE_WRITTEN = *WAS_LEADER, Error.REQUEST_TIMED_OUT, Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND  # said of appends too
-
-
-class ProducerConfig(NamedTuple):
-    """Kafka's settings; times in ms, `batch_records` stands for batch.size."""
-
-    acks: int = -1
-    enable_idempotence: bool = True
-    transactional_id: str | None = None
-    linger: int = 0
-    batch_records: int = 100
-    max_in_flight: int = 5  # batches per partition
-    delivery_timeout: int = 120_000
-    transaction_timeout: int = 60_000
 
 
 class Send(NamedTuple):
@@ -53,28 +47,92 @@ class Send(NamedTuple):
     partition: int | None = None
 
 
+@dataclass(slots=True, eq=False)
+class ProducerBatch:
+    """Records that are sent together: of each the number of its call, its key and its value.
+
+    `doubts` counts the attempts that may have been written for all one knows.
+    """
+
+    topic_partition: TopicPartition
+    created_at: int
+    records: list[tuple[int, Hashable, Hashable]] = field(default_factory=list)
+    state: str = OPEN
+    producer: ProducerIdAndEpoch = NO_PRODUCER
+    base_sequence: int = NO_SEQUENCE
+    doubts: int = 0
+
+    def encode(self, is_transactional: bool) -> Batch:
+        """What to send."""
+        records = tuple([Record(place, key, value) for place, (_, key, value) in enumerate(self.records)])
+        identity = *self.producer, self.base_sequence, is_transactional
+        return Batch(0, len(records) - 1, -1, records, *identity, timestamp=self.created_at)
+
+
 @dataclass(slots=True)
-class Producer:
+class PartitionQueue:
+    """One partition's batches, and the sequence number of the next record in an epoch of the producer."""
+
+    topic_partition: TopicPartition
+    batches: list[ProducerBatch] = field(default_factory=list)
+    producer: ProducerIdAndEpoch = NO_PRODUCER
+    next_sequence: int = 0
+    acknowledged: ProducerIdAndEpoch = NO_PRODUCER  # the leader knows this one
+
+    def has_open_batch(self) -> bool:
+        """Whether the next record joins the last batch."""
+        return bool(self.batches) and self.batches[-1].state == OPEN
+
+    def append(self, record: tuple[int, Hashable, Hashable], now: int, batch_records: int) -> None:
+        """Put a record into the last batch or a new one."""
+        if not self.has_open_batch():
+            self.batches.append(ProducerBatch(self.topic_partition, now))
+        self.batches[-1].records.append(record)
+        if len(self.batches[-1].records) >= batch_records:
+            self.batches[-1].state = FULL
+
+    def next_batch(self, producer: ProducerIdAndEpoch, max_in_flight: int) -> ProducerBatch | None:
+        """The first batch that waits, in a window; to be sent again it has to be the first of all.
+
+        The window is what the leader remembers, but no second one before the leader knows the epoch: it takes any
+        number for the first, and the former epoch has to be over.
+        """
+        window = max_in_flight if self.acknowledged == producer else 1
+        waiting = [one for one in self.batches[:window] if one.state not in (IN_FLIGHT, DONE)]
+        return waiting[0] if waiting and (waiting[0].state != RETRY or waiting[0] is self.batches[0]) else None
+
+    def number(self, batch: ProducerBatch, producer: ProducerIdAndEpoch) -> None:
+        """Give a batch of a producer with an id its sequence number, 0 at first."""
+        if self.producer != producer:
+            self.producer, self.next_sequence = producer, 0
+        if producer != NO_PRODUCER:
+            batch.producer, batch.base_sequence = producer, self.next_sequence
+            self.next_sequence = (batch.base_sequence + len(batch.records)) % (SEQUENCE_MAX + 1)
+
+    def complete(self, batch: ProducerBatch) -> None:
+        """A batch has come to its end, good or bad; it keeps its place until those before it have."""
+        batch.state = DONE
+        while self.batches and self.batches[0].state == DONE:
+            self.batches.pop(0)
+
+
+@dataclass(slots=True)
+class Producer(TransactionManager):
     """A Machine; ValueError for a configuration that Kafka refuses."""
 
-    name: Address
-    cluster: ClusterConfig
-    config: ProducerConfig
-    client: Client = field(init=False)
-    manager: TransactionManager = field(init=False)
     queues: dict[TopicPartition, PartitionQueue] = field(default_factory=dict)
     sticky: int = 0  # how often records without key have gone to another partition
     wake_at: int | None = None
 
     def __post_init__(self) -> None:
-        config, is_idempotent = self.config, self.config.enable_idempotence
-        if is_idempotent and (config.acks != -1 or not 1 <= config.max_in_flight <= BATCHES_TO_RETAIN):
+        config = self.config
+        if config.enable_idempotence and (config.acks != -1 or not 1 <= config.max_in_flight <= BATCHES_TO_RETAIN):
             raise ValueError("idempotence takes acks=all and at most five batches in flight")
-        if config.transactional_id is not None and not is_idempotent:
+        if config.transactional_id is None:
+            self.state = "NOT_TRANSACTIONAL"
+        elif not config.enable_idempotence:
             raise ValueError("transactions take idempotence")
         self.client = Client(self.cluster, Outbox(self.name, self.cluster.request_timeout))
-        state = "NOT_TRANSACTIONAL" if config.transactional_id is None else "UNINITIALIZED"
-        self.manager = TransactionManager(self.client, config.transactional_id, config.transaction_timeout, state)
 
     def deadline(self) -> int | None:
         """When to send, send again or give up."""
@@ -86,12 +144,12 @@ class Producer:
             if isinstance(asked.context, ProducerBatch):
                 self._produced(asked.context, response)
             else:
-                self.manager.handle(asked.body, response, now)
+                self.handle(asked.body, response, now)
         if isinstance(event, Call):
             self._take(event, now)
         self._give_up(now)
         if self.config.enable_idempotence:
-            self.manager.ask([partition for partition, queue in self.queues.items() if queue.batches], now)
+            self.ask([partition for partition, queue in self.queues.items() if queue.batches], now)
         for queue in self.queues.values():
             while self._drain(queue, now):
                 pass
@@ -102,8 +160,8 @@ class Producer:
         """Put a record into its queue, if the application may send now; anything else is about transactions."""
         send = call.operation
         if not isinstance(send, Send):
-            self.manager.operate(call)
-        elif error := self.manager.refusal(TAKING_RECORDS):
+            self.operate(call)
+        elif error := self.refusal(TAKING_RECORDS):
             self.client.answer(call.number, error, False)
         else:
             partition = send.topic, self._partition(send)
@@ -139,11 +197,7 @@ class Producer:
         elif is_early or error.is_retriable:
             batch.state = RETRY
         else:
-            self._fail(batch, error)
-
-    def _fail(self, batch: ProducerBatch, error: Error) -> None:
-        self._complete(batch, error)
-        self.manager.batch_failed(batch.producer, error)
+            self._complete(batch, error)
 
     def _complete(self, batch: ProducerBatch, error: Error, base_offset: int = -1) -> None:
         """Answer a batch's calls."""
@@ -151,6 +205,8 @@ class Producer:
         for place, (number, _, _) in enumerate(batch.records):
             written_at = batch.topic_partition, base_offset + place if base_offset >= 0 else -1
             self.client.answer(number, error, written_at if error is Error.NONE else batch.doubts > 0)
+        if error is not Error.NONE:
+            self.batch_failed(batch.producer, error)
 
     def _incomplete(self) -> list[ProducerBatch]:
         return [one for queue in self.queues.values() for one in queue.batches if one.state != DONE]
@@ -158,19 +214,19 @@ class Producer:
     def _give_up(self, now: int) -> None:
         """Complete what is too old, what was never sent of a transaction that is aborted, and all if that failed."""
         for batch in self._incomplete():
-            is_dropped = batch.state in NEVER_SENT or self.manager.state == "FATAL_ERROR"
-            if batch.created_at + self.config.delivery_timeout <= now:
-                self._fail(batch, Error.REQUEST_TIMED_OUT)
-            elif is_dropped and (error := self.manager.refusal(SENDING)):
+            is_old = batch.created_at + self.config.delivery_timeout <= now
+            is_dropped = batch.state in NEVER_SENT or self.state == "FATAL_ERROR"
+            error = Error.REQUEST_TIMED_OUT if is_old else self.refusal(SENDING) if is_dropped else None
+            if error:
                 self._complete(batch, error)
 
     def _drain(self, queue: PartitionQueue, now: int) -> bool:
         """Send the next batch of a partition; whether there was one that could be sent."""
-        config, producer = self.config, self.manager.producer
+        config, producer = self.config, self.identity
         batch = queue.next_batch(producer, config.max_in_flight)
-        if batch is None or (config.enable_idempotence and not self.manager.may_send(queue.topic_partition)):
+        if batch is None or not self.may_send(queue.topic_partition):
             return False
-        is_ending = self.manager.state == "COMMITTING_TRANSACTION"
+        is_ending = self.state == "COMMITTING_TRANSACTION"
         is_ready = batch.state != OPEN or batch.created_at + config.linger <= now or is_ending
         leader = self.client.leader(queue.topic_partition, now) if is_ready else None
         if leader is None:
@@ -188,7 +244,7 @@ class Producer:
 
     def _next_wake(self, now: int) -> int | None:
         """When something begins to be due; what is due already waits for something else."""
-        times = [self.manager.ask_at or 0]
+        times = [self.ask_at or 0]
         for batch in self._incomplete():
             times += batch.created_at + self.config.linger, batch.created_at + self.config.delivery_timeout
         return min((at for at in times if at > now), default=None)

@@ -6,31 +6,45 @@ epoch: with the end of the transaction (KIP-890) or by InitProducerId (KIP-360);
 of a transactional producer (of Kafka's, only if nobody knew whether it was written). An idempotent producer bumps its
 epoch by itself, before KIP-360 it took a new id.
 
-Not modelled: authorization; transactions without AddPartitionsToTxn (KIP-890's second part); UNKNOWN_PRODUCER_ID, which
-leaders do not answer any more; coordinators that have forgotten a transactional id. Where Kafka's idempotent producer
-sends in the new epoch again what the old one had no place for, that fails here; and where a batch that has expired is
-known by the next one to be written, Kafka keeps the epoch.
+Not modelled: authorization; transactions without AddPartitionsToTxn (KIP-890's second part); several partitions in one
+AddPartitionsToTxn; UNKNOWN_PRODUCER_ID, which leaders do not answer any more; coordinators that have forgotten a
+transactional id; INVALID_PRODUCER_EPOCH told as PRODUCER_FENCED. Where Kafka's idempotent producer sends in the new
+epoch again what the old one had no place for, that fails here; and where a batch that has expired is known by the next
+one to be written, Kafka keeps the epoch.
 Source: org.apache.kafka.clients.producer.internals.TransactionManager; KIP-98, KIP-360, KIP-588.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hwmark.refimpl import requests as rpc
+from hwmark.refimpl import transaction_metadata as coordinator
 from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, TopicPartition
 from hwmark.refimpl.client import Client
+from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
-from hwmark.refimpl.machine import Call
-from hwmark.refimpl.transaction_metadata import PRODUCER_EPOCH_MAX, VERSION_2, Producer
+from hwmark.refimpl.machine import Address, Call
 
 ProducerIdAndEpoch = tuple[int, int]
 NO_PRODUCER: ProducerIdAndEpoch = (NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
 ABORTABLE = Error.FENCED_INSTANCE_ID, Error.UNKNOWN_MEMBER_ID, Error.ILLEGAL_GENERATION  # refusals of offsets
+
+
+class ProducerConfig(NamedTuple):
+    """Kafka's settings; times in ms, `batch_records` stands for batch.size."""
+
+    acks: int = -1
+    enable_idempotence: bool = True
+    transactional_id: str | None = None
+    linger: int = 0
+    batch_records: int = 100
+    max_in_flight: int = 5  # batches per partition
+    delivery_timeout: int = 120_000
+    transaction_timeout: int = 60_000
 
 
 class InitTransactions(NamedTuple):
@@ -70,18 +84,19 @@ SENDING = *TAKING_RECORDS, "COMMITTING_TRANSACTION"  # in which batches are sent
 
 @dataclass(slots=True)
 class TransactionManager:
-    """An idempotent producer's, or with a transactional id a transactional one's.
+    """The part of a producer that gets its identity, and with a transactional id its transactions.
 
     Calls are answered with (error, state): after FATAL_ERROR only another producer can go on.
     OPERATION_NOT_ATTEMPTED: the call does not fit (an IllegalStateException), or was dropped by an abort.
     """
 
-    client: Client
-    transactional_id: str | None
-    transaction_timeout: int
-    state: str
+    name: Address
+    cluster: ClusterConfig
+    config: ProducerConfig
+    client: Client = field(init=False)
+    state: str = "UNINITIALIZED"
     last_error: Error | None = None
-    producer: ProducerIdAndEpoch = NO_PRODUCER
+    identity: ProducerIdAndEpoch = NO_PRODUCER
     added: tuple[TopicPartition | str, ...] = ()  # partitions and groups that the coordinator knows to take part
     calls: list[Call] = field(default_factory=list)  # that wait
     request: Any = None  # that has no answer
@@ -99,23 +114,21 @@ class TransactionManager:
         if isinstance(call.operation, BeginTransaction):
             self._answer(Error.NONE)
 
-    def refusal(self, states: Collection[str]) -> Error | None:
+    def refusal(self, states: tuple[str, ...]) -> Error | None:
         """Why not to do what may be done in some states; None in these."""
         return None if self.state in states else self.last_error or Error.OPERATION_NOT_ATTEMPTED
 
     def may_send(self, partition: TopicPartition) -> bool:
         """Whether batches of a partition can go."""
-        return self.producer != NO_PRODUCER and (self.state == "NOT_TRANSACTIONAL" or partition in self.added)
+        is_added = self.state == "NOT_TRANSACTIONAL" or partition in self.added
+        return not self.config.enable_idempotence or (self.identity != NO_PRODUCER and is_added)
 
     def ask(self, unfinished: list[TopicPartition], now: int) -> None:
         """Ask what is to be asked next, unless that is under way or waits for its backoff."""
         if self.ask_at is None or now < self.ask_at or self.state == "FATAL_ERROR":
             return
         self.request = self.request or self._next_request(unfinished)
-        if self.request is None:
-            return
-        is_any = self.transactional_id is None
-        broker_id = self.client.any_broker() if is_any else self.client.coordinator(*self._coordinator(), now)
+        broker_id = self._coordinator(now) if self.request else None
         if broker_id is not None:
             self.client.ask(broker_id, self.request, self.request, now)
             self.ask_at = None
@@ -123,60 +136,13 @@ class TransactionManager:
     def handle(self, request: Any, response: rpc.Response, now: int) -> None:
         """Go on by the answer to a request."""
         if response.error.is_retriable:
-            self.client.forget_coordinator(*self._coordinator())
-            self.ask_at = now + self.client.config.retry_backoff
+            self.client.forget_coordinator(*self._key())
+            self.ask_at = now + self.cluster.retry_backoff
             return
         self.ask_at, self.request = 0, None
-        if response.error is Error.NONE:
-            self._done(request, response.value)
-        else:
+        if response.error is not Error.NONE:
             self._fail(response.error, response.error in ABORTABLE)
-
-    def batch_failed(self, failed: ProducerIdAndEpoch, error: Error) -> None:
-        """A batch was refused or given up: whatever has a higher number in its epoch may be refused for that."""
-        kip_360, (producer_id, epoch) = self.client.config.kip_360, self.producer
-        if self.state != "NOT_TRANSACTIONAL":
-            self._fail(error, kip_360)
-        elif failed == self.producer != NO_PRODUCER:
-            self.producer = (producer_id, epoch + 1) if kip_360 and epoch < PRODUCER_EPOCH_MAX else NO_PRODUCER
-
-    def _next_request(self, unfinished: list[TopicPartition]) -> Any:
-        """What is left to do, None if nothing; the end of a transaction waits for unfinished partitions."""
-        config, operation = self.client.config, self.calls[0].operation if self.calls else None
-        producer = Producer(self.transactional_id or "", *self.producer)
-        if self.producer == NO_PRODUCER and (unfinished or self.state == "INITIALIZING"):
-            return rpc.InitProducerIdRequest(self.transactional_id, self.transaction_timeout)
-        if self.state not in COORDINATED:
-            return None
-        missing = tuple([partition for partition in unfinished if partition not in self.added])
-        if missing:
-            return rpc.AddPartitionsToTxnRequest(producer, missing)
-        if isinstance(operation, SendOffsets):
-            return self._offsets_request(producer, *operation)
-        if unfinished or self.state == "IN_TRANSACTION":
-            return None
-        if self.added:
-            result = COMMIT if self.state == "COMMITTING_TRANSACTION" else ABORT
-            return rpc.EndTxnRequest(producer, result, VERSION_2 if config.kip_890 else 0)
-        if self.last_error and config.kip_360:
-            return rpc.InitProducerIdRequest(self.transactional_id, self.transaction_timeout, self.producer)
-        self.state, self.last_error = "READY", None
-        return self._answer(Error.NONE)
-
-    def _offsets_request(self, producer: Producer, offsets: Any, who: ConsumerGroupMetadata) -> Any:
-        if who.group_id not in self.added:
-            return rpc.AddOffsetsToTxnRequest(producer, who.group_id)
-        who = who if self.client.config.kip_447 else ConsumerGroupMetadata(who.group_id)
-        commits = tuple([(partition, OffsetAndMetadata(offset)) for partition, offset in offsets])
-        return rpc.TxnOffsetCommitRequest(who, commits, producer)
-
-    def _coordinator(self) -> tuple[str, bool]:
-        """Whose coordinator is to be asked: that of the group, or else of the transactional id."""
-        is_group = isinstance(self.request, rpc.TxnOffsetCommitRequest)
-        return (self.request.who.group_id, False) if is_group else (self.transactional_id or "", True)
-
-    def _done(self, request: Any, value: Any) -> None:
-        if isinstance(request, rpc.AddPartitionsToTxnRequest):
+        elif isinstance(request, rpc.AddPartitionsToTxnRequest):
             self.added += request.topic_partitions
         elif isinstance(request, rpc.AddOffsetsToTxnRequest):
             self.added += (request.group_id,)
@@ -185,8 +151,57 @@ class TransactionManager:
                 self.client.answer(self.calls.pop(0).number, Error.NONE, self.state)
         else:
             self.added = ()
-            if isinstance(request, rpc.InitProducerIdRequest) or request.version >= VERSION_2:
-                self.producer, self.last_error = value, None
+            if isinstance(request, rpc.InitProducerIdRequest) or request.version:
+                self.identity, self.last_error = response.value, None
+
+    def batch_failed(self, numbered: ProducerIdAndEpoch, error: Error) -> None:
+        """A batch was refused or given up: whatever has a higher number in its epoch may be refused for that."""
+        kip_360, is_gap, (producer_id, epoch) = self.cluster.kip_360, numbered == self.identity, self.identity
+        if self.state != "NOT_TRANSACTIONAL":
+            if is_gap or self.state in SENDING:
+                self._fail(error, kip_360)
+        elif is_gap and numbered != NO_PRODUCER:
+            bumps = kip_360 and epoch < coordinator.PRODUCER_EPOCH_MAX
+            self.identity = (producer_id, epoch + 1) if bumps else NO_PRODUCER
+
+    def _next_request(self, unfinished: list[TopicPartition]) -> Any:
+        """What is left to do, None if nothing; the end of a transaction waits for unfinished partitions."""
+        config, operation = self.config, self.calls[0].operation if self.calls else None
+        producer = coordinator.Producer(config.transactional_id or "", *self.identity)
+        if self.identity == NO_PRODUCER and (unfinished or self.state == "INITIALIZING"):
+            return rpc.InitProducerIdRequest(config.transactional_id, config.transaction_timeout)
+        if self.state not in COORDINATED:
+            return None
+        for partition in unfinished:
+            if partition not in self.added:
+                return rpc.AddPartitionsToTxnRequest(producer, (partition,))
+        if isinstance(operation, SendOffsets):
+            return self._offsets_request(producer, operation)
+        if unfinished or self.state == "IN_TRANSACTION":
+            return None
+        if self.added:
+            result = COMMIT if self.state == "COMMITTING_TRANSACTION" else ABORT
+            return rpc.EndTxnRequest(producer, result, coordinator.VERSION_2 if self.cluster.kip_890 else 0)
+        if self.last_error and self.cluster.kip_360:
+            return rpc.InitProducerIdRequest(config.transactional_id, config.transaction_timeout, self.identity)
+        self.state, self.last_error = "READY", None
+        return self._answer(Error.NONE)
+
+    def _offsets_request(self, producer: coordinator.Producer, operation: SendOffsets) -> Any:
+        who = operation.who if self.cluster.kip_447 else ConsumerGroupMetadata(operation.who.group_id)
+        if who.group_id not in self.added:
+            return rpc.AddOffsetsToTxnRequest(producer, who.group_id)
+        commits = tuple([(partition, OffsetAndMetadata(offset)) for partition, offset in operation.offsets])
+        return rpc.TxnOffsetCommitRequest(who, commits, producer)
+
+    def _key(self) -> tuple[str, bool]:
+        """Whose coordinator is to be asked: that of the group, or else of the transactional id."""
+        is_group = isinstance(self.request, rpc.TxnOffsetCommitRequest)
+        return (self.request.who.group_id, False) if is_group else (self.config.transactional_id or "", True)
+
+    def _coordinator(self, now: int) -> int | None:
+        is_any = self.config.transactional_id is None
+        return self.client.any_broker() if is_any else self.client.coordinator(*self._key(), now)
 
     def _fail(self, error: Error, is_abortable: bool) -> None:
         """All that is left is to abort, or nothing."""

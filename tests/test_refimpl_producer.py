@@ -289,7 +289,7 @@ def test_the_numbers_of_a_refused_batch_are_in_an_epoch_that_is_over(kip_360):
     assert driver.returned[2] == Response(Error.INVALID_REQUEST, False)
     assert driver.returned[3] == Response(Error.NONE, (X0, 1))
     assert driver.numbers() == [("c", int(kip_360), 0)]
-    assert driver.producer.manager.producer == ((7, 1) if kip_360 else (8, 0))
+    assert driver.producer.identity == ((7, 1) if kip_360 else (8, 0))
 
 
 def test_sequence_numbers_wrap():

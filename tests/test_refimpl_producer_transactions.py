@@ -149,7 +149,7 @@ def test_a_gap_aborts_a_transaction():
     driver.send("a")
     driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
     assert driver.returned[4] == Response(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, False)
-    assert (driver.state, driver.producer.manager.producer) == (ABORTABLE, (7, 0))
+    assert (driver.state, driver.producer.identity) == (ABORTABLE, (7, 0))
 
 
 def test_what_the_coordinator_cannot_do_yet_is_asked_again_after_the_backoff():

@@ -215,14 +215,14 @@ class Applications:
         """Give the producer an epoch, as a new process if the last one came to an end; whether it has one."""
         machines = self.stage.schedule.cluster.machines
         machine: Any = machines.get(producer)
-        if machine is not None and machine.manager.state == "FATAL_ERROR":
+        if machine is not None and machine.state == "FATAL_ERROR":
             self.stage.crash_client(producer)
         if producer not in machines:
             self.stage.schedule.apply(Restart(producer, self.stage.now))
-        if machines[producer].manager.state == "UNINITIALIZED":  # type: ignore[attr-defined]
+        if machines[producer].state == "UNINITIALIZED":  # type: ignore[attr-defined]
             response = yield Ask(producer, InitTransactions())
             return response is not None and response.error is Error.NONE
-        return machines[producer].manager.state == "READY"  # type: ignore[attr-defined]
+        return machines[producer].state == "READY"  # type: ignore[attr-defined]
 
     def _transact(
         self,
@@ -248,7 +248,7 @@ class Applications:
         """How a transaction ended, by the answer to its end; one that can be aborted only, is."""
         is_over = end is not None and end.error is Error.NONE
         machine: Any = self.stage.schedule.cluster.machines.get(producer)
-        if end is not None and not is_over and machine is not None and machine.manager.state == "ABORTABLE_ERROR":
+        if end is not None and not is_over and machine is not None and machine.state == "ABORTABLE_ERROR":
             aborted = yield Ask(producer, AbortTransaction())
             return "fail" if aborted is not None and aborted.error is Error.NONE else "info"
         return "info" if not is_over else "ok" if commits else "fail"
