@@ -6,7 +6,7 @@
 
 Whatever is unknown is looked up from one broker after the other (all of `bootstrap.servers`, dead or alive), at most
 once per retry backoff: the owner asks for it in every step until it is known. After an error the owner forgets whom it
-has asked: the lookup that this causes is also what the next attempt waits for. Not modelled: connections,
+has asked (`forget_leader`, or `coordinators.clear()`): the lookup that this causes is also what the next attempt waits for. Not modelled: connections,
 metadata.max.age.ms, exponential backoff. Source: NetworkClient, Metadata, AbstractCoordinator; KIP-320.
 """
 
@@ -105,10 +105,6 @@ class Client:
         if lookup not in self.coordinators:
             self._look_up(lookup, now)
         return self.coordinators.get(lookup)
-
-    def forget_coordinator(self, key: str, is_transaction: bool) -> None:
-        """It did not do what was asked."""
-        self.coordinators.pop(rpc.FindCoordinatorRequest(key, is_transaction), None)
 
     def _look_up(self, lookup: Lookup, now: int) -> None:
         """Ask, unless that is under way or waits for its backoff."""

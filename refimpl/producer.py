@@ -18,18 +18,12 @@ from typing import NamedTuple
 from zlib import crc32
 
 from hwmark.refimpl import requests as rpc
+from hwmark.refimpl import transaction_manager as txn
 from hwmark.refimpl.batches import NO_SEQUENCE, SEQUENCE_MAX, Batch, Record, TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import Call, Effects, Event, Outbox, earliest
 from hwmark.refimpl.producer_state import BATCHES_TO_RETAIN
-from hwmark.refimpl.transaction_manager import (
-    NO_PRODUCER,
-    SENDING,
-    TAKING_RECORDS,
-    ProducerIdAndEpoch,
-    TransactionManager,
-)
 from hwmark.refimpl.transaction_manager import ProducerConfig as ProducerConfig
 
 OPEN, FULL, IN_FLIGHT, RETRY, DONE = "OPEN", "FULL", "IN_FLIGHT", "RETRY", "DONE"
@@ -58,7 +52,7 @@ class ProducerBatch:
     created_at: int
     records: list[tuple[int, Hashable, Hashable]] = field(default_factory=list)
     state: str = OPEN
-    producer: ProducerIdAndEpoch = NO_PRODUCER
+    producer: txn.ProducerIdAndEpoch = txn.NO_PRODUCER
     base_sequence: int = NO_SEQUENCE
     doubts: int = 0
 
@@ -75,9 +69,9 @@ class PartitionQueue:
 
     topic_partition: TopicPartition
     batches: list[ProducerBatch] = field(default_factory=list)
-    producer: ProducerIdAndEpoch = NO_PRODUCER
+    producer: txn.ProducerIdAndEpoch = txn.NO_PRODUCER
     next_sequence: int = 0
-    acknowledged: ProducerIdAndEpoch = NO_PRODUCER  # the leader knows this one
+    acknowledged: txn.ProducerIdAndEpoch = txn.NO_PRODUCER  # the leader knows this one
 
     def has_open_batch(self) -> bool:
         """Whether the next record joins the last batch."""
@@ -91,7 +85,7 @@ class PartitionQueue:
         if len(self.batches[-1].records) >= batch_records:
             self.batches[-1].state = FULL
 
-    def next_batch(self, producer: ProducerIdAndEpoch, max_in_flight: int) -> ProducerBatch | None:
+    def next_batch(self, producer: txn.ProducerIdAndEpoch, max_in_flight: int) -> ProducerBatch | None:
         """The first batch that waits, in a window; to be sent again it has to be the first of all.
 
         The window is what the leader remembers, but no second one before the leader knows the epoch: it takes any
@@ -101,23 +95,17 @@ class PartitionQueue:
         waiting = [one for one in self.batches[:window] if one.state not in (IN_FLIGHT, DONE)]
         return waiting[0] if waiting and (waiting[0].state != RETRY or waiting[0] is self.batches[0]) else None
 
-    def number(self, batch: ProducerBatch, producer: ProducerIdAndEpoch) -> None:
+    def number(self, batch: ProducerBatch, producer: txn.ProducerIdAndEpoch) -> None:
         """Give a batch of a producer with an id its sequence number, 0 at first."""
         if self.producer != producer:
             self.producer, self.next_sequence = producer, 0
-        if producer != NO_PRODUCER:
+        if producer != txn.NO_PRODUCER:
             batch.producer, batch.base_sequence = producer, self.next_sequence
             self.next_sequence = (batch.base_sequence + len(batch.records)) % (SEQUENCE_MAX + 1)
 
-    def complete(self, batch: ProducerBatch) -> None:
-        """A batch has come to its end, good or bad; it keeps its place until those before it have."""
-        batch.state = DONE
-        while self.batches and self.batches[0].state == DONE:
-            self.batches.pop(0)
-
 
 @dataclass(slots=True)
-class Producer(TransactionManager):
+class Producer(txn.TransactionManager):
     """A Machine; ValueError for a configuration that Kafka refuses."""
 
     queues: dict[TopicPartition, PartitionQueue] = field(default_factory=dict)
@@ -126,12 +114,10 @@ class Producer(TransactionManager):
 
     def __post_init__(self) -> None:
         config = self.config
-        if config.enable_idempotence and (config.acks != -1 or not 1 <= config.max_in_flight <= BATCHES_TO_RETAIN):
-            raise ValueError("idempotence takes acks=all and at most five batches in flight")
-        if config.transactional_id is None:
-            self.state = "NOT_TRANSACTIONAL"
-        elif not config.enable_idempotence:
-            raise ValueError("transactions take idempotence")
+        is_safe = config.acks == -1 and 1 <= config.max_in_flight <= BATCHES_TO_RETAIN
+        if config.enable_idempotence > is_safe or (config.transactional_id and not config.enable_idempotence):
+            raise ValueError("transactions take idempotence, that takes acks=all and at most five batches in flight")
+        self.state = "UNINITIALIZED" if config.transactional_id else "NOT_TRANSACTIONAL"
         self.client = Client(self.cluster, Outbox(self.name, self.cluster.request_timeout))
 
     def deadline(self) -> int | None:
@@ -153,7 +139,7 @@ class Producer(TransactionManager):
         for queue in self.queues.values():
             while self._drain(queue, now):
                 pass
-        self.wake_at = self._next_wake(now)
+        self.wake_at = min((at for at in self._due() if at > now), default=None)
         return self.client.take(now)
 
     def _take(self, call: Call, now: int) -> None:
@@ -161,7 +147,7 @@ class Producer(TransactionManager):
         send = call.operation
         if not isinstance(send, Send):
             self.operate(call)
-        elif error := self.refusal(TAKING_RECORDS):
+        elif error := self.refusal(txn.TAKING_RECORDS):
             self.client.answer(call.number, error, False)
         else:
             partition = send.topic, self._partition(send)
@@ -200,8 +186,10 @@ class Producer(TransactionManager):
             self._complete(batch, error)
 
     def _complete(self, batch: ProducerBatch, error: Error, base_offset: int = -1) -> None:
-        """Answer a batch's calls."""
-        self.queues[batch.topic_partition].complete(batch)
+        """A batch has come to its end, good or bad; it keeps its place until those before it have."""
+        batch.state, queued = DONE, self.queues[batch.topic_partition].batches
+        while queued and queued[0].state == DONE:
+            queued.pop(0)
         for place, (number, _, _) in enumerate(batch.records):
             written_at = batch.topic_partition, base_offset + place if base_offset >= 0 else -1
             self.client.answer(number, error, written_at if error is Error.NONE else batch.doubts > 0)
@@ -216,7 +204,7 @@ class Producer(TransactionManager):
         for batch in self._incomplete():
             is_old = batch.created_at + self.config.delivery_timeout <= now
             is_dropped = batch.state in NEVER_SENT or self.state == "FATAL_ERROR"
-            error = Error.REQUEST_TIMED_OUT if is_old else self.refusal(SENDING) if is_dropped else None
+            error = Error.REQUEST_TIMED_OUT if is_old else self.refusal(txn.SENDING) if is_dropped else None
             if error:
                 self._complete(batch, error)
 
@@ -242,9 +230,7 @@ class Producer(TransactionManager):
             self._complete(batch, Error.NONE)
         return True
 
-    def _next_wake(self, now: int) -> int | None:
+    def _due(self) -> list[int]:
         """When something begins to be due; what is due already waits for something else."""
-        times = [self.ask_at or 0]
-        for batch in self._incomplete():
-            times += batch.created_at + self.config.linger, batch.created_at + self.config.delivery_timeout
-        return min((at for at in times if at > now), default=None)
+        delays = self.config.linger, self.config.delivery_timeout
+        return [self.ask_at or 0, *[batch.created_at + delay for batch in self._incomplete() for delay in delays]]

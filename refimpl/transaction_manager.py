@@ -8,7 +8,7 @@ epoch by itself, before KIP-360 it took a new id.
 
 Not modelled: authorization; transactions without AddPartitionsToTxn (KIP-890's second part); several partitions in one
 AddPartitionsToTxn; UNKNOWN_PRODUCER_ID, which leaders do not answer any more; coordinators that have forgotten a
-transactional id; INVALID_PRODUCER_EPOCH told as PRODUCER_FENCED. Where Kafka's idempotent producer sends in the new
+transactional id; epochs that run out; INVALID_PRODUCER_EPOCH told as PRODUCER_FENCED. Where Kafka's idempotent producer sends in the new
 epoch again what the old one had no place for, that fails here; and where a batch that has expired is known by the next
 one to be written, Kafka keeps the epoch.
 Source: org.apache.kafka.clients.producer.internals.TransactionManager; KIP-98, KIP-360, KIP-588.
@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl import transaction_metadata as coordinator
 from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.config import ClusterConfig
@@ -28,6 +27,7 @@ from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
 from hwmark.refimpl.machine import Address, Call
+from hwmark.refimpl.transaction_metadata import VERSION_2, Producer
 
 ProducerIdAndEpoch = tuple[int, int]
 NO_PRODUCER: ProducerIdAndEpoch = (NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
@@ -97,7 +97,7 @@ class TransactionManager:
     state: str = "UNINITIALIZED"
     last_error: Error | None = None
     identity: ProducerIdAndEpoch = NO_PRODUCER
-    added: tuple[TopicPartition | str, ...] = ()  # partitions and groups that the coordinator knows to take part
+    added: tuple[Any, ...] = ()  # what the coordinator knows to take part: (partition,) or a group
     calls: list[Call] = field(default_factory=list)  # that wait
     request: Any = None  # that has no answer
     ask_at: int | None = 0  # when to send it, or the next one; None while it is under way
@@ -120,7 +120,7 @@ class TransactionManager:
 
     def may_send(self, partition: TopicPartition) -> bool:
         """Whether batches of a partition can go."""
-        is_added = self.state == "NOT_TRANSACTIONAL" or partition in self.added
+        is_added = self.state == "NOT_TRANSACTIONAL" or (partition,) in self.added
         return not self.config.enable_idempotence or (self.identity != NO_PRODUCER and is_added)
 
     def ask(self, unfinished: list[TopicPartition], now: int) -> None:
@@ -128,7 +128,7 @@ class TransactionManager:
         if self.ask_at is None or now < self.ask_at or self.state == "FATAL_ERROR":
             return
         self.request = self.request or self._next_request(unfinished)
-        broker_id = self._coordinator(now) if self.request else None
+        broker_id = self._whom_to_ask(now) if self.request else None
         if broker_id is not None:
             self.client.ask(broker_id, self.request, self.request, now)
             self.ask_at = None
@@ -136,16 +136,14 @@ class TransactionManager:
     def handle(self, request: Any, response: rpc.Response, now: int) -> None:
         """Go on by the answer to a request."""
         if response.error.is_retriable:
-            self.client.forget_coordinator(*self._key())
+            self.client.coordinators.clear()
             self.ask_at = now + self.cluster.retry_backoff
             return
         self.ask_at, self.request = 0, None
         if response.error is not Error.NONE:
             self._fail(response.error, response.error in ABORTABLE)
-        elif isinstance(request, rpc.AddPartitionsToTxnRequest):
-            self.added += request.topic_partitions
-        elif isinstance(request, rpc.AddOffsetsToTxnRequest):
-            self.added += (request.group_id,)
+        elif isinstance(request, rpc.AddPartitionsToTxnRequest | rpc.AddOffsetsToTxnRequest):
+            self.added += (request[1],)
         elif isinstance(request, rpc.TxnOffsetCommitRequest):
             if self.calls and isinstance(self.calls[0].operation, SendOffsets):
                 self.client.answer(self.calls.pop(0).number, Error.NONE, self.state)
@@ -156,52 +154,46 @@ class TransactionManager:
 
     def batch_failed(self, numbered: ProducerIdAndEpoch, error: Error) -> None:
         """A batch was refused or given up: whatever has a higher number in its epoch may be refused for that."""
-        kip_360, is_gap, (producer_id, epoch) = self.cluster.kip_360, numbered == self.identity, self.identity
+        kip_360, is_gap = self.cluster.kip_360, numbered == self.identity != NO_PRODUCER
         if self.state != "NOT_TRANSACTIONAL":
             if is_gap or self.state in SENDING:
                 self._fail(error, kip_360)
-        elif is_gap and numbered != NO_PRODUCER:
-            bumps = kip_360 and epoch < coordinator.PRODUCER_EPOCH_MAX
-            self.identity = (producer_id, epoch + 1) if bumps else NO_PRODUCER
+        elif is_gap:
+            self.identity = (self.identity[0], self.identity[1] + 1) if kip_360 else NO_PRODUCER
 
     def _next_request(self, unfinished: list[TopicPartition]) -> Any:
         """What is left to do, None if nothing; the end of a transaction waits for unfinished partitions."""
         config, operation = self.config, self.calls[0].operation if self.calls else None
-        producer = coordinator.Producer(config.transactional_id or "", *self.identity)
+        producer = Producer(config.transactional_id or "", *self.identity)
         if self.identity == NO_PRODUCER and (unfinished or self.state == "INITIALIZING"):
             return rpc.InitProducerIdRequest(config.transactional_id, config.transaction_timeout)
         if self.state not in COORDINATED:
             return None
         for partition in unfinished:
-            if partition not in self.added:
+            if (partition,) not in self.added:
                 return rpc.AddPartitionsToTxnRequest(producer, (partition,))
         if isinstance(operation, SendOffsets):
-            return self._offsets_request(producer, operation)
+            who = operation.who if self.cluster.kip_447 else ConsumerGroupMetadata(operation.who.group_id)
+            if who.group_id not in self.added:
+                return rpc.AddOffsetsToTxnRequest(producer, who.group_id)
+            commits = tuple([(partition, OffsetAndMetadata(offset)) for partition, offset in operation.offsets])
+            return rpc.TxnOffsetCommitRequest(who, commits, producer)
         if unfinished or self.state == "IN_TRANSACTION":
             return None
         if self.added:
             result = COMMIT if self.state == "COMMITTING_TRANSACTION" else ABORT
-            return rpc.EndTxnRequest(producer, result, coordinator.VERSION_2 if self.cluster.kip_890 else 0)
+            return rpc.EndTxnRequest(producer, result, VERSION_2 if self.cluster.kip_890 else 0)
         if self.last_error and self.cluster.kip_360:
             return rpc.InitProducerIdRequest(config.transactional_id, config.transaction_timeout, self.identity)
         self.state, self.last_error = "READY", None
         return self._answer(Error.NONE)
 
-    def _offsets_request(self, producer: coordinator.Producer, operation: SendOffsets) -> Any:
-        who = operation.who if self.cluster.kip_447 else ConsumerGroupMetadata(operation.who.group_id)
-        if who.group_id not in self.added:
-            return rpc.AddOffsetsToTxnRequest(producer, who.group_id)
-        commits = tuple([(partition, OffsetAndMetadata(offset)) for partition, offset in operation.offsets])
-        return rpc.TxnOffsetCommitRequest(who, commits, producer)
-
-    def _key(self) -> tuple[str, bool]:
-        """Whose coordinator is to be asked: that of the group, or else of the transactional id."""
-        is_group = isinstance(self.request, rpc.TxnOffsetCommitRequest)
-        return (self.request.who.group_id, False) if is_group else (self.config.transactional_id or "", True)
-
-    def _coordinator(self, now: int) -> int | None:
-        is_any = self.config.transactional_id is None
-        return self.client.any_broker() if is_any else self.client.coordinator(*self._key(), now)
+    def _whom_to_ask(self, now: int) -> int | None:
+        """The coordinator of the group or else of the transactional id; for an idempotent producer any broker."""
+        if isinstance(self.request, rpc.TxnOffsetCommitRequest):
+            return self.client.coordinator(self.request.who.group_id, False, now)
+        name = self.config.transactional_id
+        return self.client.any_broker() if name is None else self.client.coordinator(name, True, now)
 
     def _fail(self, error: Error, is_abortable: bool) -> None:
         """All that is left is to abort, or nothing."""
