@@ -6,8 +6,9 @@
 
 Whatever is unknown is looked up from one broker after the other (all of `bootstrap.servers`, dead or alive), at most
 once per retry backoff: the owner asks for it in every step until it is known. After an error the owner forgets whom it
-has asked (`forget_leader`, or `coordinators.clear()`): the lookup that this causes is also what the next attempt waits for. Not modelled: connections,
-metadata.max.age.ms, exponential backoff. Source: NetworkClient, Metadata, AbstractCoordinator; KIP-320.
+has asked (in `partitions` or `coordinators`): the lookup that this causes is also what the next attempt waits for.
+Not modelled: connections, metadata.max.age.ms, exponential backoff.
+Source: NetworkClient, Metadata, AbstractCoordinator; KIP-320.
 """
 
 from __future__ import annotations
@@ -80,13 +81,10 @@ class Client:
     def leader(self, partition: TopicPartition, now: int) -> PartitionRegistration | None:
         """Leader and leader epoch as far as is known; None while that is being looked up."""
         known = self.partitions.get(partition)
-        if known is None or known.leader == NO_LEADER:
-            return self.refresh(now)
-        return known
-
-    def forget_leader(self, partition: TopicPartition) -> None:
-        """It did not do what was asked; its epoch stays known."""
-        self.partitions[partition] = self.partitions[partition]._replace(leader=NO_LEADER)
+        if known is not None and known.leader != NO_LEADER:
+            return known
+        self.refresh(now)
+        return None
 
     def partitions_of(self, topic: str, now: int) -> tuple[TopicPartition, ...]:
         """A topic's partitions, sorted; none while they are being looked up."""

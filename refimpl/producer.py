@@ -172,7 +172,7 @@ class Producer(txn.TransactionManager):
         """
         queue, error = self.queues[batch.topic_partition], response.error
         if error.is_retriable:
-            self.client.forget_leader(batch.topic_partition)
+            self.client.partitions.pop(batch.topic_partition, None)
         if batch.state != IN_FLIGHT:
             return
         is_early = error is Error.OUT_OF_ORDER_SEQUENCE_NUMBER and batch is not queue.batches[0]

@@ -1,16 +1,16 @@
 """A producer's identity and its transactions: one request at a time, derived from what is left to do.
 
 Where Kafka queues requests by priority (producer id, partitions, offsets, end), the state says here which one is next;
-it is asked until it is answered. Refusals abort the transaction or are fatal. Going on after an error takes a new
-epoch: with the end of the transaction (KIP-890) or by InitProducerId (KIP-360); before, a batch that failed was the end
-of a transactional producer (of Kafka's, only if nobody knew whether it was written). An idempotent producer bumps its
-epoch by itself, before KIP-360 it took a new id.
+it is asked until it is answered. A refusal of offsets aborts the transaction (by Kafka only one for the group's sake),
+any other is fatal. Going on after an error takes a new epoch: with the end of the transaction (KIP-890) or by
+InitProducerId (KIP-360); before, a batch that failed was the end of a transactional producer (of Kafka's, only if
+nobody knew whether it was written). An idempotent producer bumps its epoch by itself, before KIP-360 it took a new id.
 
 Not modelled: authorization; transactions without AddPartitionsToTxn (KIP-890's second part); several partitions in one
 AddPartitionsToTxn; UNKNOWN_PRODUCER_ID, which leaders do not answer any more; coordinators that have forgotten a
-transactional id; epochs that run out; INVALID_PRODUCER_EPOCH told as PRODUCER_FENCED. Where Kafka's idempotent producer sends in the new
-epoch again what the old one had no place for, that fails here; and where a batch that has expired is known by the next
-one to be written, Kafka keeps the epoch.
+transactional id; epochs that run out; INVALID_PRODUCER_EPOCH told as PRODUCER_FENCED. Where Kafka's idempotent producer
+sends in the new epoch again what the old one had no place for, that fails here; and where a batch that has expired is
+known by the next one to be written, Kafka keeps the epoch.
 Source: org.apache.kafka.clients.producer.internals.TransactionManager; KIP-98, KIP-360, KIP-588.
 """
 
@@ -31,7 +31,6 @@ from hwmark.refimpl.transaction_metadata import VERSION_2, Producer
 
 ProducerIdAndEpoch = tuple[int, int]
 NO_PRODUCER: ProducerIdAndEpoch = (NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
-ABORTABLE = Error.FENCED_INSTANCE_ID, Error.UNKNOWN_MEMBER_ID, Error.ILLEGAL_GENERATION  # refusals of offsets
 
 
 class ProducerConfig(NamedTuple):
@@ -141,7 +140,7 @@ class TransactionManager:
             return
         self.ask_at, self.request = 0, None
         if response.error is not Error.NONE:
-            self._fail(response.error, response.error in ABORTABLE)
+            self._fail(response.error, is_abortable=isinstance(request, rpc.TxnOffsetCommitRequest))
         elif isinstance(request, rpc.AddPartitionsToTxnRequest | rpc.AddOffsetsToTxnRequest):
             self.added += (request[1],)
         elif isinstance(request, rpc.TxnOffsetCommitRequest):

@@ -62,6 +62,7 @@ def test_without_acks_a_record_is_answered_at_once_and_its_offset_never_known():
     driver = Driver(singles(acks=0, enable_idempotence=False))
     (number,) = driver.send("a")
     assert driver.returned[number] == Response(Error.NONE, (X0, -1))
+    driver.wait(100)
     assert driver.producer.deadline() is None
     assert driver.batches()[0][4:7] == (-1, -1, -1)
 
