@@ -24,12 +24,24 @@ from hwmark.refimpl.client import Client
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import Call, Effects, Event, Outbox, earliest
 from hwmark.refimpl.producer_state import BATCHES_TO_RETAIN
-from hwmark.refimpl.transaction_manager import ProducerConfig as ProducerConfig
 
 OPEN, FULL, IN_FLIGHT, RETRY, DONE = "OPEN", "FULL", "IN_FLIGHT", "RETRY", "DONE"
 NEVER_SENT = OPEN, FULL
 WAS_LEADER = Error.NOT_LEADER_OR_FOLLOWER, Error.UNKNOWN_TOPIC_OR_PARTITION
 MAYBE_WRITTEN = *WAS_LEADER, Error.REQUEST_TIMED_OUT, Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND  # said of appends too
+
+
+class ProducerConfig(NamedTuple):
+    """Kafka's settings; times in ms, `batch_records` stands for batch.size."""
+
+    acks: int = -1
+    enable_idempotence: bool = True
+    transactional_id: str | None = None
+    linger: int = 0
+    batch_records: int = 100
+    max_in_flight: int = 5  # batches per partition
+    delivery_timeout: int = 120_000
+    transaction_timeout: int = 60_000
 
 
 class Send(NamedTuple):

@@ -17,33 +17,22 @@ Source: org.apache.kafka.clients.producer.internals.TransactionManager; KIP-98, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
-from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.group_metadata import ConsumerGroupMetadata, OffsetAndMetadata
 from hwmark.refimpl.machine import Address, Call
 from hwmark.refimpl.transaction_metadata import VERSION_2, Producer
 
+if TYPE_CHECKING:
+    from hwmark.refimpl.producer import ProducerConfig
+
 ProducerIdAndEpoch = tuple[int, int]
 NO_PRODUCER: ProducerIdAndEpoch = (NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
-
-
-class ProducerConfig(NamedTuple):
-    """Kafka's settings; times in ms, `batch_records` stands for batch.size."""
-
-    acks: int = -1
-    enable_idempotence: bool = True
-    transactional_id: str | None = None
-    linger: int = 0
-    batch_records: int = 100
-    max_in_flight: int = 5  # batches per partition
-    delivery_timeout: int = 120_000
-    transaction_timeout: int = 60_000
 
 
 class InitTransactions(NamedTuple):

@@ -80,12 +80,9 @@ class Applications:
         self._complete(user, outcome, "send", _sends([record], [response]))
 
     def _foresee(self, producer: Address, send: Send) -> TopicPartition | None:
-        """The partition that the producer is about to choose, as a copy of it tells; None if it would have to wait."""
+        """The partition that the producer is about to choose, as a copy of it tells; None if there is no producer."""
         machine: Any = self.stage.schedule.cluster.machines.get(producer)
-        if machine is None or machine.calls:
-            return None
-        chosen: TopicPartition | None = copy_of(machine)._partition(send, self.stage.now)
-        return chosen
+        return None if machine is None else (send.topic, copy_of(machine)._partition(send))
 
     def transaction(self, producer: Address, partitions: Sequence[TopicPartition], *, commits: bool) -> Script:
         """A transaction that sends a record to each partition."""
