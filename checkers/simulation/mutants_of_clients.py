@@ -36,7 +36,7 @@ CLIENTS = (
         why="A producer takes REQUEST_TIMED_OUT for an acknowledgement.",
         where="producer.Producer._produced",
         old="if error is Error.NONE:",
-        new="if error is Error.REQUEST_TIMED_OUT:\n            self._complete(batch, Error.NONE)\n        elif error is Error.NONE:",
+        new="if error is Error.REQUEST_TIMED_OUT:\n            self._complete(batch, Error.NONE)\n        elif not error.value:",
         focus=PRODUCING,
     ),
     Mutant(
