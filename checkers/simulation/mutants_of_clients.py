@@ -35,8 +35,8 @@ CLIENTS = (
         name="timeout-is-success",
         why="A producer takes REQUEST_TIMED_OUT for an acknowledgement.",
         where="producer.Producer._produced",
-        old="if error is Error.NONE:",
-        new="if error is Error.REQUEST_TIMED_OUT:\n            self._complete(batch, Error.NONE)\n        elif not error.value:",
+        old="elif is_early or",
+        new="elif error is Error.REQUEST_TIMED_OUT:\n            self._complete(batch, Error.NONE)\n        elif is_early or",
         focus=PRODUCING,
     ),
     Mutant(
