@@ -36,7 +36,7 @@ CLIENTS = (
         why="A producer takes REQUEST_TIMED_OUT for an acknowledgement.",
         where="producer.Producer._produced",
         old="elif is_early or",
-        new="elif error is Error.REQUEST_TIMED_OUT:\n            self._complete(batch, Error.NONE)\n        elif is_early or",
+        new="elif error.value == 7:\n            self._complete(batch, Error.NONE)\n        elif is_early or",
         focus=PRODUCING,
     ),
     Mutant(
