@@ -157,7 +157,7 @@ class Fetcher:
         if error is Error.OFFSET_OUT_OF_RANGE:
             self._found(partition)
         elif error is not Error.NONE and position.state == INITIALIZING:
-            self.client.forget_coordinator(self.who.group_id, False)
+            self.client.coordinators.clear()
         elif error is not Error.NONE:
             self.client.partitions[partition] = self.client.partitions[partition]._replace(leader=NO_LEADER)
         elif isinstance(asked.body, rpc.FetchRequest):

@@ -124,7 +124,7 @@ class ConsumerCoordinator(Fetcher):
         if asked.context in self.commits:
             self.commits[asked.context] = self.commits[asked.context][0], error
         if error not in EXPECTED:
-            self.client.forget_coordinator(self.who.group_id, False)
+            self.client.coordinators.clear()
             self.next_heartbeat = self.next_heartbeat and now
         if asked.body.who != self.who:
             return

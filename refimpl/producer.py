@@ -4,9 +4,10 @@ A record's call is answered with Response(NONE, (partition, offset)), offset -1 
 (error, whether it may have been written). A refusal is taken to prove that this attempt was not written, which it does
 not in a network that duplicates requests of producers without idempotence.
 
-Not modelled: max.block.ms (a call waits for metadata as long as it takes, and the calls after it), buffer.memory,
-batches split for their size, adaptive partitioning; murmur2 (keys have librdkafka's hash, CRC-32); flush() and close()
-(who waits for his calls has flushed). Source: KafkaProducer, Sender, BuiltInPartitioner; KIP-91, KIP-480.
+Not modelled: a topic that gets more partitions (how many there are the producer knows from the start, not who leads
+them), max.block.ms, buffer.memory, batches split for their size, adaptive partitioning; murmur2 (keys have librdkafka's
+hash, CRC-32); flush() and close() (who waits for his calls has flushed).
+Source: KafkaProducer, Sender, BuiltInPartitioner; KIP-91, KIP-480.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from typing import NamedTuple
 from zlib import crc32
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.accumulator import NEVER_SENT, PartitionQueue, ProducerBatch
-from hwmark.refimpl.batches import TopicPartition
+from hwmark.refimpl import transaction_manager as txn
+from hwmark.refimpl.batches import NO_SEQUENCE, SEQUENCE_MAX, Batch, Record, TopicPartition
 from hwmark.refimpl.client import Client
-from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.machine import Address, Call, Effects, Event, Outbox, earliest
+from hwmark.refimpl.machine import Call, Effects, Event, Outbox, earliest
 from hwmark.refimpl.producer_state import BATCHES_TO_RETAIN
-from hwmark.refimpl.transaction_manager import AWAITING, SENDING, TAKING_RECORDS, TransactionManager
 
+OPEN, FULL, IN_FLIGHT, RETRY, DONE = "OPEN", "FULL", "IN_FLIGHT", "RETRY", "DONE"
+NEVER_SENT = OPEN, FULL
 WAS_LEADER = Error.NOT_LEADER_OR_FOLLOWER, Error.UNKNOWN_TOPIC_OR_PARTITION
 MAYBE_WRITTEN = *WAS_LEADER, Error.REQUEST_TIMED_OUT, Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND  # said of appends too
 
@@ -52,29 +53,84 @@ class Send(NamedTuple):
     partition: int | None = None
 
 
+@dataclass(slots=True, eq=False)
+class ProducerBatch:
+    """Records that are sent together: of each the number of its call, its key and its value.
+
+    `doubts` counts the attempts that may have been written for all one knows.
+    """
+
+    topic_partition: TopicPartition
+    created_at: int
+    records: list[tuple[int, Hashable, Hashable]] = field(default_factory=list)
+    state: str = OPEN
+    producer: txn.ProducerIdAndEpoch = txn.NO_PRODUCER
+    base_sequence: int = NO_SEQUENCE
+    doubts: int = 0
+
+    def encode(self, is_transactional: bool) -> Batch:
+        """What to send."""
+        records = tuple([Record(place, key, value) for place, (_, key, value) in enumerate(self.records)])
+        identity = *self.producer, self.base_sequence, is_transactional
+        return Batch(0, len(records) - 1, -1, records, *identity, timestamp=self.created_at)
+
+
 @dataclass(slots=True)
-class Producer:
+class PartitionQueue:
+    """One partition's batches, and the sequence number of the next record in an epoch of the producer."""
+
+    topic_partition: TopicPartition
+    batches: list[ProducerBatch] = field(default_factory=list)
+    producer: txn.ProducerIdAndEpoch = txn.NO_PRODUCER
+    next_sequence: int = 0
+    acknowledged: txn.ProducerIdAndEpoch = txn.NO_PRODUCER  # the leader knows this one
+
+    def has_open_batch(self) -> bool:
+        """Whether the next record joins the last batch."""
+        return bool(self.batches) and self.batches[-1].state == OPEN
+
+    def append(self, record: tuple[int, Hashable, Hashable], now: int, batch_records: int) -> None:
+        """Put a record into the last batch or a new one."""
+        if not self.has_open_batch():
+            self.batches.append(ProducerBatch(self.topic_partition, now))
+        self.batches[-1].records.append(record)
+        if len(self.batches[-1].records) >= batch_records:
+            self.batches[-1].state = FULL
+
+    def next_batch(self, producer: txn.ProducerIdAndEpoch, max_in_flight: int) -> ProducerBatch | None:
+        """The first batch that waits, in a window; to be sent again it has to be the first of all.
+
+        The window is what the leader remembers, but no second one before the leader knows the epoch: it takes any
+        number for the first, and the former epoch has to be over.
+        """
+        window = max_in_flight if self.acknowledged == producer else 1
+        waiting = [one for one in self.batches[:window] if one.state not in (IN_FLIGHT, DONE)]
+        return waiting[0] if waiting and (waiting[0].state != RETRY or waiting[0] is self.batches[0]) else None
+
+    def number(self, batch: ProducerBatch, producer: txn.ProducerIdAndEpoch) -> None:
+        """Give a batch of a producer with an id its sequence number, 0 at first."""
+        if self.producer != producer:
+            self.producer, self.next_sequence = producer, 0
+        if producer != txn.NO_PRODUCER:
+            batch.producer, batch.base_sequence = producer, self.next_sequence
+            self.next_sequence = (batch.base_sequence + len(batch.records)) % (SEQUENCE_MAX + 1)
+
+
+@dataclass(slots=True)
+class Producer(txn.TransactionManager):
     """A Machine; ValueError for a configuration that Kafka refuses."""
 
-    name: Address
-    cluster: ClusterConfig
-    config: ProducerConfig
-    client: Client = field(init=False)
-    manager: TransactionManager = field(init=False)
     queues: dict[TopicPartition, PartitionQueue] = field(default_factory=dict)
     sticky: int = 0  # how often records without key have gone to another partition
-    calls: list[Call] = field(default_factory=list)  # not yet taken
     wake_at: int | None = None
 
     def __post_init__(self) -> None:
         config = self.config
-        if config.enable_idempotence and (config.acks != -1 or not 1 <= config.max_in_flight <= BATCHES_TO_RETAIN):
-            raise ValueError("idempotence takes acks=all and at most five batches in flight")
-        if config.transactional_id is not None and not config.enable_idempotence:
-            raise ValueError("transactions take idempotence")
+        is_safe = config.acks == -1 and 1 <= config.max_in_flight <= BATCHES_TO_RETAIN
+        if config.enable_idempotence > is_safe or (config.transactional_id and not config.enable_idempotence):
+            raise ValueError("transactions take idempotence, that takes acks=all and at most five batches in flight")
+        self.state = "UNINITIALIZED" if config.transactional_id else "NOT_TRANSACTIONAL"
         self.client = Client(self.cluster, Outbox(self.name, self.cluster.request_timeout))
-        state = "NOT_TRANSACTIONAL" if config.transactional_id is None else "UNINITIALIZED"
-        self.manager = TransactionManager(self.client, config.transactional_id, config.transaction_timeout, state)
 
     def deadline(self) -> int | None:
         """When to send, send again or give up."""
@@ -84,48 +140,42 @@ class Producer:
         """Take answers and calls, then give up and send what is to be."""
         for asked, response in self.client.receive(event, now):
             if isinstance(asked.context, ProducerBatch):
-                self._produced(asked.context, response or rpc.ProduceResponse(Error.REQUEST_TIMED_OUT))
+                self._produced(asked.context, response)
             else:
-                self.manager.handle(asked.body, response or rpc.Response(Error.REQUEST_TIMED_OUT), now)
+                self.handle(asked.body, response, now)
         if isinstance(event, Call):
-            self.calls.append(event)
-        while self.calls and self._take(self.calls[0], now):
-            self.calls.pop(0)
+            self._take(event, now)
         self._give_up(now)
         if self.config.enable_idempotence:
-            self.manager.ask(self.queues, now)
+            self.ask([partition for partition, queue in self.queues.items() if queue.batches], now)
         for queue in self.queues.values():
             while self._drain(queue, now):
                 pass
-        self.wake_at = self._next_wake(now)
+        self.wake_at = min((at for at in self._due() if at > now), default=None)
         return self.client.take(now)
 
-    def _take(self, call: Call, now: int) -> bool:
-        """Whether the call was taken: a record has to wait until it is known how many partitions there are."""
-        send, error = call.operation, self.manager.refusal(TAKING_RECORDS)
+    def _take(self, call: Call, now: int) -> None:
+        """Put a record into its queue, if the application may send now; anything else is about transactions."""
+        send = call.operation
         if not isinstance(send, Send):
-            self.manager.operate(call)
-        elif error is not Error.NONE:
+            self.operate(call)
+        elif error := self.refusal(txn.TAKING_RECORDS):
             self.client.answer(call.number, error, False)
-        elif partition := self._partition(send, now):
-            queue = self.queues.setdefault(partition, PartitionQueue(partition))
-            queue.append((call.number, send.key, send.value), now, self.config.linger, self.config.batch_records)
         else:
-            return False
-        return True
+            partition = send.topic, self._partition(send)
+            queue = self.queues.setdefault(partition, PartitionQueue(partition))
+            queue.append((call.number, send.key, send.value), now, self.config.batch_records)
 
-    def _partition(self, send: Send, now: int) -> TopicPartition | None:
+    def _partition(self, send: Send) -> int:
         """A record without key goes where the last one went, until that would begin another batch (KIP-480)."""
         if send.partition is not None:
-            return send.topic, send.partition
-        partitions = self.client.partitions_of(send.topic, now)
-        if not partitions:
-            return None
+            return send.partition
+        (count,) = [len(topic.assignment) for topic in self.cluster.topics if topic.name == send.topic]
         if send.key is not None:
-            return partitions[crc32(str(send.key).encode()) % len(partitions)]
-        queue = self.queues.get(partitions[self.sticky % len(partitions)])
-        self.sticky += queue is not None and not queue.has_open_batch(self.config.batch_records)
-        return partitions[self.sticky % len(partitions)]
+            return crc32(str(send.key).encode()) % count
+        queue = self.queues.get((send.topic, self.sticky % count))
+        self.sticky += queue is not None and not queue.has_open_batch()
+        return self.sticky % count
 
     def _produced(self, batch: ProducerBatch, response: rpc.ProduceResponse) -> None:
         """A batch is written, to be sent again, or fails, unless it was given up before.
@@ -134,66 +184,65 @@ class Producer:
         """
         queue, error = self.queues[batch.topic_partition], response.error
         if error.is_retriable:
-            self.client.forget_leader(batch.topic_partition)
-        if batch not in queue.batches:
+            self.client.partitions.pop(batch.topic_partition, None)
+        if batch.state != IN_FLIGHT:
             return
         is_early = error is Error.OUT_OF_ORDER_SEQUENCE_NUMBER and batch is not queue.batches[0]
-        batch.is_in_flight = False
         batch.doubts -= error not in MAYBE_WRITTEN
         if error is Error.NONE:
             queue.acknowledged = batch.producer
             self._complete(batch, Error.NONE, response.base_offset)
-        elif not (is_early or error.is_retriable):
-            self._fail(batch, error)
-
-    def _fail(self, batch: ProducerBatch, error: Error) -> None:
-        self._complete(batch, error)
-        self.manager.batch_failed(batch.producer, error)
+        elif is_early or error.is_retriable:
+            batch.state = RETRY
+        else:
+            self._complete(batch, error)
 
     def _complete(self, batch: ProducerBatch, error: Error, base_offset: int = -1) -> None:
-        """A batch has come to its end, good or bad: answer its calls."""
-        self.queues[batch.topic_partition].batches.remove(batch)
+        """A batch has come to its end, good or bad; it keeps its place until those before it have."""
+        batch.state, queued = DONE, self.queues[batch.topic_partition].batches
+        while queued and queued[0].state == DONE:
+            queued.pop(0)
         for place, (number, _, _) in enumerate(batch.records):
             written_at = batch.topic_partition, base_offset + place if base_offset >= 0 else -1
             self.client.answer(number, error, written_at if error is Error.NONE else batch.doubts > 0)
+        if error is not Error.NONE:
+            self.batch_failed(batch.producer, error)
+
+    def _incomplete(self) -> list[ProducerBatch]:
+        return [one for queue in self.queues.values() for one in queue.batches if one.state != DONE]
 
     def _give_up(self, now: int) -> None:
         """Complete what is too old, what was never sent of a transaction that is aborted, and all if that failed."""
-        for batch in [batch for queue in self.queues.values() for batch in queue.batches]:
-            error = self.manager.refusal(SENDING if batch.place == NEVER_SENT else AWAITING)
-            if batch.created_at + self.config.delivery_timeout <= now:
-                self._fail(batch, Error.REQUEST_TIMED_OUT)
-            elif error is not Error.NONE:
+        for batch in self._incomplete():
+            is_old = batch.created_at + self.config.delivery_timeout <= now
+            is_dropped = batch.state in NEVER_SENT or self.state == "FATAL_ERROR"
+            error = Error.REQUEST_TIMED_OUT if is_old else self.refusal(txn.SENDING) if is_dropped else None
+            if error:
                 self._complete(batch, error)
 
     def _drain(self, queue: PartitionQueue, now: int) -> bool:
         """Send the next batch of a partition; whether there was one that could be sent."""
-        batch, config, producer = queue.first_waiting(), self.config, self.manager.producer
-        if batch is None or not queue.may_send(batch, producer, config.max_in_flight):
+        config, producer = self.config, self.identity
+        batch = queue.next_batch(producer, config.max_in_flight)
+        if batch is None or not self.may_send(queue.topic_partition):
             return False
-        if config.enable_idempotence and not self.manager.may_send(queue.topic_partition):
-            return False
-        is_new, is_ending = batch.place == NEVER_SENT, self.manager.state == "COMMITTING_TRANSACTION"
-        is_ready = batch.ready_at <= now or (is_new and is_ending)
+        is_ending = self.state == "COMMITTING_TRANSACTION"
+        is_ready = batch.state != OPEN or batch.created_at + config.linger <= now or is_ending
         leader = self.client.leader(queue.topic_partition, now) if is_ready else None
         if leader is None:
             return False
-        if is_new:
+        if batch.state in NEVER_SENT:
             queue.number(batch, producer)
         encoded = batch.encode(config.transactional_id is not None)
         request = rpc.ProduceRequest(batch.topic_partition, encoded, config.acks, config.transactional_id)
+        batch.state, batch.doubts = IN_FLIGHT, batch.doubts + 1
+        self.client.ask(leader.leader, request, batch, now)
         if config.acks == 0:
-            self.client.tell(leader.leader, request)
+            self.client.outbox.asked.popitem()  # nobody answers
             self._complete(batch, Error.NONE)
-        else:
-            batch.is_in_flight, batch.doubts = True, batch.doubts + 1
-            self.client.ask(leader.leader, request, batch, now)
         return True
 
-    def _next_wake(self, now: int) -> int | None:
+    def _due(self) -> list[int]:
         """When something begins to be due; what is due already waits for something else."""
-        times = [self.manager.ask_at or 0]
-        for queue in self.queues.values():
-            times += [batch.created_at + self.config.delivery_timeout for batch in queue.batches[:1]]
-            times += [batch.ready_at for batch in [queue.first_waiting()] if batch is not None]
-        return min((at for at in times if at > now), default=None)
+        delays = self.config.linger, self.config.delivery_timeout
+        return [self.ask_at or 0, *[batch.created_at + delay for batch in self._incomplete() for delay in delays]]

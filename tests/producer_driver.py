@@ -105,7 +105,7 @@ class Driver:
 
     @property
     def state(self) -> str:
-        return self.producer.manager.state
+        return self.producer.state
 
 
 def singles(**changes) -> ProducerConfig:

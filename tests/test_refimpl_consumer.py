@@ -363,6 +363,7 @@ def test_a_position_that_is_being_validated_gives_nothing():
     assert world.values("c1") == ["a"]
     world.elect(1, 1)
     world.silent.add(rpc.OffsetsForLeaderEpochRequest)
+    world.wait(100)
     world.consumers["c1"].client.refresh(world.now)
     world.tick()
     world.wait(100)

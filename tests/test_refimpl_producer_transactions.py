@@ -149,7 +149,7 @@ def test_a_gap_aborts_a_transaction():
     driver.send("a")
     driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
     assert driver.returned[4] == Response(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, False)
-    assert (driver.state, driver.producer.manager.producer) == (ABORTABLE, (7, 0))
+    assert (driver.state, driver.producer.identity) == (ABORTABLE, (7, 0))
 
 
 def test_what_the_coordinator_cannot_do_yet_is_asked_again_after_the_backoff():
@@ -174,14 +174,14 @@ def test_what_the_coordinator_cannot_do_yet_is_asked_again_after_the_backoff():
 FATAL, ABORTABLE = "FATAL_ERROR", "ABORTABLE_ERROR"
 REFUSED = [
     (rpc.AddPartitionsToTxnRequest, Error.PRODUCER_FENCED, FATAL, Error.PRODUCER_FENCED),
-    (rpc.AddPartitionsToTxnRequest, Error.INVALID_PRODUCER_EPOCH, FATAL, Error.PRODUCER_FENCED),
+    (rpc.AddPartitionsToTxnRequest, Error.INVALID_PRODUCER_EPOCH, FATAL, Error.INVALID_PRODUCER_EPOCH),
     (rpc.AddPartitionsToTxnRequest, Error.INVALID_TXN_STATE, FATAL, Error.INVALID_TXN_STATE),
     (rpc.AddOffsetsToTxnRequest, Error.INVALID_PRODUCER_ID_MAPPING, FATAL, Error.INVALID_PRODUCER_ID_MAPPING),
     (rpc.TxnOffsetCommitRequest, Error.ILLEGAL_GENERATION, ABORTABLE, Error.ILLEGAL_GENERATION),
     (rpc.TxnOffsetCommitRequest, Error.FENCED_INSTANCE_ID, ABORTABLE, Error.FENCED_INSTANCE_ID),
-    (rpc.TxnOffsetCommitRequest, Error.INVALID_REQUEST, FATAL, Error.INVALID_REQUEST),
+    (rpc.TxnOffsetCommitRequest, Error.INVALID_REQUEST, ABORTABLE, Error.INVALID_REQUEST),
     (rpc.EndTxnRequest, Error.INVALID_TXN_STATE, FATAL, Error.INVALID_TXN_STATE),
-    (rpc.EndTxnRequest, Error.INVALID_PRODUCER_EPOCH, FATAL, Error.PRODUCER_FENCED),
+    (rpc.EndTxnRequest, Error.INVALID_PRODUCER_EPOCH, FATAL, Error.INVALID_PRODUCER_EPOCH),
 ]
 
 
@@ -269,7 +269,7 @@ def test_a_leader_that_knows_a_newer_epoch_fences(kip_360, state):
     driver.produced(Error.INVALID_PRODUCER_EPOCH)
     assert driver.state == state
     assert driver.returned[4] == Response(Error.INVALID_PRODUCER_EPOCH, False)
-    assert driver.returned.get(5) == (Response(Error.PRODUCER_FENCED, True) if state == FATAL else None)
+    assert driver.returned.get(5) == (Response(Error.INVALID_PRODUCER_EPOCH, True) if state == FATAL else None)
 
 
 def test_calls_that_do_not_fit_are_refused():

@@ -80,12 +80,9 @@ class Applications:
         self._complete(user, outcome, "send", _sends([record], [response]))
 
     def _foresee(self, producer: Address, send: Send) -> TopicPartition | None:
-        """The partition that the producer is about to choose, as a copy of it tells; None if it would have to wait."""
+        """The partition that the producer is about to choose, as a copy of it tells; None if there is no producer."""
         machine: Any = self.stage.schedule.cluster.machines.get(producer)
-        if machine is None or machine.calls:
-            return None
-        chosen: TopicPartition | None = copy_of(machine)._partition(send, self.stage.now)
-        return chosen
+        return None if machine is None else (send.topic, copy_of(machine)._partition(send))
 
     def transaction(self, producer: Address, partitions: Sequence[TopicPartition], *, commits: bool) -> Script:
         """A transaction that sends a record to each partition."""
@@ -215,14 +212,14 @@ class Applications:
         """Give the producer an epoch, as a new process if the last one came to an end; whether it has one."""
         machines = self.stage.schedule.cluster.machines
         machine: Any = machines.get(producer)
-        if machine is not None and machine.manager.state == "FATAL_ERROR":
+        if machine is not None and machine.state == "FATAL_ERROR":
             self.stage.crash_client(producer)
         if producer not in machines:
             self.stage.schedule.apply(Restart(producer, self.stage.now))
-        if machines[producer].manager.state == "UNINITIALIZED":  # type: ignore[attr-defined]
+        if machines[producer].state == "UNINITIALIZED":  # type: ignore[attr-defined]
             response = yield Ask(producer, InitTransactions())
             return response is not None and response.error is Error.NONE
-        return machines[producer].manager.state == "READY"  # type: ignore[attr-defined]
+        return machines[producer].state == "READY"  # type: ignore[attr-defined]
 
     def _transact(
         self,
@@ -248,7 +245,7 @@ class Applications:
         """How a transaction ended, by the answer to its end; one that can be aborted only, is."""
         is_over = end is not None and end.error is Error.NONE
         machine: Any = self.stage.schedule.cluster.machines.get(producer)
-        if end is not None and not is_over and machine is not None and machine.manager.state == "ABORTABLE_ERROR":
+        if end is not None and not is_over and machine is not None and machine.state == "ABORTABLE_ERROR":
             aborted = yield Ask(producer, AbortTransaction())
             return "fail" if aborted is not None and aborted.error is Error.NONE else "info"
         return "info" if not is_over else "ok" if commits else "fail"

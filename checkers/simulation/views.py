@@ -153,8 +153,8 @@ def producer_view(producer: Producer) -> View:
     """A producer: its transaction, and how much it has in hand."""
     batches = [batch for queue in producer.queues.values() for batch in queue.batches]
     return {
-        "transaction": producer.manager.state,
-        "producer": list(producer.manager.producer),
+        "transaction": producer.state,
+        "producer": list(producer.identity),
         "records": sum(len(batch.records) for batch in batches),
         "in_flight": len(producer.client.outbox.asked),
     }
