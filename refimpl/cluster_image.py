@@ -10,13 +10,24 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hwmark.refimpl import partition_change as changing
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.partition_change import NO_LEADER, ONLINE, PREFERRED, UNCLEAN, BrokerIds
-from hwmark.refimpl.partition_change import PartitionRegistration as Partition
+from hwmark.refimpl.partition_change import (
+    NO_LEADER,
+    ONLINE,
+    PREFERRED,
+    UNCLEAN,
+    BrokerIds,
+    PartitionChangeBuilder,
+    revert_reassignment,
+    start_reassignment,
+)
+from hwmark.refimpl.partition_change import (
+    PartitionRegistration as Partition,
+)
+from hwmark.refimpl.zookeeper import BROKER_EPOCHS, Nodes, state_path
 
 Partitions = dict[TopicPartition, Partition]
 NOT_AVAILABLE = {PREFERRED: Error.PREFERRED_LEADER_NOT_AVAILABLE, UNCLEAN: Error.ELIGIBLE_LEADERS_NOT_AVAILABLE}
@@ -33,6 +44,12 @@ class ClusterImage(NamedTuple):
     live: dict[int, int]
     back: BrokerIds = ()
 
+    @staticmethod
+    def of(config: ClusterConfig, nodes: Nodes) -> ClusterImage:
+        """What was read of /brokers."""
+        partitions = {tp: nodes[state_path(tp)].value for tp in config.assignment()}
+        return ClusterImage(config, partitions, dict(nodes[BROKER_EPOCHS].value))
+
     def change_brokers(self, live: dict[int, int]) -> Partitions:
         """Make leaders and ISRs live, if anybody is; all live replicas are a partition's first ISR."""
         changes, back = Partitions(), tuple([id for id in live if id not in self.live])
@@ -42,16 +59,24 @@ class ClusterImage(NamedTuple):
             changes |= changed.change(tp, old._replace(isr=isr))
         return changes
 
-    def decide(self, request: Any) -> Partitions:
-        """Do what is asked of the controller; KafkaError if it cannot be."""
+    def decide(self, request: Any, is_own: bool) -> Partitions:
+        """Do what is asked of the controller, or a leader itself before KIP-497; KafkaError if it cannot be."""
         old = self.partitions.get(request.topic_partition)
         if old is None:
             raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
-        if isinstance(request, rpc.AlterPartitionRequest):
-            return self.alter_partition(old, request)
-        if isinstance(request, rpc.ElectLeadersRequest):
-            return self.elect_leader(old, *request)
-        return self.reassign(old, *request)
+        match request:
+            case rpc.AlterPartitionRequest():
+                return self.write_isr(old, request) if is_own else self.alter_partition(old, request)
+            case rpc.ElectLeadersRequest():
+                return self.elect_leader(old, *request)
+            case _:
+                return self.reassign(old, *request)
+
+    def write_isr(self, old: Partition, request: rpc.AlterPartitionRequest) -> Partitions:
+        """A leader writes its ISR; it may be there already, as an answer was lost."""
+        new = old._replace(isr=request.isr, partition_epoch=request.partition_epoch + 1)
+        refuse_if(old != new and old.partition_epoch != request.partition_epoch, Error.INVALID_UPDATE_VERSION)
+        return {} if old == new else {request.topic_partition: new}
 
     def alter_partition(self, old: Partition, request: rpc.AlterPartitionRequest) -> Partitions:
         """A leader wants another ISR; if it is so already, the answer was lost."""
@@ -81,24 +106,22 @@ class ClusterImage(NamedTuple):
         if replicas is not None:
             added, is_set = set(replicas) - set(old.replicas), len(set(replicas)) == len(replicas) > 0
             refuse_if(not is_set or not added <= set(self.live), Error.INVALID_REPLICA_ASSIGNMENT)
-            return self.change(here, changing.start_reassignment(old, replicas))
+            return self.change(here, start_reassignment(old, replicas))
         refuse_if(not old.adding and not old.removing, Error.NO_REASSIGNMENT_IN_PROGRESS)
-        target, is_unclean = changing.revert_reassignment(old)
+        target, is_unclean = revert_reassignment(old)
         refuse_if(is_unclean and not self.config.unclean_leader_election, Error.INVALID_REPLICA_ASSIGNMENT)
         return self.change(here, target)
 
     def change(
-        self, here: TopicPartition, target: Partition, election: str = ONLINE, *, by_leader: bool = False
+        self, here: TopicPartition, target: Partition, election: str = "", by_leader: bool = False
     ) -> Partitions:
         """The partition on its target; who has not asked for that learns it by a leader epoch."""
         config, old = self.config, self.partitions[here]
-        if election == ONLINE and config.unclean_leader_election:
-            election = UNCLEAN
+        election = election or (UNCLEAN if config.unclean_leader_election else ONLINE)
         rules = self.live.__contains__, config.min_insync_replicas, election, self.back, config.kip_966
-        change = changing.PartitionChangeBuilder(old, *rules, leader_recovery=False).build(target)
-        if change and change.leader is None and not by_leader:
-            change = change._replace(leader=old.leader)
-        return {here: old.merge(change)} if change else {}
+        builder = PartitionChangeBuilder(old, *rules, leader_recovery=False, always_bump=not by_leader)
+        new = builder.build(target)
+        return {here: new} if new != old else {}
 
     def news(self, told: ClusterImage, to: int, head: tuple[int, int, int]) -> list[Any]:
         """The requests from a controller, with that head, that bring a broker from what it was told to here."""

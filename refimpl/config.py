@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.partition_change import BrokerIds
 
 OFFSETS_TOPIC, TRANSACTIONS_TOPIC = "__consumer_offsets", "__transaction_state"
@@ -49,3 +50,7 @@ class ClusterConfig(NamedTuple):
     group_session_timeout_min: int = 6_000
     offsets_retention: int = 604_800_000
     transactional_id_expiration: int = 604_800_000
+
+    def assignment(self) -> dict[TopicPartition, BrokerIds]:
+        """The replicas of every partition."""
+        return {(topic.name, i): replicas for topic in self.topics for i, replicas in enumerate(topic.assignment)}
