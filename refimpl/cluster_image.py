@@ -10,23 +10,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from hwmark.refimpl import partition_change as changing
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.partition_change import (
-    NO_LEADER,
-    ONLINE,
-    PREFERRED,
-    UNCLEAN,
-    BrokerIds,
-    PartitionChangeBuilder,
-    revert_reassignment,
-    start_reassignment,
-)
-from hwmark.refimpl.partition_change import (
-    PartitionRegistration as Partition,
-)
+from hwmark.refimpl.partition_change import NO_LEADER, ONLINE, PREFERRED, UNCLEAN, BrokerIds
+from hwmark.refimpl.partition_change import PartitionRegistration as Partition
 from hwmark.refimpl.zookeeper import BROKER_EPOCHS, Nodes, state_path
 
 Partitions = dict[TopicPartition, Partition]
@@ -59,37 +49,32 @@ class ClusterImage(NamedTuple):
             changes |= changed.change(tp, old._replace(isr=isr))
         return changes
 
-    def decide(self, request: Any, is_own: bool) -> Partitions:
-        """Do what is asked of the controller, or a leader itself before KIP-497; KafkaError if it cannot be."""
+    def decide(self, request: Any) -> Partitions:
+        """Do what is asked of the controller; KafkaError if it cannot be."""
         old = self.partitions.get(request.topic_partition)
         if old is None:
             raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
-        match request:
-            case rpc.AlterPartitionRequest():
-                return self.write_isr(old, request) if is_own else self.alter_partition(old, request)
-            case rpc.ElectLeadersRequest():
-                return self.elect_leader(old, *request)
-            case _:
-                return self.reassign(old, *request)
+        if isinstance(request, rpc.AlterPartitionRequest):
+            return self.alter_partition(old, *request)
+        if isinstance(request, rpc.ElectLeadersRequest):
+            return self.elect_leader(old, *request)
+        return self.reassign(old, *request)
 
-    def write_isr(self, old: Partition, request: rpc.AlterPartitionRequest) -> Partitions:
-        """A leader writes its ISR; it may be there already, as an answer was lost."""
-        new = old._replace(isr=request.isr, partition_epoch=request.partition_epoch + 1)
-        refuse_if(old != new and old.partition_epoch != request.partition_epoch, Error.INVALID_UPDATE_VERSION)
-        return {} if old == new else {request.topic_partition: new}
-
-    def alter_partition(self, old: Partition, request: rpc.AlterPartitionRequest) -> Partitions:
-        """A leader wants another ISR; if it is so already, the answer was lost."""
-        here, broker_id, leader_epoch, partition_epoch, isr = request
+    def alter_partition(
+        self, old: Partition, here: TopicPartition, leader: int, leader_epoch: int, partition_epoch: int, isr: BrokerIds
+    ) -> Partitions:
+        """A leader wants another ISR; if it is so already, the answer was lost. Before KIP-497 it writes it itself."""
         is_later = leader_epoch > old.leader_epoch or partition_epoch > old.partition_epoch
         refuse_if(is_later, Error.NOT_CONTROLLER)  # the leader knows of another one
         refuse_if(leader_epoch < old.leader_epoch, Error.FENCED_LEADER_EPOCH)
-        refuse_if(broker_id != old.leader, Error.INVALID_REQUEST)
+        refuse_if(leader != old.leader, Error.INVALID_REQUEST)
         if sorted(isr) == sorted(old.isr):
             return {}
         refuse_if(partition_epoch < old.partition_epoch, Error.INVALID_UPDATE_VERSION)
         refuse_if(old.leader not in isr or len(set(isr)) < len(isr), Error.INVALID_REQUEST)
         refuse_if(not set(isr) <= set(old.replicas), Error.INVALID_REQUEST)
+        if not self.config.kip_497:
+            return {here: old._replace(isr=isr, partition_epoch=partition_epoch + 1)}
         refuse_if(not set(isr) <= set(self.live), Error.INELIGIBLE_REPLICA)
         return self.change(here, old._replace(isr=isr), by_leader=True)
 
@@ -106,9 +91,9 @@ class ClusterImage(NamedTuple):
         if replicas is not None:
             added, is_set = set(replicas) - set(old.replicas), len(set(replicas)) == len(replicas) > 0
             refuse_if(not is_set or not added <= set(self.live), Error.INVALID_REPLICA_ASSIGNMENT)
-            return self.change(here, start_reassignment(old, replicas))
+            return self.change(here, changing.start_reassignment(old, replicas))
         refuse_if(not old.adding and not old.removing, Error.NO_REASSIGNMENT_IN_PROGRESS)
-        target, is_unclean = revert_reassignment(old)
+        target, is_unclean = changing.revert_reassignment(old)
         refuse_if(is_unclean and not self.config.unclean_leader_election, Error.INVALID_REPLICA_ASSIGNMENT)
         return self.change(here, target)
 
@@ -119,7 +104,7 @@ class ClusterImage(NamedTuple):
         config, old = self.config, self.partitions[here]
         election = election or (UNCLEAN if config.unclean_leader_election else ONLINE)
         rules = self.live.__contains__, config.min_insync_replicas, election, self.back, config.kip_966
-        builder = PartitionChangeBuilder(old, *rules, leader_recovery=False, always_bump=not by_leader)
+        builder = changing.PartitionChangeBuilder(old, *rules, leader_recovery=False, always_bump=not by_leader)
         new = builder.build(target)
         return {here: new} if new != old else {}
 

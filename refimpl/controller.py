@@ -82,14 +82,17 @@ class Controller:
         return self.controller_epoch >= 0 and self.image is not None
 
     def step(self, message: Message | None, now: int) -> list[Message]:
-        """Take what ZooKeeper says, a request to the controller, a broker's answer to it, or a tick (None)."""
+        """Take what ZooKeeper says, a request to the controller, a broker's answer to it, or a tick (None).
+
+        Before KIP-497 the own broker's AlterPartitionRequest is for ZooKeeper.
+        """
         if message is None:
             pass
         elif message.source == ZOOKEEPER:
             self._on_zookeeper(self.zookeeper.receive(message.body))
         elif not isinstance(message.body, REQUESTS):
             self._on_acknowledged(message, now)
-        elif self.is_active or self._is_own(message):
+        elif self.is_active or (message.source == self.name and not self.config.kip_497):
             self.requests.append(message)
         else:
             self._reply(message, Error.NOT_CONTROLLER)
@@ -104,10 +107,6 @@ class Controller:
         self.wants_producer_ids = True
         return self._send(now)
 
-    def _is_own(self, message: Message) -> bool:
-        """Whether the leader of a partition writes its ISR itself, as before KIP-497."""
-        return message.source == self.name and not self.config.kip_497
-
     def _send(self, now: int) -> list[Message]:
         """Ask ZooKeeper for what is next, unless it has to answer yet; tell what is new; send what is to be sent."""
         operation = self._next() if self.zookeeper.session and not self.zookeeper.is_asking else None
@@ -118,13 +117,11 @@ class Controller:
 
     def _reply(self, message: Message, error: Error, at: PartitionRegistration | None = None) -> None:
         """Answer; a leader learns its ISR from what was written, unless it is none any more."""
-        isr: Any = None
-        if isinstance(message.body, rpc.AlterPartitionRequest) and at:
-            if at.leader == message.body.broker_id:
-                isr = at.partition_epoch, at.isr
-            else:
-                error = Error.NEW_LEADER_ELECTED
-        self.messages.append(Message(self.name, message.source, message.correlation, rpc.Response(error, isr)))
+        value = None
+        if at and isinstance(message.body, rpc.AlterPartitionRequest):
+            is_leader = at.leader == message.body.broker_id
+            error, value = (error, (at.partition_epoch, at.isr)) if is_leader else (Error.NEW_LEADER_ELECTED, None)
+        self.messages.append(Message(self.name, message.source, message.correlation, rpc.Response(error, value)))
 
     # What ZooKeeper says.
 
@@ -145,7 +142,7 @@ class Controller:
 
     def _on_read(self, nodes: Nodes) -> None:
         """See whether the broker is registered, and elected, in this session; a version is the controller's epoch."""
-        mine, elected = [nodes.get(path, zk.NO_NODE) for path in (self._registration, zk.CONTROLLER)]
+        mine, elected = [nodes.get(path, zk.NO_NODE) for path in (zk.id_path(self.broker_id), zk.CONTROLLER)]
         if mine.owner == self.zookeeper.session:
             self.broker_epoch = mine.czxid
         if elected.owner == self.zookeeper.session:
@@ -162,19 +159,14 @@ class Controller:
             end = written[zk.PRODUCER_IDS]
             self.producer_ids, self.wants_producer_ids = (end - PRODUCER_IDS_BLOCK, end), False
         elif self.requests and zk.BROKER_EPOCHS not in written:
-            at = written.get(zk.state_path(self.requests[0].body.topic_partition))
-            if at:
+            if at := written.get(zk.state_path(self.requests[0].body.topic_partition)):
                 self._reply(self.requests.pop(0), Error.NONE, at)
 
     # What it asks ZooKeeper for.
 
-    @property
-    def _registration(self) -> str:
-        return f"{zk.IDS}/{self.broker_id}"
-
     def _next(self) -> Read | Multi | None:
         """Read what may have changed; write what follows from it."""
-        wanted = [zk.CONTROLLER, self._registration]
+        wanted = [zk.CONTROLLER, zk.id_path(self.broker_id)]
         if self.wants_producer_ids:
             wanted.append(zk.PRODUCER_IDS)
         if self.controller_epoch >= 0 or self.requests:
@@ -187,8 +179,8 @@ class Controller:
     def _writes(self, nodes: Nodes) -> list[Op]:
         """What is to be written: the first thing that is wanting."""
         if self.broker_epoch < 0:
-            version = nodes.get(self._registration, zk.NO_NODE).version
-            return [Op(CREATE if version == zk.ABSENT else DELETE, self._registration, version)]
+            version = nodes.get(zk.id_path(self.broker_id), zk.NO_NODE).version
+            return [Op(CREATE if version == zk.ABSENT else DELETE, zk.id_path(self.broker_id), version)]
         if zk.CONTROLLER not in nodes:
             epoch = nodes[zk.CONTROLLER_EPOCH].version
             return [Op(CREATE, zk.CONTROLLER, value=self.broker_id), Op(SET, zk.CONTROLLER_EPOCH, epoch, epoch + 1)]
@@ -204,36 +196,33 @@ class Controller:
 
     def _see_to_brokers(self, image: ClusterImage, nodes: Nodes) -> list[Op]:
         """Take note of the brokers that failed, and then of those that came."""
-        paths = {id: f"{zk.IDS}/{id}" for id in self.config.brokers}
-        registered = {
-            id: nodes[path].czxid if self.config.kip_380 else -1 for id, path in paths.items() if path in nodes
-        }
+        here = [(id, nodes[zk.id_path(id)].czxid) for id in self.config.brokers if zk.id_path(id) in nodes]
+        registered = {id: czxid if self.config.kip_380 else -1 for id, czxid in here}
         remaining = {id: epoch for id, epoch in image.live.items() if registered.get(id) == epoch}
         live = remaining if remaining != image.live else registered
-        changes = image.change_brokers(live)
+        changes, version = image.change_brokers(live), nodes[zk.BROKER_EPOCHS].version
         if not changes and live == image.live:
             return []
-        version = nodes[zk.BROKER_EPOCHS].version
         return [*self._set(image, changes), Op(SET, zk.BROKER_EPOCHS, version, tuple(live.items()))]
 
     def _decide(self, image: ClusterImage, message: Message) -> list[Op]:
         """What a request has written; it is answered at once if that is nothing."""
-        is_own = self._is_own(message)
+        changes, error = Partitions(), Error.NONE
         try:
-            changes = image.decide(message.body, is_own)
+            changes = image.decide(message.body)
         except KafkaError as refusal:
-            self._reply(self.requests.pop(0), refusal.error)
-            return []
+            error = refusal.error
         if changes:
-            return self._set(image, changes, is_own)
-        self._reply(self.requests.pop(0), Error.NONE, image.partitions[message.body.topic_partition])
+            return self._set(image, changes)
+        at = image.partitions[message.body.topic_partition] if error is Error.NONE else None
+        self._reply(self.requests.pop(0), error, at)
         return []
 
-    def _set(self, image: ClusterImage, changes: Partitions, is_own: bool = False) -> list[Op]:
+    def _set(self, image: ClusterImage, changes: Partitions) -> list[Op]:
         """Write what is to change, if this is the controller still."""
-        check = [] if is_own else [Op(CHECK, zk.CONTROLLER_EPOCH, self.controller_epoch)]
         old = image.partitions
-        return check + [Op(SET, zk.state_path(tp), old[tp].partition_epoch, new) for tp, new in changes.items()]
+        ops = [Op(SET, zk.state_path(tp), old[tp].partition_epoch, new) for tp, new in changes.items()]
+        return [Op(CHECK, zk.CONTROLLER_EPOCH, self.controller_epoch), *ops] if self.controller_epoch >= 0 else ops
 
     def _tell(self, image: ClusterImage, now: int) -> None:
         """Tell all brokers what is new to them, once they have acknowledged what was new before."""

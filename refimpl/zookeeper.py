@@ -7,8 +7,8 @@ fired is repeated in every response until the session reads again: a lost messag
 setWatches sees to, and one too many costs a Read.
 
 Not modelled: ZooKeeper's own replication (ZAB), ACLs, sequential nodes, nodes of clients that stay, writes without
-condition. A read is of all nodes below some paths, and always watched. A request in a session that has expired opens the
-next one; the real client has to begin anew for that.
+condition. A read is of all nodes below some paths, and always watched. A request in a session that has expired opens
+the next one; the real client has to begin anew for that.
 
 Source: org.apache.zookeeper (ZooKeeper, ClientCnxn, DataTree), kafka.zookeeper.ZooKeeperClient, kafka.zk.ZkData.
 """
@@ -35,6 +35,11 @@ def state_path(topic_partition: TopicPartition) -> str:
     return f"/brokers/topics/{topic_partition[0]}/partitions/{topic_partition[1]}/state"
 
 
+def id_path(broker_id: int) -> str:
+    """The node of a broker's registration."""
+    return f"{IDS}/{broker_id}"
+
+
 class Node(NamedTuple):
     """What is at a path: `czxid` is the transaction that created it, `owner` the session it goes with (0: none)."""
 
@@ -46,7 +51,6 @@ class Node(NamedTuple):
 
 NO_NODE = Node(version=ABSENT)
 Nodes = dict[str, Node]
-NO_NODES: Nodes = {}
 
 
 class Op(NamedTuple):
@@ -65,7 +69,7 @@ class Read(NamedTuple):
 
 
 class Multi(NamedTuple):
-    """All of the operations or none; the answer is whether they were carried out."""
+    """All of the operations, or none; the answer to that is None."""
 
     ops: tuple[Op, ...]
 
@@ -79,13 +83,12 @@ class ZooKeeperRequest(NamedTuple):
 
 
 class ZooKeeperResponse(NamedTuple):
-    """The answer to a request by its number, or to none (0), and whether what was read last has changed since."""
+    """The answer to a request by its number, or to none (0), and what the session watches: nothing, if it changed."""
 
     session: int
     number: int = 0
-    is_done: bool = False
-    nodes: Nodes = NO_NODES
-    has_changed: bool = False
+    answer: Nodes | None = None
+    watches: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -95,9 +98,8 @@ class Session:
     client: Address
     number: int
     deadline: int = 0
-    answer: tuple[bool, Nodes] = (False, NO_NODES)
+    answer: Nodes | None = None
     watches: tuple[str, ...] = ()
-    has_changed: bool = False
 
 
 @dataclass(slots=True)
@@ -139,21 +141,19 @@ class ZooKeeper:
         if request.number > session.number:
             session.number = request.number
             if isinstance(operation, Multi):
-                is_done, pushes = self._multi(operation.ops, id)
-                session.answer = is_done, NO_NODES
+                session.answer, pushes = self._multi(operation.ops, id)
             elif operation:
-                session.watches, session.has_changed = operation.prefixes, False
-                nodes = {path: node for path, node in self.nodes.items() if path.startswith(session.watches)}
-                session.answer = True, nodes
-        response = ZooKeeperResponse(id, request.number, *session.answer, session.has_changed)
+                session.watches = operation.prefixes
+                session.answer = {path: node for path, node in self.nodes.items() if path.startswith(session.watches)}
+        response = ZooKeeperResponse(id, request.number, session.answer, session.watches)
         return [*pushes, Message(self.name, message.source, message.correlation, response)]
 
-    def _multi(self, ops: tuple[Op, ...], by: int) -> tuple[bool, Effects]:
+    def _multi(self, ops: tuple[Op, ...], by: int) -> tuple[Nodes | None, Effects]:
         nodes = self.nodes.copy()
         for op in ops:
             node = nodes.get(op.path, NO_NODE)
             if op.version != node.version:
-                return False, []
+                return None, []
             if op.kind == CREATE:
                 nodes[op.path] = Node(op.value, 0, self.zxid + 1, by)
             elif op.kind == SET:
@@ -161,16 +161,16 @@ class ZooKeeper:
             elif op.kind == DELETE:
                 del nodes[op.path]
         self.nodes, self.zxid = nodes, self.zxid + 1
-        return True, self._fire([op.path for op in ops if op.kind != CHECK], by)
+        return {}, self._fire([op.path for op in ops if op.kind != CHECK], by)
 
     def _fire(self, paths: list[str], by: int) -> Effects:
         """Fire the watches on the paths, and tell all but the session that hears it in its answer."""
         pushes = Effects()
         for id, session in self.sessions.items():
-            if not session.has_changed and any(path.startswith(session.watches) for path in paths):
-                session.has_changed = True
+            if any(path.startswith(session.watches) for path in paths):
+                session.watches = ()
                 if id != by:
-                    pushes.append(Message(self.name, session.client, 0, ZooKeeperResponse(id, has_changed=True)))
+                    pushes.append(Message(self.name, session.client, 0, ZooKeeperResponse(id)))
         return pushes
 
 
@@ -205,15 +205,15 @@ class ZooKeeperClient:
         return [Message(self.name, ZOOKEEPER, self.number, ZooKeeperRequest(self.session, self.number, self.operation))]
 
     def receive(self, response: ZooKeeperResponse) -> str | Read | Multi | None:
-        """What a response is about: that a session is CONNECTED, or what has been read, or written; None: anything else."""
+        """What a response is about: that a session is CONNECTED, what has been read or what was written, or nothing."""
         is_answer, is_new = self.is_asking and response.number == self.number, response.session != self.session
         if is_new and not is_answer:
             return None
-        self.is_asking &= not is_answer
+        self.session, self.is_asking = response.session, self.is_asking and not is_answer
         if is_answer and isinstance(self.operation, Read):
-            self.nodes, self.watches = response.nodes, self.operation.prefixes
-        if is_new or response.has_changed:
-            self.session, self.watches = response.session, ()
+            self.nodes, self.watches = response.answer or {}, response.watches
+        elif not response.watches:
+            self.watches = ()
         if is_new:
             return CONNECTED
-        return self.operation if is_answer and response.is_done else None
+        return self.operation if is_answer and response.answer is not None else None
