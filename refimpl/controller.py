@@ -158,9 +158,9 @@ class Controller:
         if zk.PRODUCER_IDS in written:
             end = written[zk.PRODUCER_IDS]
             self.producer_ids, self.wants_producer_ids = (end - PRODUCER_IDS_BLOCK, end), False
-        elif self.requests and zk.BROKER_EPOCHS not in written:
-            if at := written.get(zk.state_path(self.requests[0].body.topic_partition)):
-                self._reply(self.requests.pop(0), Error.NONE, at)
+        is_request = bool(self.requests) and zk.BROKER_EPOCHS not in written
+        if is_request and (at := written.get(zk.state_path(self.requests[0].body.topic_partition))):
+            self._reply(self.requests.pop(0), Error.NONE, at)
 
     # What it asks ZooKeeper for.
 

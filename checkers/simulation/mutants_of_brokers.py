@@ -223,7 +223,7 @@ BROKERS = (
     ),
     Mutant(
         name="producer-ids-given-twice",
-        why="Two coordinators are given the same block of producer ids.",
+        why="Every coordinator's block of producer ids begins with the first.",
         where="controller.Controller._on_written",
         old="(end - PRODUCER_IDS_BLOCK, end), False",
         new="(0, end), False",
@@ -252,7 +252,7 @@ BROKERS = (
         why="An event of a watch is told once, though the message may be lost.",
         where="zookeeper.ZooKeeper._handle",
         old="session.answer, session.watches)",
-        new="session.answer, request.operation and session.watches or ('',))",
+        new="session.answer, session.watches if operation else ('',))",
         focus=CONTROLLING._replace(unreliable=1.0),
     ),
     Mutant(
