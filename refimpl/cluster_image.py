@@ -71,11 +71,10 @@ class ClusterImage(NamedTuple):
         if sorted(isr) == sorted(old.isr):
             return {}
         refuse_if(partition_epoch < old.partition_epoch, Error.INVALID_UPDATE_VERSION)
-        refuse_if(old.leader not in isr or len(set(isr)) < len(isr), Error.INVALID_REQUEST)
-        refuse_if(not set(isr) <= set(old.replicas), Error.INVALID_REQUEST)
+        refuse_if(leader not in isr or len({*isr}) < len(isr) or not {*isr} <= {*old.replicas}, Error.INVALID_REQUEST)
         if not self.config.kip_497:
             return {here: old._replace(isr=isr, partition_epoch=partition_epoch + 1)}
-        refuse_if(not set(isr) <= set(self.live), Error.INELIGIBLE_REPLICA)
+        refuse_if(not {*isr} <= {*self.live}, Error.INELIGIBLE_REPLICA)
         return self.change(here, old._replace(isr=isr), by_leader=True)
 
     def elect_leader(self, old: Partition, here: TopicPartition, election: str) -> Partitions:
