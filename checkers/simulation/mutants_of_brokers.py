@@ -243,9 +243,9 @@ BROKERS = (
         why="ZooKeeper writes whatever the version.",
         where="zookeeper.ZooKeeper._multi",
         old="if op.version != node.version:",
-        new="if (op.version == ABSENT) != (node is NO_NODE):",
+        new="if False:",
         focus=CONTROLLING._replace(kip_497=0.0),
-        first=20,
+        first=48,
     ),
     Mutant(
         name="watch-events-lost",
