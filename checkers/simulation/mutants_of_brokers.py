@@ -245,7 +245,7 @@ BROKERS = (
         old="if op.version != node.version:",
         new="if False:",
         focus=CONTROLLING._replace(kip_497=0.0),
-        first=48,
+        first=49,
     ),
     Mutant(
         name="watch-events-lost",
@@ -254,6 +254,7 @@ BROKERS = (
         old="session.answer, session.watches)",
         new="session.answer, session.watches if operation else ('',))",
         focus=CONTROLLING._replace(unreliable=1.0),
+        first=10,
     ),
     Mutant(
         name="sessions-never-expire",
