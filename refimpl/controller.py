@@ -1,10 +1,11 @@
 """The controller, a part of every broker and active on one, and all that a broker has to do with ZooKeeper.
 
 A broker registers, wins the race for /controller or watches who has, obtains blocks of producer ids and, before
-KIP-497, writes the ISRs of the partitions that it leads. The active controller knows what it has read of /brokers, and
-reads it again after every change, its own included. From that alone follows what is to be done: a `ClusterImage` says
-what to write, on condition that the controller epoch is still its own (KAFKA-6082), and what a broker is to be told is
-the difference to what it was told before. It is told in order, and again until it acknowledges.
+KIP-497, writes the ISRs of the partitions that it leads. It knows what it has read of ZooKeeper (the active controller:
+all of /brokers), and reads it again after every change, its own included. From that alone follows what to write next,
+on condition that nobody else has written meanwhile: so there is nothing to go on with after an answer or its loss. A
+`ClusterImage` says what becomes of partitions, if the controller epoch is still its own (KAFKA-6082), and what a broker
+is to be told: the difference to what it was told before, in order, and again until it acknowledges.
 
 All that a controller changes of its own accord begins a leader epoch, by which the replicas know that there is news
 for them; the ISR that a leader asks for does not. A broker that registers anew has failed and come back (KIP-380).
