@@ -17,6 +17,7 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.partition_change import NO_LEADER, ONLINE, PREFERRED, UNCLEAN, BrokerIds
 from hwmark.refimpl.partition_change import PartitionRegistration as Partition
+from hwmark.refimpl.zookeeper import BROKER_EPOCHS, Nodes, state_path
 
 Partitions = dict[TopicPartition, Partition]
 NOT_AVAILABLE = {PREFERRED: Error.PREFERRED_LEADER_NOT_AVAILABLE, UNCLEAN: Error.ELIGIBLE_LEADERS_NOT_AVAILABLE}
@@ -33,6 +34,12 @@ class ClusterImage(NamedTuple):
     live: dict[int, int]
     back: BrokerIds = ()
 
+    @staticmethod
+    def of(config: ClusterConfig, nodes: Nodes) -> ClusterImage:
+        """What was read of /brokers."""
+        partitions = {tp: nodes[state_path(tp)].value for tp in config.assignment()}
+        return ClusterImage(config, partitions, dict(nodes[BROKER_EPOCHS].value))
+
     def change_brokers(self, live: dict[int, int]) -> Partitions:
         """Make leaders and ISRs live, if anybody is; all live replicas are a partition's first ISR."""
         changes, back = Partitions(), tuple([id for id in live if id not in self.live])
@@ -48,24 +55,26 @@ class ClusterImage(NamedTuple):
         if old is None:
             raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
         if isinstance(request, rpc.AlterPartitionRequest):
-            return self.alter_partition(old, request)
+            return self.alter_partition(old, *request)
         if isinstance(request, rpc.ElectLeadersRequest):
             return self.elect_leader(old, *request)
         return self.reassign(old, *request)
 
-    def alter_partition(self, old: Partition, request: rpc.AlterPartitionRequest) -> Partitions:
-        """A leader wants another ISR; if it is so already, the answer was lost."""
-        here, broker_id, leader_epoch, partition_epoch, isr = request
+    def alter_partition(
+        self, old: Partition, here: TopicPartition, leader: int, leader_epoch: int, partition_epoch: int, isr: BrokerIds
+    ) -> Partitions:
+        """A leader wants another ISR; if it is so already, the answer was lost. Before KIP-497 it writes it itself."""
         is_later = leader_epoch > old.leader_epoch or partition_epoch > old.partition_epoch
         refuse_if(is_later, Error.NOT_CONTROLLER)  # the leader knows of another one
         refuse_if(leader_epoch < old.leader_epoch, Error.FENCED_LEADER_EPOCH)
-        refuse_if(broker_id != old.leader, Error.INVALID_REQUEST)
+        refuse_if(leader != old.leader, Error.INVALID_REQUEST)
         if sorted(isr) == sorted(old.isr):
             return {}
         refuse_if(partition_epoch < old.partition_epoch, Error.INVALID_UPDATE_VERSION)
-        refuse_if(old.leader not in isr or len(set(isr)) < len(isr), Error.INVALID_REQUEST)
-        refuse_if(not set(isr) <= set(old.replicas), Error.INVALID_REQUEST)
-        refuse_if(not set(isr) <= set(self.live), Error.INELIGIBLE_REPLICA)
+        refuse_if(leader not in isr or len({*isr}) < len(isr) or not {*isr} <= {*old.replicas}, Error.INVALID_REQUEST)
+        if not self.config.kip_497:
+            return {here: old._replace(isr=isr, partition_epoch=partition_epoch + 1)}
+        refuse_if(not {*isr} <= {*self.live}, Error.INELIGIBLE_REPLICA)
         return self.change(here, old._replace(isr=isr), by_leader=True)
 
     def elect_leader(self, old: Partition, here: TopicPartition, election: str) -> Partitions:
@@ -88,17 +97,15 @@ class ClusterImage(NamedTuple):
         return self.change(here, target)
 
     def change(
-        self, here: TopicPartition, target: Partition, election: str = ONLINE, *, by_leader: bool = False
+        self, here: TopicPartition, target: Partition, election: str = "", by_leader: bool = False
     ) -> Partitions:
         """The partition on its target; who has not asked for that learns it by a leader epoch."""
         config, old = self.config, self.partitions[here]
-        if election == ONLINE and config.unclean_leader_election:
-            election = UNCLEAN
+        election = election or (UNCLEAN if config.unclean_leader_election else ONLINE)
         rules = self.live.__contains__, config.min_insync_replicas, election, self.back, config.kip_966
-        change = changing.PartitionChangeBuilder(old, *rules, leader_recovery=False).build(target)
-        if change and change.leader is None and not by_leader:
-            change = change._replace(leader=old.leader)
-        return {here: old.merge(change)} if change else {}
+        builder = changing.PartitionChangeBuilder(old, *rules, leader_recovery=False, always_bump=not by_leader)
+        new = builder.build(target)
+        return {here: new} if new != old else {}
 
     def news(self, told: ClusterImage, to: int, head: tuple[int, int, int]) -> list[Any]:
         """The requests from a controller, with that head, that bring a broker from what it was told to here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.partition_change import BrokerIds
 
 OFFSETS_TOPIC, TRANSACTIONS_TOPIC = "__consumer_offsets", "__transaction_state"
@@ -52,3 +53,7 @@ class ClusterConfig(NamedTuple):
     def partition_count(self, topic: str) -> int:
         """How many partitions a topic has; one that is not configured has one."""
         return next((len(one.assignment) for one in self.topics if one.name == topic), 1)
+
+    def assignment(self) -> dict[TopicPartition, BrokerIds]:
+        """The replicas of every partition."""
+        return {(topic.name, i): replicas for topic in self.topics for i, replicas in enumerate(topic.assignment)}

@@ -1,10 +1,11 @@
 """The controller, a part of every broker and active on one, and all that a broker has to do with ZooKeeper.
 
 A broker registers, wins the race for /controller or watches who has, obtains blocks of producer ids and, before
-KIP-497, writes the ISRs of the partitions that it leads. The active controller knows what it has read of /brokers, and
-reads it again after every change, its own included. From that alone follows what is to be done: a `ClusterImage` says
-what to write, on condition that the controller epoch is still its own (KAFKA-6082), and what a broker is to be told is
-the difference to what it was told before. It is told in order, and again until it acknowledges.
+KIP-497, writes the ISRs of the partitions that it leads. It knows what it has read of ZooKeeper (the active controller:
+all of /brokers), and reads it again after every change, its own included. From that alone follows what to write next,
+on condition that nobody else has written meanwhile: so there is nothing to go on with after an answer or its loss. A
+`ClusterImage` says what becomes of partitions, if the controller epoch is still its own (KAFKA-6082), and what a broker
+is to be told: the difference to what it was told before, in order, and again until it acknowledges.
 
 All that a controller changes of its own accord begins a leader epoch, by which the replicas know that there is news
 for them; the ISR that a leader asks for does not. A broker that registers anew has failed and come back (KIP-380).
@@ -32,12 +33,11 @@ from hwmark.refimpl.cluster_image import ClusterImage, Partitions
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.machine import ZOOKEEPER, Address, Message, address, earliest
-from hwmark.refimpl.zookeeper import CHECK, CREATE_EPHEMERAL, DELETE, SET, Multi, Node, Op, Read
+from hwmark.refimpl.partition_change import PartitionRegistration
+from hwmark.refimpl.zookeeper import CHECK, CREATE, DELETE, SET, Multi, Nodes, Op, Read
 
 PRODUCER_IDS_BLOCK = 1000
 REQUESTS = rpc.AlterPartitionRequest, rpc.AlterPartitionReassignmentsRequest, rpc.ElectLeadersRequest
-
-Nodes = tuple[tuple[str, Node], ...]
 
 
 @dataclass(slots=True)
@@ -55,8 +55,8 @@ class Channel:
 class Controller:
     """One broker's. `broker_epoch` is -1 before it is registered, `controller_epoch` without a term of its own.
 
-    `image` is what there is, once the broker is elected and has read it: then it is active. It decides on the first of
-    the `requests` when ZooKeeper has answered everything. `messages` are to be sent, and empty between steps.
+    `image` is what there is, if all of it was read: `requests` are decided on by it, one after the other. `messages`
+    are to be sent, and empty between steps.
     """
 
     broker_id: int
@@ -80,7 +80,7 @@ class Controller:
     @property
     def is_active(self) -> bool:
         """Whether it was elected and has read what there is."""
-        return self.image is not None
+        return self.controller_epoch >= 0 and self.image is not None
 
     def step(self, message: Message | None, now: int) -> list[Message]:
         """Take what ZooKeeper says, a request to the controller, a broker's answer to it, or a tick (None).
@@ -90,14 +90,10 @@ class Controller:
         if message is None:
             pass
         elif message.source == ZOOKEEPER:
-            if outcome := self.zookeeper.receive(message.body):
-                (name, *context), *answer = outcome
-                getattr(self, f"_on_{name}")(*context, *answer)
+            self._on_zookeeper(self.zookeeper.receive(message.body))
         elif not isinstance(message.body, REQUESTS):
             self._on_acknowledged(message, now)
-        elif message.source == self.name and not self.config.kip_497:
-            self.zookeeper.submit(Read(zk.state_path(message.body.topic_partition)), "isr", message)
-        elif self.image:
+        elif self.is_active or (message.source == self.name and not self.config.kip_497):
             self.requests.append(message)
         else:
             self._reply(message, Error.NOT_CONTROLLER)
@@ -109,107 +105,125 @@ class Controller:
 
     def want_producer_ids(self, now: int) -> list[Message]:
         """Obtain a block of `producer_ids`: (next, end), unless the session expires meanwhile."""
-        if not self.wants_producer_ids:
-            self.wants_producer_ids = True
-            self.zookeeper.submit(Read(zk.PRODUCER_IDS), "producer_ids_read")
+        self.wants_producer_ids = True
         return self._send(now)
 
     def _send(self, now: int) -> list[Message]:
-        """Go on with what is to be decided and told, and send what is to be sent."""
+        """Ask ZooKeeper for what is next, unless it has to answer yet; tell what is new; send what is to be sent."""
+        operation = self._next() if self.zookeeper.session and not self.zookeeper.is_asking else None
         if self.image:
-            while self.requests and not self.zookeeper.queue:
-                self._decide(self.image, self.requests[0])
             self._tell(self.image, now)
-        messages, self.messages = self.messages + self.zookeeper.send(now), []
+        messages, self.messages = self.messages + self.zookeeper.send(operation, now), []
         return messages
 
-    # What every broker asks of ZooKeeper.
+    def _reply(self, message: Message, error: Error, at: PartitionRegistration | None = None) -> None:
+        """Answer; a leader learns its ISR from what was written, unless it is none any more."""
+        value = None
+        if at and isinstance(message.body, rpc.AlterPartitionRequest):
+            is_leader = at.leader == message.body.broker_id
+            error, value = (error, (at.partition_epoch, at.isr)) if is_leader else (Error.NEW_LEADER_ELECTED, None)
+        self.messages.append(Message(self.name, message.source, message.correlation, rpc.Response(error, value)))
 
-    def _on_connected(self, error: str, value: None) -> None:
-        """Begin anew in another session."""
-        self._resign()
-        self.broker_epoch, self.wants_producer_ids = -1, False
-        self._register()
-        self.zookeeper.submit(Read(zk.CONTROLLER, True), "controller")
+    # What ZooKeeper says.
 
-    def _register(self) -> None:
-        path = f"{zk.IDS}/{self.broker_id}"
-        self.zookeeper.submit(Multi((Op(CREATE_EPHEMERAL, path),)), "registered", path)
-
-    def _on_registered(self, path: str, error: str, value: int) -> None:
-        if error == zk.OK:
-            self.broker_epoch = value
-        else:
-            self.zookeeper.submit(Multi((Op(DELETE, path),)))
-            self._register()
-
-    def _on_producer_ids_read(self, error: str, nodes: Nodes) -> None:
-        node = nodes[0][1]
-        block = node.value, node.value + PRODUCER_IDS_BLOCK
-        self.zookeeper.submit(Multi((Op(SET, zk.PRODUCER_IDS, block[1], node.version),)), "producer_ids", block)
-
-    def _on_producer_ids(self, block: tuple[int, int], error: str, value: Any) -> None:
-        if error == zk.OK:
-            self.producer_ids, self.wants_producer_ids = block, False
-        else:
-            self.zookeeper.submit(Read(zk.PRODUCER_IDS), "producer_ids_read")
-
-    def _on_isr(self, message: Message, error: str, nodes: Nodes) -> None:
-        """Write an ISR as the leader, and see whether it is there; it may be already, as an answer was lost."""
-        (path, node), request = nodes[0], message.body
-        new = node.value._replace(isr=request.isr, partition_epoch=request.partition_epoch + 1)
-        if node.version == request.partition_epoch:
-            self.zookeeper.submit(Multi((Op(SET, path, new, node.version),)))
-            self.zookeeper.submit(Read(path), "isr", message)
-        else:
-            is_there = node.value == new
-            written = {request.topic_partition: new} if is_there else None
-            self._reply(message, Error.NONE if is_there else Error.INVALID_UPDATE_VERSION, written)
-
-    # The race for the controller.
-
-    def _on_controller(self, error: str, nodes: Nodes) -> None:
-        """Race whenever nobody is it; the version of /controller_epoch is the epoch."""
-        (path, node), *elected = sorted(nodes)[::-1]
-        if not elected:
-            create, epoch = Op(CREATE_EPHEMERAL, zk.CONTROLLER, self.broker_id), node.version + 1
-            self.zookeeper.submit(Multi((create, Op(SET, path, epoch, node.version))), "raced", epoch)
-
-    def _on_raced(self, epoch: int, error: str, value: Any) -> None:
-        if error == zk.OK:
-            self.controller_epoch = epoch
-            self.zookeeper.submit(Read(zk.BROKERS, True), "brokers")
+    def _on_zookeeper(self, news: str | Read | Multi | None) -> None:
+        if news == zk.CONNECTED:
+            self._resign()
+        elif isinstance(news, Read):
+            self._on_read(self.zookeeper.nodes)
+        elif isinstance(news, Multi):
+            self._on_written({op.path: op.value for op in news.ops})
 
     def _resign(self) -> None:
-        self.controller_epoch, self.image, waiting, self.requests = -1, None, self.requests, []
-        self.channels.clear()
-        for message in waiting:
-            self._reply(message, Error.NOT_CONTROLLER)
+        """Begin anew in another session."""
+        self.broker_epoch = self.controller_epoch = -1
+        self.image, self.wants_producer_ids, self.channels = None, False, {}
+        while self.requests:
+            self._reply(self.requests.pop(0), Error.NOT_CONTROLLER)
 
-    # The active controller.
+    def _on_read(self, nodes: Nodes) -> None:
+        """See whether the broker is registered, and elected, in this session; a version is the controller's epoch."""
+        mine, elected = [nodes.get(path, zk.NO_NODE) for path in (zk.id_path(self.broker_id), zk.CONTROLLER)]
+        if mine.owner == self.zookeeper.session:
+            self.broker_epoch = mine.czxid
+        if elected.owner == self.zookeeper.session:
+            self.controller_epoch = nodes[zk.CONTROLLER_EPOCH].version
+        self.image = ClusterImage.of(self.config, nodes) if zk.BROKER_EPOCHS in nodes else None
+        if self.image and self.controller_epoch >= 0:
+            live, nothing = self.image.live, ClusterImage(self.config, {}, {})
+            known = {id: channel for id, channel in self.channels.items() if live.get(id) == channel.broker_epoch}
+            self.channels = {id: known.get(id) or Channel(epoch, nothing) for id, epoch in live.items()}
 
-    def _on_brokers(self, error: str, nodes: Nodes) -> None:
-        """Take note of what there is; see to the brokers that failed, and then to those that came."""
-        if self.controller_epoch < 0:  # resigned, but the watch stays
-            return
-        partitions, registered, live = Partitions(), dict[int, int](), dict[int, int]()
-        for path, node in nodes:
-            match path.split("/")[2:]:
-                case ["topics", topic, _, partition, _]:
-                    partitions[topic, int(partition)] = node.value
-                case ["ids", id]:
-                    registered[int(id)] = node.czxid if self.config.kip_380 else -1
-                case ["epochs"]:
-                    live = dict(node.value)
-        image = self.image = ClusterImage(self.config, partitions, live)
-        known = {id: channel for id, channel in self.channels.items() if live.get(id) == channel.broker_epoch}
-        nothing = ClusterImage(self.config, {}, {})
-        self.channels = {id: known.get(id) or Channel(epoch, nothing) for id, epoch in live.items()}
-        remaining = {id: epoch for id, epoch in live.items() if registered.get(id) == epoch}
-        target = remaining if remaining != live else dict(sorted(registered.items()))
-        changes = image.change_brokers(target)
-        if changes or target != live:
-            self._write(image, changes, Op(SET, zk.BROKER_EPOCHS, tuple(target.items())))
+    def _on_written(self, written: dict[str, Any]) -> None:
+        """Take the block of producer ids, or answer the request."""
+        if zk.PRODUCER_IDS in written:
+            end = written[zk.PRODUCER_IDS]
+            self.producer_ids, self.wants_producer_ids = (end - PRODUCER_IDS_BLOCK, end), False
+        is_request = bool(self.requests) and zk.BROKER_EPOCHS not in written
+        if is_request and (at := written.get(zk.state_path(self.requests[0].body.topic_partition))):
+            self._reply(self.requests.pop(0), Error.NONE, at)
+
+    # What it asks ZooKeeper for.
+
+    def _next(self) -> Read | Multi | None:
+        """Read what may have changed; write what follows from it."""
+        wanted = [zk.CONTROLLER, zk.id_path(self.broker_id)]
+        if self.wants_producer_ids:
+            wanted.append(zk.PRODUCER_IDS)
+        if self.controller_epoch >= 0 or self.requests:
+            wanted.append(zk.BROKERS)
+        if not set(wanted) <= set(self.zookeeper.watches):
+            return Read(tuple(wanted))
+        ops = self._writes(self.zookeeper.nodes)
+        return Multi(tuple(ops)) if ops else None
+
+    def _writes(self, nodes: Nodes) -> list[Op]:
+        """What is to be written: the first thing that is wanting."""
+        if self.broker_epoch < 0:
+            version = nodes.get(zk.id_path(self.broker_id), zk.NO_NODE).version
+            return [Op(CREATE if version == zk.ABSENT else DELETE, zk.id_path(self.broker_id), version)]
+        if zk.CONTROLLER not in nodes:
+            epoch = nodes[zk.CONTROLLER_EPOCH].version
+            return [Op(CREATE, zk.CONTROLLER, value=self.broker_id), Op(SET, zk.CONTROLLER_EPOCH, epoch, epoch + 1)]
+        if self.wants_producer_ids:
+            node = nodes[zk.PRODUCER_IDS]
+            return [Op(SET, zk.PRODUCER_IDS, node.version, node.value + PRODUCER_IDS_BLOCK)]
+        ops = self._see_to_brokers(self.image, nodes) if self.image and self.controller_epoch >= 0 else []
+        while self.image and self.requests and not ops:
+            ops = self._decide(self.image, self.requests[0])
+        return ops
+
+    # The active controller, and leaders that write their ISRs.
+
+    def _see_to_brokers(self, image: ClusterImage, nodes: Nodes) -> list[Op]:
+        """Take note of the brokers that failed, and then of those that came."""
+        here = [(id, nodes[zk.id_path(id)].czxid) for id in self.config.brokers if zk.id_path(id) in nodes]
+        registered = {id: czxid if self.config.kip_380 else -1 for id, czxid in here}
+        remaining = {id: epoch for id, epoch in image.live.items() if registered.get(id) == epoch}
+        live = remaining if remaining != image.live else registered
+        changes, version = image.change_brokers(live), nodes[zk.BROKER_EPOCHS].version
+        if not changes and live == image.live:
+            return []
+        return [*self._set(image, changes), Op(SET, zk.BROKER_EPOCHS, version, tuple(live.items()))]
+
+    def _decide(self, image: ClusterImage, message: Message) -> list[Op]:
+        """What a request has written; it is answered at once if that is nothing."""
+        changes, error = Partitions(), Error.NONE
+        try:
+            changes = image.decide(message.body)
+        except KafkaError as refusal:
+            error = refusal.error
+        if changes:
+            return self._set(image, changes)
+        at = image.partitions[message.body.topic_partition] if error is Error.NONE else None
+        self._reply(self.requests.pop(0), error, at)
+        return []
+
+    def _set(self, image: ClusterImage, changes: Partitions) -> list[Op]:
+        """Write what is to change, if this is the controller still."""
+        old = image.partitions
+        ops = [Op(SET, zk.state_path(tp), old[tp].partition_epoch, new) for tp, new in changes.items()]
+        return [Op(CHECK, zk.CONTROLLER_EPOCH, self.controller_epoch), *ops] if self.controller_epoch >= 0 else ops
 
     def _tell(self, image: ClusterImage, now: int) -> None:
         """Tell all brokers what is new to them, once they have acknowledged what was new before."""
@@ -229,33 +243,3 @@ class Controller:
                 is_done = response.body.error is Error.NONE
                 del channel.requests[:is_done]
                 channel.deadline = now if is_done else now + self.config.retry_backoff
-
-    def _decide(self, image: ClusterImage, message: Message) -> None:
-        try:
-            self._write(image, image.decide(message.body))
-        except KafkaError as refusal:
-            self._reply(self.requests.pop(0), refusal.error)
-
-    def _write(self, image: ClusterImage, changes: Partitions, *brokers: Op) -> None:
-        """Write what is to change, if this is the controller still; what has changed is watched, and will be read."""
-        ops = [Op(CHECK, zk.CONTROLLER_EPOCH, version=self.controller_epoch), *brokers]
-        ops += [Op(SET, zk.state_path(tp), new, image.partitions[tp].partition_epoch) for tp, new in changes.items()]
-        self.zookeeper.submit(Multi(tuple(ops)), "written", image.partitions | changes, not brokers)
-
-    def _on_written(self, partitions: Partitions, is_request: bool, error: str, value: Any) -> None:
-        """Answer; if a leader has written an ISR meanwhile, decide again."""
-        if value == zk.CONTROLLER_EPOCH:
-            self._resign()
-        elif is_request and error == zk.OK:
-            self._reply(self.requests.pop(0), Error.NONE, partitions)
-
-    def _reply(self, message: Message, error: Error, partitions: Partitions | None = None) -> None:
-        """Answer; a leader learns its ISR from what was written, unless it is none any more."""
-        isr: Any = None
-        if isinstance(message.body, rpc.AlterPartitionRequest) and partitions:
-            at = partitions[message.body.topic_partition]
-            if at.leader == message.body.broker_id:
-                isr = at.partition_epoch, at.isr
-            else:
-                error = Error.NEW_LEADER_ELECTED
-        self.messages.append(Message(self.name, message.source, message.correlation, rpc.Response(error, isr)))

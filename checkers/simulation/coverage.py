@@ -15,11 +15,7 @@ from hwmark.refimpl.errors import Error
 
 NEVER_ANSWERED = {
     Error.UNKNOWN_SERVER_ERROR: "a machine that fails is a bug, no answer",
-    Error.LEADER_NOT_AVAILABLE: "metadata say of a partition without leader that it has none",
-    Error.REPLICA_NOT_AVAILABLE: "consumers do not fetch from followers",
     Error.NETWORK_EXCEPTION: "only among the parts of one broker: nobody verified a transaction",
-    Error.DUPLICATE_SEQUENCE_NUMBER: "a repeated batch is acknowledged with the offset that it has",
-    Error.UNKNOWN_PRODUCER_ID: "brokers since Kafka 2.5 take any sequence of a producer that they do not know",
 }
 """The errors that no machine of the reference implementation answers with, and why."""
 
