@@ -20,6 +20,7 @@ from hwmark.refimpl.machine import Message, Tick
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
 World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]
 PARTITION, OTHER = (TOPIC, 0), (TOPIC, 1)
+POLICIES = {"earliest": rpc.EARLIEST, "latest": rpc.LATEST}
 
 
 def reading(*partitions: tuple[str, int], cluster: ClusterConfig | None = None, **config: Any) -> World:
@@ -91,7 +92,7 @@ def test_without_a_poll_nothing_is_fetched():
 
 @pytest.mark.parametrize(("policy", "values"), [("earliest", ["old", "new"]), ("latest", ["new"])])
 def test_a_position_begins_where_the_policy_says(policy: str, values: list[str]):
-    world = reading(auto_offset_reset=policy)
+    world = reading(auto_offset_reset=POLICIES[policy])
     world.write("old")
     first = world.values("c1", 100)
     world.write("new")
@@ -109,7 +110,7 @@ def test_without_a_policy_the_application_says_where_to_begin():
 
 
 def test_the_end_of_the_log_is_asked_for_until_a_new_leader_knows_it():
-    world = reading(auto_offset_reset="latest")
+    world = reading(auto_offset_reset=rpc.LATEST)
     world.scripted[rpc.ListOffsetsRequest] = [rpc.Response(Error.OFFSET_NOT_AVAILABLE)] * 3
     world.write("old")
     assert world.values("c1", 1_000) == []
@@ -119,7 +120,7 @@ def test_the_end_of_the_log_is_asked_for_until_a_new_leader_knows_it():
 
 @pytest.mark.parametrize(("is_read_committed", "offset"), [(True, 1), (False, 3)])
 def test_the_end_is_where_the_isolation_level_ends(is_read_committed: bool, offset: int):
-    world = reading(auto_offset_reset="latest", is_read_committed=is_read_committed)
+    world = reading(auto_offset_reset=rpc.LATEST, is_read_committed=is_read_committed)
     world.write("old")
     world.write_txn(1, 0, "open", "open")
     assert world.values("c1", 300) == []
@@ -128,7 +129,7 @@ def test_the_end_is_where_the_isolation_level_ends(is_read_committed: bool, offs
 
 @pytest.mark.parametrize(("policy", "values"), [("earliest", ["b", "c"]), ("latest", [])])
 def test_out_of_range_is_reset(policy: str, values: list[str]):
-    world = reading(auto_offset_reset=policy)
+    world = reading(auto_offset_reset=POLICIES[policy])
     world.write("a", "b", "c")
     world.replicas[PARTITION].delete_records(1)
     world.ask("c1", Seek(PARTITION, 0))
@@ -256,7 +257,7 @@ def test_partitions_that_stay_assigned_keep_their_positions():
 
 def read_then_elect(policy: str, truncate_to: int | None, cluster: ClusterConfig | None = None) -> World:
     """A consumer read five records of epochs 0, 0, 0, 1, 1; the leader of epoch 2 may have less."""
-    world = reading(auto_offset_reset=policy, cluster=cluster)
+    world = reading(auto_offset_reset=POLICIES[policy], cluster=cluster)
     world.ask("c1", Seek(PARTITION, 0))
     world.write(0, 1, 2)
     world.elect(1)
