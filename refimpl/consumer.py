@@ -9,17 +9,17 @@ Source: ClassicKafkaConsumer of Kafka's clients.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.fetcher import AWAIT_RESET, FETCHING, INITIALIZING, ConsumerRecord, Position
+from hwmark.refimpl.fetcher import COMMITTED, ConsumerRecord, Position
 from hwmark.refimpl.fetcher import ConsumerConfig as ConsumerConfig
 from hwmark.refimpl.group_coordinator import Commits, ConsumerGroupMetadata
-from hwmark.refimpl.machine import Call, Effects, Event, Outbox, Return, earliest
+from hwmark.refimpl.machine import Call, Effects, Event, Outbox, earliest
 from hwmark.refimpl.membership import ConsumerCoordinator, Rebalance
 
 
@@ -78,15 +78,16 @@ class Consumer(ConsumerCoordinator):
 
     calls: list[Call] = field(default_factory=list)
     return_by: int | None = None  # while a Poll is parked
-    is_closed: bool = False
 
     def __post_init__(self) -> None:
         self.client = Client(self.cluster, Outbox(self.name, self.cluster.request_timeout))
-        self.who = self.group_metadata = ConsumerGroupMetadata(self.config.group_id or "", instance=self.config.instance)
+        self.who = self.group_metadata = ConsumerGroupMetadata(
+            self.config.group_id or "", instance=self.config.instance
+        )
 
     def deadline(self) -> int | None:
         """When to Tick."""
-        return None if self.is_closed else earliest(self.client.deadline(), self.next_heartbeat, self.return_by)
+        return earliest(self.client.deadline(), self.next_heartbeat, self.return_by)
 
     def step(self, event: Event, now: int) -> Effects:
         """React to an answer, a call of the application, or the time."""
@@ -117,9 +118,9 @@ class Consumer(ConsumerCoordinator):
         operation = call.operation
         if isinstance(operation, Close):
             return self._close(now) if self.calls[0] == call else None
-        if self.is_closed or self.fatal:
+        if self.fatal is not None:
             self.return_by = None
-            return rpc.Response(self.fatal or Error.INVALID_REQUEST)
+            return rpc.Response(self.fatal)
         if isinstance(operation, Poll):
             return self._poll(operation, now)
         if isinstance(operation, CommitSync | CommitAsync):
@@ -134,12 +135,12 @@ class Consumer(ConsumerCoordinator):
             self.leave(now)
             self.topics = operation.topics
         elif isinstance(operation, Assign):
-            new = Position(AWAIT_RESET if self.config.group_id is None else INITIALIZING)
-            self.positions = {one: self.positions.get(one) or replace(new) for one in operation.partitions}
+            start = self.config.auto_offset_reset if self.config.group_id is None else COMMITTED
+            self.positions = {one: self.positions.get(one) or Position(start) for one in operation.partitions}
         elif operation.topic_partition not in self.positions:
             return Error.INVALID_REQUEST
         else:
-            self.positions[operation.topic_partition] = Position(FETCHING, operation.offset, operation.offset_epoch)
+            self.positions[operation.topic_partition] = Position(operation.offset, operation.offset_epoch)
         return Error.NONE
 
     def _poll(self, operation: Poll, now: int) -> rpc.Response | None:
@@ -155,6 +156,5 @@ class Consumer(ConsumerCoordinator):
     def _close(self, now: int) -> rpc.Response:
         self.commit_automatically(now)
         self.leave(now)
-        self.client.outbox.asked.clear()
-        self.is_closed = True
+        self.fatal, self.return_by = Error.INVALID_REQUEST, None
         return rpc.Response(Error.NONE, PollResult((), tuple(self.rebalances)))

@@ -1,6 +1,6 @@
 """Where a consumer reads: the positions of its partitions, and the requests that find and move them.
 
-Each position has one request under way at most: its state says which. To go elsewhere is to begin with a new Position,
+Each position has one request under way at most: its offset says which. To go elsewhere is to begin with a new Position,
 so nothing that was asked for or fetched before a seek or a rebalance returns: an answer counts only for the position
 that awaits it.
 Unlike in Kafka, truncation is not detected by an OffsetsForLeaderEpoch after an election, but by each fetch, which says
@@ -23,9 +23,8 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.machine import Asked
-from hwmark.refimpl.partition_change import PartitionRegistration
 
-INITIALIZING, AWAIT_RESET, FETCHING = "INITIALIZING", "AWAIT_RESET", "FETCHING"
+COMMITTED = -3  # a position, as rpc.EARLIEST and rpc.LATEST are: where the group was
 
 ConsumerRecord = tuple[TopicPartition, int, Hashable, Hashable]  # offset, key, value
 
@@ -48,10 +47,9 @@ class ConsumerConfig(NamedTuple):
 
 @dataclass(slots=True)
 class Position:
-    """The offset to read next, and the epoch of the record before it."""
+    """The offset to read next, or how to find it out, and the epoch of the record before it."""
 
-    state: str = INITIALIZING
-    offset: int = -1
+    offset: int = COMMITTED
     offset_epoch: int = -1
     awaits: int = 0  # correlation id of the request that is under way
     fetched: rpc.FetchResponse | None = None  # for the next Poll
@@ -86,52 +84,50 @@ class Fetcher:
         for partition, position in self.positions.items():
             if position.fetched is not None:
                 records += [(partition, *record) for record in visible_records(position.fetched, position.offset)]
-                last, position.fetched = position.fetched.batches[-1], None
+                last, position.fetched = [*position.fetched.batches][-1], None
                 position.offset, position.offset_epoch = last.next_offset, last.leader_epoch
             leader = self.client.leader(partition, now)
             if leader is not None and not position.awaits:
-                self._send_request(partition, leader, now)
+                self._send_request(partition, leader.leader, leader.leader_epoch, now)
         return tuple(records)
 
-    def _send_request(self, partition: TopicPartition, leader: PartitionRegistration, now: int) -> None:
-        """Send the request that the position's state calls for, if there is somebody to ask."""
+    def _send_request(self, partition: TopicPartition, leader: int, leader_epoch: int, now: int) -> None:
+        """Send the request that the position calls for, if there is somebody to ask."""
         position, config, kips = self.positions[partition], self.config, self.cluster
-        epoch, since = (leader.leader_epoch, position.offset_epoch) if kips.kip_320 else (-1, -1)
-        broker_id: int | None = leader.leader
-        request: Any = None
-        if position.state == INITIALIZING:
-            broker_id = self.client.coordinator(self.who.group_id, False, now)
+        epoch, since = (leader_epoch, position.offset_epoch) if kips.kip_320 else (-1, -1)
+        to: int | None = leader
+        request: Any = rpc.ListOffsetsRequest(partition, position.offset, epoch, -1, config.is_read_committed)
+        if position.offset == COMMITTED:
+            to = self.client.coordinator(self.who.group_id, False, now)
             request = rpc.OffsetFetchRequest(self.who, (partition,), kips.kip_447 and config.is_read_committed)
-        elif position.state == AWAIT_RESET:
-            at = config.auto_offset_reset
-            request = rpc.ListOffsetsRequest(partition, at, epoch, rpc.CONSUMER, config.is_read_committed)
-        else:
-            read = -1, config.fetch_max_records, config.is_read_committed, config.fetch_max_wait
-            request = rpc.FetchRequest(partition, position.offset, epoch, since, rpc.CONSUMER, *read)
-        if broker_id is not None:
+        elif position.offset >= 0:
+            limits = -1, config.fetch_max_records, config.is_read_committed, config.fetch_max_wait
+            request = rpc.FetchRequest(partition, position.offset, epoch, since, rpc.CONSUMER, *limits)
+        if to is not None:
             position.awaits = self.client.outbox.last + 1
-            self.client.ask(broker_id, request, (partition, position.awaits), now)
+            self.client.ask(to, request, (partition, position.awaits), now)
 
     def handle_position(self, asked: Asked, response: Any, error: Error) -> None:
         """The answer to a position's request; after an error, whom to ask is looked up again, and takes a backoff."""
         partition, correlation = asked.context
-        position = self.positions.get(partition)
+        position, reset = self.positions.get(partition), Position(self.config.auto_offset_reset)
         if position is None or position.awaits != correlation:
             return
         position.awaits = 0
-        if position.state == INITIALIZING and error is Error.NONE:
+        if position.offset == COMMITTED and error is Error.NONE:
             ((_, error, committed),) = response.value
         if error is Error.OFFSET_OUT_OF_RANGE:
-            self.positions[partition] = Position(AWAIT_RESET)
-        elif error is not Error.NONE and position.state == INITIALIZING:
+            self.positions[partition] = reset
+        elif error is not Error.NONE and position.offset == COMMITTED:
             self.client.forget_coordinator(self.who.group_id, False)
         elif error is not Error.NONE:
             self.client.forget_leader(partition)
-        elif position.state != FETCHING:
-            offset, epoch = committed[:2] if position.state == INITIALIZING else (response.value, -1)
-            self.positions[partition] = Position(FETCHING if offset >= 0 else AWAIT_RESET, offset, epoch)
+        elif position.offset == COMMITTED:
+            self.positions[partition] = Position(*committed[:2]) if committed.offset >= 0 else reset
+        elif position.offset < 0:
+            self.positions[partition] = Position(response.value)
         elif response.diverging_epoch is not None:
             epoch, end = response.diverging_epoch
-            self.positions[partition] = Position(FETCHING, min(position.offset, end), epoch)
+            self.positions[partition] = Position(min(position.offset, end), epoch)
         elif response.batches:
             position.fetched = response

@@ -17,7 +17,6 @@ ConsumerCoordinator; KIP-62, KIP-320, KIP-345, KIP-394, KIP-447.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +24,7 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.assignors import ASSIGNORS, Assignment, Subscription
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.fetcher import FETCHING, Fetcher, Position
+from hwmark.refimpl.fetcher import Fetcher, Position
 from hwmark.refimpl.group_coordinator import Commits, ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import UNKNOWN_MEMBER, JoinGroupResponse, OffsetAndMetadata
 from hwmark.refimpl.machine import Asked
@@ -45,7 +44,7 @@ Rebalance = tuple[str, tuple[TopicPartition, ...]]
 class ConsumerCoordinator(Fetcher):
     """The part that is a member; `group_metadata` is what the application knows of `who`, since its last assignment.
 
-    With it a transactional producer commits. After an error in `fatal` the consumer is of no use.
+    With it a transactional producer commits. With an error in `fatal` the consumer is of no use, or closed.
     """
 
     group_metadata: ConsumerGroupMetadata = field(init=False)
@@ -94,12 +93,13 @@ class ConsumerCoordinator(Fetcher):
 
     def consumed(self) -> Commits:
         """The positions that may be committed."""
-        fetching = [(of, p) for of, p in sorted(self.positions.items()) if p.state == FETCHING]
-        return tuple([(of, OffsetAndMetadata(p.offset, p.offset_epoch)) for of, p in fetching])
+        known = [(of, p) for of, p in sorted(self.positions.items()) if p.offset >= 0]
+        return tuple([(of, OffsetAndMetadata(p.offset, p.offset_epoch)) for of, p in known])
 
     def leave(self, now: int) -> None:
         """Give up what the group assigned, and LeaveGroup, unless the instance is expected back."""
-        self._give_up(self.positions if self.topics else ())
+        if self.topics:
+            self._give_up_all_but()
         if self.who.instance is None and self.who.member_id != UNKNOWN_MEMBER:
             self._ask(rpc.LeaveGroupRequest(self.who), now)
         self._reset(UNKNOWN_MEMBER)
@@ -110,7 +110,7 @@ class ConsumerCoordinator(Fetcher):
             self.commits[asked.context] = error
         if error not in EXPECTED:
             self.client.forget_coordinator(self.who.group_id, False)
-        if asked.body.who != self.who:
+        if asked.body.who != self.who or self.fatal:
             return
         is_joining = isinstance(asked.body, rpc.JoinGroupRequest | rpc.SyncGroupRequest)
         if error in NO_MEMBER:
@@ -137,10 +137,11 @@ class ConsumerCoordinator(Fetcher):
         self.who = self.who._replace(generation=-1, member_id=member_id)
         self.state, self.assignment, self.next_heartbeat = REJOIN_NEEDED, None, None
 
-    def _give_up(self, partitions: Iterable[TopicPartition]) -> None:
-        """They are lost already unless this is a member still."""
-        if given_up := tuple(sorted(partitions)):
+    def _give_up_all_but(self, kept: tuple[TopicPartition, ...] = ()) -> None:
+        """What is given up others get once this member joins again; or they have it, if this is no member any more."""
+        if given_up := tuple(sorted(self.positions.keys() - {*kept})):
             self.rebalances.append((REVOKED if self.who.generation >= 0 else LOST, given_up))
+            self.state = REJOIN_NEEDED
         for partition in given_up:
             del self.positions[partition]
 
@@ -152,12 +153,10 @@ class ConsumerCoordinator(Fetcher):
         is_cooperative = self.cluster.kip_429 and {*self.config.assignors} == {COOPERATIVE_STICKY}
         if not (is_cooperative and self.who.generation >= 0):
             self.commit_automatically(now)
-            self._give_up(owned)
+            self._give_up_all_but()
         subscription = Subscription(self.topics, tuple(self.positions), generation, self.who.instance)
-        protocols = tuple(
-            (name, subscription._replace(owned=owned) if name == STICKY else subscription)
-            for name in self.config.assignors
-        )
+        sticky = subscription._replace(owned=owned)
+        protocols = tuple((name, sticky if name == STICKY else subscription) for name in self.config.assignors)
         timeouts = self.config.session_timeout, self.config.max_poll_interval
         if self._ask(rpc.JoinGroupRequest(self.who, protocols, *timeouts), now):
             self.state, self.next_heartbeat = JOINING, None
@@ -182,9 +181,7 @@ class ConsumerCoordinator(Fetcher):
     def _complete(self, assigned: tuple[TopicPartition, ...]) -> None:
         """Take the assignment; what it no longer has is given up for the next one."""
         self.assignment, self.group_metadata = None, self.who
-        if revoked := self.positions.keys() - {*assigned}:
-            self.state = REJOIN_NEEDED
-        self._give_up(revoked)
+        self._give_up_all_but(assigned)
         added = tuple(partition for partition in assigned if partition not in self.positions)
         self.positions.update((partition, Position()) for partition in added)
         self.rebalances.append((ASSIGNED, added))

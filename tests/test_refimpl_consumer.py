@@ -13,8 +13,6 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitSync, ConsumerConfig, Poll, Seek, Subscribe
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.fetcher import AWAIT_VALIDATION, FETCHING, INVALID
-from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
 from hwmark.refimpl.machine import Message, Tick
 
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
@@ -30,25 +28,18 @@ def reading(*partitions: tuple[str, int], cluster: ClusterConfig | None = None, 
     return world
 
 
-def position(world: World) -> tuple[str, int, int]:
+def position(world: World) -> tuple[int, int]:
     at = world.consumers["c1"].positions[PARTITION]
-    return at.state, at.offset, at.offset_epoch
+    return at.offset, at.offset_epoch
 
 
 def test_a_poll_returns_what_is_there_as_much_as_it_may():
-    world = reading(PARTITION, OTHER, max_poll_records=2)
+    world = reading(PARTITION, OTHER)
     world.write("a", "b", "c")
     world.write("d", partition=1)
     assert world.values("c1") == ["a", "b"]
-    assert position(world) == (FETCHING, 2, 0)
+    assert position(world) == (2, 0)
     assert sorted(world.values("c1") + world.values("c1")) == ["c", "d"]
-
-
-def test_partitions_take_turns_and_share_what_a_poll_may_return():
-    world = reading(PARTITION, OTHER, max_poll_records=1)
-    world.write("a", "b")
-    world.write("c", "d", partition=1)
-    assert [world.values("c1") for _ in range(4)] == [["a"], ["c"], ["b"], ["d"]]
 
 
 def test_a_poll_parks_until_there_are_records():
@@ -70,7 +61,7 @@ def test_a_poll_ends_at_its_timeout():
 
 
 def test_one_fetch_per_partition_is_in_flight_and_none_while_records_wait():
-    world = reading(max_poll_records=1)
+    world = reading(fetch_max_records=1)
     world.write("a", "b", "c")
     assert [world.values("c1") for _ in "ab"] == [["a"], ["b"]]
     assert world.kinds().count("Fetch") == 1
@@ -99,23 +90,13 @@ def test_a_position_begins_where_the_policy_says(policy: str, values: list[str])
     assert first + world.values("c1") == values
 
 
-def test_without_a_policy_the_application_says_where_to_begin():
-    world = reading(auto_offset_reset="none")
-    world.write("a", "b")
-    for _ in range(2):
-        outcome = world.poll("c1")
-        assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, ((PARTITION, -1, UNDEFINED),))
-    world.ask("c1", Seek(PARTITION, 1))
-    assert world.values("c1") == ["b"]
-
-
 def test_the_end_of_the_log_is_asked_for_until_a_new_leader_knows_it():
     world = reading(auto_offset_reset=rpc.LATEST)
     world.scripted[rpc.ListOffsetsRequest] = [rpc.Response(Error.OFFSET_NOT_AVAILABLE)] * 3
     world.write("old")
     assert world.values("c1", 1_000) == []
     assert world.kinds().count("ListOffsets") == 4
-    assert position(world) == (FETCHING, 1, -1)
+    assert position(world) == (1, -1)
 
 
 @pytest.mark.parametrize(("is_read_committed", "offset"), [(True, 1), (False, 3)])
@@ -124,7 +105,7 @@ def test_the_end_is_where_the_isolation_level_ends(is_read_committed: bool, offs
     world.write("old")
     world.write_txn(1, 0, "open", "open")
     assert world.values("c1", 300) == []
-    assert position(world)[1] == offset
+    assert position(world)[0] == offset
 
 
 @pytest.mark.parametrize(("policy", "values"), [("earliest", ["b", "c"]), ("latest", [])])
@@ -134,18 +115,7 @@ def test_out_of_range_is_reset(policy: str, values: list[str]):
     world.replicas[PARTITION].delete_records(1)
     world.ask("c1", Seek(PARTITION, 0))
     assert world.values("c1", 1_000) == values
-    assert position(world)[1] == 3
-
-
-def test_out_of_range_without_a_policy_is_an_error_that_a_seek_mends():
-    world = reading(auto_offset_reset="none")
-    world.write("a")
-    world.ask("c1", Seek(PARTITION, 5))
-    outcome = world.poll("c1")
-    assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, ((PARTITION, 5, UNDEFINED),))
-    assert position(world)[1] == 5
-    world.ask("c1", Seek(PARTITION, 0))
-    assert world.values("c1") == ["a"]
+    assert position(world)[0] == 3
 
 
 # ---------------------------------------------------------------- isolation
@@ -167,7 +137,7 @@ def test_read_committed_leaves_out_what_was_aborted_or_is_open():
     world = reading(is_read_committed=True)
     write_transactions(world)
     assert world.values("c1") == ["plain", "committed", "later"]
-    assert position(world) == (FETCHING, 7, 0)
+    assert position(world) == (7, 0)
 
 
 def test_each_aborted_transaction_is_hidden_from_its_beginning_to_its_marker():
@@ -186,7 +156,7 @@ def test_read_uncommitted_leaves_out_the_markers_alone():
     world = reading()
     write_transactions(world)
     assert world.values("c1") == ["aborted", "plain", "committed", "later", "open"]
-    assert position(world)[1] == 8
+    assert position(world)[0] == 8
 
 
 def test_a_fetch_from_the_middle_hides_the_rest_of_an_aborted_transaction():
@@ -204,14 +174,14 @@ def test_the_position_moves_over_what_is_hidden_when_a_poll_gets_there():
     world.write_txn(1, 0, "aborted")
     world.end_txn(1, is_commit=False)
     assert world.values("c1", 100) == []
-    assert position(world) == (FETCHING, 2, 0)
+    assert position(world) == (2, 0)
 
 
 # ---------------------------------------------------------------- answers that come too late
 
 
 def test_what_was_fetched_before_a_seek_is_not_returned():
-    world = reading(max_poll_records=1)
+    world = reading(fetch_max_records=1)
     world.write("a", "b", "c", "d")
     assert world.values("c1") == ["a"]  # b, c and d are there
     world.ask("c1", Seek(PARTITION, 3))
@@ -281,47 +251,16 @@ def test_a_new_leader_that_has_all_is_read_on():
 def test_a_truncation_sends_the_position_back_to_where_the_logs_part():
     world = read_then_elect("earliest", 3)
     assert world.values("c1") == ["new", "newer"]
-    assert position(world) == (FETCHING, 5, 2)
+    assert position(world) == (5, 2)
     world = read_then_elect("earliest", 4)
     assert world.values("c1") == ["new", "newer"]
-    assert position(world) == (FETCHING, 6, 2)
-
-
-def test_a_truncation_without_a_policy_is_an_error_with_the_diverging_offset():
-    world = read_then_elect("none", 4)
-    outcome = world.poll("c1")
-    diverging = EpochEndOffset(1, 4)
-    assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, ((PARTITION, 5, diverging),))
-    assert position(world) == (INVALID, 5, -1)
-    world.ask("c1", Seek(PARTITION, *reversed(diverging)))
-    assert world.values("c1") == ["new", "newer"]
+    assert position(world) == (6, 2)
 
 
 def test_an_end_that_the_leader_does_not_know_is_a_truncation():
     world = read_then_elect("earliest", None)
     world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.Response(Error.NONE, UNDEFINED)]
     assert world.values("c1") == [0, 1, 2, 3, 4, "new", "newer"]
-
-
-def test_where_the_logs_part_is_the_end_of_the_epoch_that_both_have():
-    world = read_then_elect("earliest", 3)
-    world.silent.add(rpc.FetchRequest)
-    world.scripted[rpc.FetchRequest] = [rpc.FetchResponse(Error.FENCED_LEADER_EPOCH)]
-    assert world.values("c1", 1_000) == []
-    assert position(world) == (FETCHING, 3, 0)
-    world = read_then_elect("none", None)
-    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.Response(Error.NONE, UNDEFINED)]
-    assert world.poll("c1").value == ((PARTITION, 5, UNDEFINED),)
-
-
-def test_one_more_election_is_one_more_validation():
-    world = read_then_elect("earliest", None)
-    world.silent.add(rpc.OffsetsForLeaderEpochRequest)
-    assert world.values("c1", 1_000) == []
-    world.silent.clear()
-    world.elect(3)
-    world.consumers["c1"].client.refresh(world.now)
-    assert world.values("c1", 1_000) == ["new", "newer"]
 
 
 def test_before_kip_320_nobody_notices_a_truncation():
@@ -335,12 +274,6 @@ def test_before_kip_320_nobody_notices_a_truncation():
     assert "OffsetsForLeaderEpoch" not in world.kinds()
 
 
-def test_nothing_is_validated_by_leaders_that_cannot_say_which_epoch_ended():
-    world = read_then_elect("earliest", None, ClusterConfig(brokers=(BROKER,), kip_279=False))
-    assert world.values("c1") == ["new", "newer"]
-    assert world.kinds() == ["Fetch", "Metadata", "Fetch", "Fetch"]
-
-
 @pytest.mark.parametrize("error", [Error.UNKNOWN_LEADER_EPOCH, Error.FENCED_LEADER_EPOCH, Error.NOT_LEADER_OR_FOLLOWER])
 def test_a_leader_in_another_epoch_is_looked_up_with_backoff(error: Error):
     world = reading()
@@ -349,26 +282,6 @@ def test_a_leader_in_another_epoch_is_looked_up_with_backoff(error: Error):
     assert world.values("c1") == ["a"]
     assert world.now == 300
     assert world.kinds()[-3:] == ["Metadata", "Fetch", "Fetch"]
-
-
-def test_a_position_that_is_being_validated_gives_nothing():
-    world = reading(max_poll_records=1)
-    world.write("a", "b")
-    assert world.values("c1") == ["a"]
-    world.elect(1, 1)
-    world.silent.add(rpc.OffsetsForLeaderEpochRequest)
-    world.consumers["c1"].client.refresh(world.now)
-    assert world.values("c1", 200) == ["b"]  # before the consumer knows
-    world = reading(max_poll_records=1)
-    world.write("a", "b")
-    assert world.values("c1") == ["a"]
-    world.elect(1, 1)
-    world.silent.add(rpc.OffsetsForLeaderEpochRequest)
-    world.consumers["c1"].client.refresh(world.now)
-    world.tick()
-    world.wait(100)
-    assert world.values("c1", 200) == []
-    assert position(world)[0] == AWAIT_VALIDATION
 
 
 # ---------------------------------------------------------------- what a machine has to be

@@ -306,7 +306,7 @@ class Groups(ClusterMachine):
         """Whether the consumer has subscribed and can go on."""
         cluster = self.trial.cluster
         machine: Any = cluster.machines.get(consumer)
-        is_usable = machine is not None and machine.fatal is None and not machine.is_closed and not self.is_over
+        is_usable = machine is not None and machine.fatal is None and not self.is_over
         return is_usable and self.joined.get(consumer) == cluster.incarnations.get(consumer, 0)
 
     def readers(self) -> list[Address]:
@@ -324,7 +324,7 @@ class Groups(ClusterMachine):
         """Become members, or again: they read, and transform what they read, until they die or leave."""
         for consumer in consumers:
             machine: Any = self.trial.cluster.machines.get(consumer)
-            if machine is not None and machine.is_closed:
+            if machine is not None and machine.fatal is not None:
                 self.kill(consumer)
             self.revive(consumer)
             self.joined[consumer] = self.trial.cluster.incarnations.get(consumer, 0)
