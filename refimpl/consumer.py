@@ -123,6 +123,8 @@ class Consumer(ConsumerCoordinator):
             return rpc.Response(self.fatal)
         if isinstance(operation, Poll):
             return self._poll(operation, now)
+        if self.config.group_id is None and isinstance(operation, Subscribe | CommitSync | CommitAsync):
+            return rpc.Response(Error.INVALID_GROUP_ID)
         if isinstance(operation, CommitSync | CommitAsync):
             offsets = self.consumed() if operation.offsets is None else operation.offsets
             error = self.commit(call.number, offsets, isinstance(operation, CommitSync), now)

@@ -97,9 +97,8 @@ class ConsumerCoordinator(Fetcher):
         return tuple([(of, OffsetAndMetadata(p.offset, p.offset_epoch)) for of, p in known])
 
     def leave(self, now: int) -> None:
-        """Give up what the group assigned, and LeaveGroup, unless the instance is expected back."""
-        if self.topics:
-            self._give_up_all_but()
+        """Give up everything, and LeaveGroup, unless the instance is expected back."""
+        self._give_up_all_but()
         if self.who.instance is None and self.who.member_id != UNKNOWN_MEMBER:
             self._ask(rpc.LeaveGroupRequest(self.who), now)
         self._reset(UNKNOWN_MEMBER)

@@ -33,13 +33,15 @@ def position(world: World) -> tuple[int, int]:
     return at.offset, at.offset_epoch
 
 
-def test_a_poll_returns_what_is_there_as_much_as_it_may():
-    world = reading(PARTITION, OTHER)
-    world.write("a", "b", "c")
+def test_a_poll_returns_what_has_been_fetched():
+    world = reading(PARTITION, OTHER, fetch_max_records=2)
+    for value in "abc":
+        world.write(value)
     world.write("d", partition=1)
-    assert world.values("c1") == ["a", "b"]
-    assert position(world) == (2, 0)
-    assert sorted(world.values("c1") + world.values("c1")) == ["c", "d"]
+    assert sorted(world.values("c1") + world.values("c1") + world.values("c1", 100)) == ["a", "b", "c", "d"]
+    assert position(world) == (3, 0)
+    fetches = [body for body in world.asked if isinstance(body, rpc.FetchRequest)]
+    assert {fetch.max_records for fetch in fetches} == {2}
 
 
 def test_a_poll_parks_until_there_are_records():
@@ -62,13 +64,16 @@ def test_a_poll_ends_at_its_timeout():
 
 def test_one_fetch_per_partition_is_in_flight_and_none_while_records_wait():
     world = reading(fetch_max_records=1)
-    world.write("a", "b", "c")
-    assert [world.values("c1") for _ in "ab"] == [["a"], ["b"]]
-    assert world.kinds().count("Fetch") == 1
-    assert world.values("c1") == ["c"]
+    for value in "abc":
+        world.write(value)
+    assert world.values("c1") == ["a"]  # b has been fetched ahead
+    world.kinds()
+    world.wait(1_000)
+    assert world.kinds() == []
+    assert [world.values("c1") for _ in "bc"] == [["b"], ["c"]]
     world.call("c1", Poll(0))
     world.call("c1", Poll(0))
-    assert world.kinds().count("Fetch") == 1
+    assert world.kinds().count("Fetch") == 2
 
 
 def test_without_a_poll_nothing_is_fetched():
@@ -182,8 +187,9 @@ def test_the_position_moves_over_what_is_hidden_when_a_poll_gets_there():
 
 def test_what_was_fetched_before_a_seek_is_not_returned():
     world = reading(fetch_max_records=1)
-    world.write("a", "b", "c", "d")
-    assert world.values("c1") == ["a"]  # b, c and d are there
+    for value in "abcd":
+        world.write(value)
+    assert world.values("c1") == ["a"]  # b is there
     world.ask("c1", Seek(PARTITION, 3))
     assert world.values("c1") == ["d"]
     world.ask("c1", Seek(PARTITION, 0))
@@ -203,7 +209,7 @@ def test_the_answer_to_a_fetch_before_a_seek_or_an_assignment_is_dropped():
         stale = world.data(asked.body)
         change(world)
         world.step("c1", Message(f"broker-{BROKER}", "c1", correlation, stale))
-        assert world.consumers["c1"].positions[PARTITION].fetched == []
+        assert world.consumers["c1"].positions[PARTITION].fetched is None
         world.silent.clear()
         assert world.values("c1")[-1] == "b"
 
@@ -245,7 +251,7 @@ def read_then_elect(policy: str, truncate_to: int | None, cluster: ClusterConfig
 def test_a_new_leader_that_has_all_is_read_on():
     world = read_then_elect("earliest", None)
     assert world.values("c1") == ["new", "newer"]
-    assert world.kinds() == ["Fetch", "Metadata", "OffsetsForLeaderEpoch", "Fetch", "Fetch"]
+    assert world.kinds() == ["Fetch", "Metadata", "Fetch", "Fetch"]
 
 
 def test_a_truncation_sends_the_position_back_to_where_the_logs_part():
@@ -257,10 +263,29 @@ def test_a_truncation_sends_the_position_back_to_where_the_logs_part():
     assert position(world) == (6, 2)
 
 
-def test_an_end_that_the_leader_does_not_know_is_a_truncation():
+def test_an_epoch_that_the_leader_does_not_know_is_a_truncation():
     world = read_then_elect("earliest", None)
-    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.Response(Error.NONE, UNDEFINED)]
+    world.scripted[rpc.FetchRequest] = [rpc.FetchResponse(Error.OFFSET_OUT_OF_RANGE)]
     assert world.values("c1") == [0, 1, 2, 3, 4, "new", "newer"]
+
+
+def test_where_the_logs_part_is_the_end_of_the_epoch_that_both_have():
+    world = read_then_elect("earliest", 3)
+    world.ask("c1", Poll(0))
+    fetches = [body for body in world.asked if isinstance(body, rpc.FetchRequest)]
+    assert [(fetch.fetch_offset, fetch.last_fetched_epoch) for fetch in fetches] == [(5, 1)]
+    world.values("c1")
+    fetches = [body for body in world.asked if isinstance(body, rpc.FetchRequest)]
+    assert [(fetch.fetch_offset, fetch.last_fetched_epoch) for fetch in fetches[-2:]] == [(3, 0), (5, 2)]
+
+
+def test_an_epoch_that_the_leader_lacks_beyond_the_position_is_forgotten():
+    world = reading()
+    world.write("a", "b")
+    world.elect(2)
+    world.write("c")
+    world.ask("c1", Seek(PARTITION, 1, 1))
+    assert world.values("c1") == ["b", "c"]
 
 
 def test_before_kip_320_nobody_notices_a_truncation():
@@ -270,8 +295,7 @@ def test_before_kip_320_nobody_notices_a_truncation():
     world.write("newest")
     assert world.values("c1", 1_000) == ["newest"]
     fetches = [body for body in world.asked if isinstance(body, rpc.FetchRequest)]
-    assert {fetch.current_leader_epoch for fetch in fetches} == {-1}
-    assert "OffsetsForLeaderEpoch" not in world.kinds()
+    assert {(fetch.current_leader_epoch, fetch.last_fetched_epoch) for fetch in fetches} == {(-1, -1)}
 
 
 @pytest.mark.parametrize("error", [Error.UNKNOWN_LEADER_EPOCH, Error.FENCED_LEADER_EPOCH, Error.NOT_LEADER_OR_FOLLOWER])
@@ -304,13 +328,8 @@ def test_calls_that_make_no_sense_are_refused():
     assert world.ask("c1", CommitSync()).error is Error.INVALID_GROUP_ID
     assert world.ask("c1", Close()).error is Error.NONE
     assert world.ask("c1", Poll(0)).error is Error.INVALID_REQUEST
+    world.wait(world.cluster.request_timeout)
     assert world.consumers["c1"].deadline() is None
-    grouped = World(ConsumerConfig("group"))
-    grouped.ask("c1", Assign((PARTITION,)))
-    assert grouped.ask("c1", Subscribe((TOPIC,))).error is Error.INVALID_REQUEST
-    grouped.ask("c1", Assign(()))
-    assert grouped.ask("c1", Subscribe((TOPIC,))).error is Error.NONE
-    assert grouped.ask("c1", Assign((PARTITION,))).error is Error.INVALID_REQUEST
 
 
 def test_a_copy_goes_on_as_the_original_does():
