@@ -217,9 +217,8 @@ def partition_named(name: str) -> TopicPartition:
 
 def racks_of(row: Row) -> Racks:
     """The racks with a replica of each partition."""
-    replicas = {
+    return {
         (topic, index): frozenset(some)
         for topic, partitions in row.get("partition_racks", {}).items()
         for index, some in enumerate(partitions)
     }
-    return replicas
