@@ -81,9 +81,8 @@ class Consumer(ConsumerCoordinator):
 
     def __post_init__(self) -> None:
         self.client = Client(self.cluster, Outbox(self.name, self.cluster.request_timeout))
-        self.who = self.group_metadata = ConsumerGroupMetadata(
-            self.config.group_id or "", instance=self.config.instance
-        )
+        member = ConsumerGroupMetadata(self.config.group_id or "", instance=self.config.instance)
+        self.who = self.group_metadata = member
 
     def deadline(self) -> int | None:
         """When to Tick."""
@@ -158,5 +157,5 @@ class Consumer(ConsumerCoordinator):
     def _close(self, now: int) -> rpc.Response:
         self.commit_automatically(now)
         self.leave(now)
-        self.fatal, self.return_by = Error.INVALID_REQUEST, None
+        self.fatal = Error.INVALID_REQUEST
         return rpc.Response(Error.NONE, PollResult((), tuple(self.rebalances)))
