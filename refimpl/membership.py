@@ -8,7 +8,7 @@ without. A partition's owner gives it up before it joins again (eager), or only 
 application commits is of `group_metadata`, the generation of the last assignment, and the coordinator judges it.
 Unlike in Kafka, whoever subscribes to other topics leaves first; automatic commits are sent once and not awaited, and a
 cooperative member sends none before a rebalance; after an error that nobody expects the coordinator is looked up again,
-which is the backoff.
+which is the backoff; only FENCED_INSTANCE_ID is fatal, and after other refusals it goes on trying to join.
 Not modelled: patterns, racks, the session timer (a lost coordinator is noticed when a request expires), leaving the
 group for want of Polls (only a rebalance notices that), partitions that are added. Source: AbstractCoordinator,
 ConsumerCoordinator; KIP-62, KIP-320, KIP-345, KIP-394, KIP-447.
