@@ -3,10 +3,11 @@
 The member that leads the group computes this from all subscriptions. Where Kafka's answer hangs on the order of a hash
 map, names decide here. Kafka has two sticky algorithms, one for equal subscriptions (everybody has a quota) and one for
 others (loads are balanced afterwards); they are one here, with an endless quota for the others. It gives what is free
-to the least loaded, where Kafka deals equal subscriptions out in turns. When it balances, Kafka searches a rack without
-effect, prefers claims of earlier generations, and takes all moves back if they did not help; here each move brings two
-loads closer. A partition that two members claim in one generation is nobody's; Kafka forgets that if subscriptions
-differ.
+to the least loaded, where Kafka deals equal subscriptions out in turns. When it balances, each move brings two loads
+closer; Kafka searches a rack without effect, prefers claims of earlier generations, sends partitions home rather than
+let two members swap some of a topic, and takes all moves back if they did not help. A partition that two members claim
+in one generation is nobody's; Kafka forgets that if subscriptions differ. Racks count if any are known, for sticky if
+they differ; Kafka asks for members in them too.
 
 Source: RangeAssignor, RoundRobinAssignor, AbstractStickyAssignor, CooperativeStickyAssignor of Kafka's clients; KIP-54
 (sticky), KIP-345 (static members), KIP-429 (cooperative), KIP-792 (generations), KIP-881 (racks).
@@ -27,6 +28,10 @@ CONTESTED = ""  # instead of a member's id
 
 Assignment = dict[str, list[TopicPartition]]
 Owners = dict[TopicPartition, str]
+Topics = Mapping[str, int]  # partitions of each
+Readers = Mapping[str, tuple[str, ...]]  # members by topic
+Racks = Mapping[TopicPartition, frozenset[str]]  # where the replicas are
+NO_RACKS: Racks = {}
 
 
 class Subscription(NamedTuple):
@@ -40,26 +45,6 @@ class Subscription(NamedTuple):
 
 
 Members = Mapping[str, Subscription]
-Readers = Mapping[str, tuple[str, ...]]  # members by topic
-
-
-class Racks(NamedTuple):
-    """In which racks the replicas are."""
-
-    replicas: Mapping[TopicPartition, frozenset[str]] = {}
-
-    def are_useful(self, members: Iterable[Subscription], partitions: Iterable[TopicPartition]) -> bool:
-        """Whether a member is in a rack that has replicas, and not all partitions are in the same racks."""
-        racks = [self.replicas.get(partition, frozenset()) for partition in partitions]
-        everywhere = frozenset[str]().union(*racks)
-        return any(member.rack in everywhere for member in members) and any(some != everywhere for some in racks)
-
-    def allow(self, member: Subscription, partition: TopicPartition) -> bool:
-        """Whether the partition does not read across racks as far as is known."""
-        return not self.replicas or not member.rack or member.rack in self.replicas.get(partition, ())
-
-
-NO_RACKS = Racks()
 
 
 @dataclass(slots=True)
@@ -73,9 +58,10 @@ class Placement:
     size: Counter[str] = field(default_factory=Counter)
 
     def may_take(self, member: str, partition: TopicPartition, racks: Racks) -> bool:
-        """Whether the partition is free and in the member's rack, and the member has room for it."""
+        """Whether the partition is free and as far as is known in the member's rack, and the member has room for it."""
         has_room = partition not in self.owner and self.size[member] < self.low + (self.extra > 0)
-        return has_room and racks.allow(self.members[member], partition)
+        rack = self.members[member].rack
+        return has_room and (not racks or not rack or rack in racks.get(partition, ()))
 
     def put(self, member: str, partition: TopicPartition) -> None:
         """The member gets the partition; who had it before loses it."""
@@ -90,20 +76,13 @@ class Placement:
         return min(members, key=lambda member: (self.size[member], member))
 
     def balance(self, partitions: Iterable[TopicPartition], readers: Readers) -> None:
-        """Move partitions from members that have two more than another could have.
-
-        If one of its topic went the other way before, both go home instead: no two members swap.
-        """
-        home = dict(self.owner)
+        """Move partitions from members that have two more than another could have."""
 
         def is_heavy(p: TopicPartition) -> bool:
             return self.size[self.owner[p]] > self.size[self.least_loaded(readers[p[0]])] + 1
 
         while partition := next(filter(is_heavy, partitions), None):
-            swap = self.least_loaded(readers[partition[0]]), home[partition]
-            back = [p for p in sorted(home) if p[0] == partition[0] and (home[p], self.owner[p]) == swap != swap[::-1]]
-            self.put(home[partition], partition)
-            self.put(swap[0], back[0] if back else partition)
+            self.put(self.least_loaded(readers[partition[0]]), partition)
 
 
 def in_order(members: Members) -> list[str]:
@@ -111,7 +90,7 @@ def in_order(members: Members) -> list[str]:
     return sorted(members, key=lambda member: (members[member].instance is None, members[member].instance or member))
 
 
-def readers_of(topics: Mapping[str, int], members: Members) -> Readers:
+def readers_of(topics: Topics, members: Members) -> Readers:
     """Who subscribed to each topic that exists, for those that somebody did."""
     readers = {topic: tuple(id for id in in_order(members) if topic in members[id].topics) for topic in sorted(topics)}
     return {topic: some for topic, some in readers.items() if some and topics[topic]}
@@ -122,68 +101,63 @@ def by_member(owner: Owners, members: Members) -> Assignment:
     return {member: [partition for partition, its in owner.items() if its == member] for member in members}
 
 
-def assign_range(topics: Mapping[str, int], members: Members, racks: Racks = NO_RACKS) -> Assignment:
-    """Consecutive partitions of each topic, one range a member; within racks first, if that helps any topic.
+def assign_range(topics: Topics, members: Members, racks: Racks = NO_RACKS) -> Assignment:
+    """Consecutive partitions of each topic, one range a member; within racks first.
 
-    Then topics with the same members and as many partitions stay together: who gets an index gets it of all.
+    There topics with the same members and as many partitions stay together: who gets an index gets it of all.
     """
-    placements: dict[str, Placement] = {}
     alike: dict[tuple[tuple[str, ...], int], list[str]] = {}
-    is_near = False
     for topic, readers in readers_of(topics, members).items():
-        placements[topic] = Placement(members, *divmod(topics[topic], len(readers)))
         alike.setdefault((readers, topics[topic]), []).append(topic)
-        is_near |= racks.are_useful([members[id] for id in readers], [(topic, i) for i in range(topics[topic])])
+    owner: Owners = {}
     for (readers, count), together in alike.items():
-        for some, near in [(together, racks)] * is_near + [([topic], NO_RACKS) for topic in together]:
+        placements = {topic: Placement(members, *divmod(count, len(readers))) for topic in together}
+        for some, near in [(together, racks), *[([topic], NO_RACKS) for topic in together]]:
             for reader, i in product(readers, range(count)):
                 if all(placements[topic].may_take(reader, (topic, i), near) for topic in some):
                     for topic in some:
                         placements[topic].put(reader, (topic, i))
-    owner = {p: reader for placement in placements.values() for p, reader in sorted(placement.owner.items())}
-    return by_member(owner, members)
+        owner |= {p: reader for placement in placements.values() for p, reader in placement.owner.items()}
+    return by_member(dict(sorted(owner.items())), members)
 
 
-def assign_round_robin(topics: Mapping[str, int], members: Members, racks: Racks = NO_RACKS) -> Assignment:
+def assign_round_robin(topics: Topics, members: Members, racks: Racks = NO_RACKS) -> Assignment:
     """One partition after the other to the next member in turn that subscribed to its topic; racks play no part."""
     turn, readers = cycle(in_order(members)), readers_of(topics, members)
     partitions = [(topic, i) for topic in readers for i in range(topics[topic])]
     return by_member({p: next(id for id in turn if id in readers[p[0]]) for p in partitions}, members)
 
 
-def assign_sticky(topics: Mapping[str, int], members: Members, racks: Racks = NO_RACKS) -> Assignment:
+def assign_sticky(topics: Topics, members: Members, racks: Racks = NO_RACKS) -> Assignment:
     """Balanced, with as few moves as that needs; members have given up all they had (the eager protocol)."""
     return sticky_assignment(topics, members, racks)[0]
 
 
-def assign_cooperative_sticky(topics: Mapping[str, int], members: Members, racks: Racks = NO_RACKS) -> Assignment:
+def assign_cooperative_sticky(topics: Topics, members: Members, racks: Racks = NO_RACKS) -> Assignment:
     """The sticky assignment, but for what another member has yet to give up: that is for the next rebalance."""
     assignment, transferring = sticky_assignment(topics, members, racks)
     return {member: [p for p in partitions if p not in transferring] for member, partitions in assignment.items()}
 
 
-def sticky_assignment(topics: Mapping[str, int], members: Members, racks: Racks) -> tuple[Assignment, Owners]:
+def sticky_assignment(topics: Topics, members: Members, racks: Racks) -> tuple[Assignment, Owners]:
     """The sticky assignment, and the new owners of the partitions that another member had.
 
     Members keep what they had if there is room, then the least loaded get the rest, within racks first; then loads are
     balanced, fresh partitions first.
     """
     readers = readers_of(topics, members)
-    partitions = [
-        (topic, i) for topic in sorted(readers, key=lambda topic: len(readers[topic])) for i in range(topics[topic])
-    ]
-    racks = racks if racks.are_useful(members.values(), partitions) else NO_RACKS
+    partitions = [(topic, i) for topic in sorted(readers, key=lambda t: len(readers[t])) for i in range(topics[topic])]
+    near = racks if len({racks.get(partition) for partition in partitions}) > 1 else NO_RACKS
     is_equal = len({frozenset(member.topics) for member in members.values()}) == 1
     placement = Placement(members, *(divmod(len(partitions), len(members)) if is_equal else (len(partitions), 0)))
     previous = previous_owners(partitions, members)
     for p in sorted(sorted(previous, key=lambda p: (p[1], p[0])), key=lambda p: previous[p], reverse=True):
-        if previous[p] in readers[p[0]] and placement.may_take(previous[p], p, racks):
+        if previous[p] in readers[p[0]] and placement.may_take(previous[p], p, near):
             placement.put(previous[p], p)
     fresh = [partition for partition in partitions if partition not in placement.owner]
-    for near in (racks, NO_RACKS):
-        for p in fresh:
-            if able := [id for id in readers[p[0]] if placement.may_take(id, p, near)]:
-                placement.put(placement.least_loaded(able), p)
+    for where, p in product((near, NO_RACKS), fresh):
+        if able := [id for id in readers[p[0]] if placement.may_take(id, p, where)]:
+            placement.put(placement.least_loaded(able), p)
     placement.balance(fresh, readers)
     placement.balance(partitions, readers)
     transferring = {p: id for p, id in placement.owner.items() if previous.get(p, id) != id}
@@ -191,14 +165,10 @@ def sticky_assignment(topics: Mapping[str, int], members: Members, racks: Racks)
 
 
 def previous_owners(partitions: Collection[TopicPartition], members: Members) -> Owners:
-    """Who had a partition in the newest generation that it is claimed in."""
-    claims = [(members[id].generation, id, p) for id in members for p in members[id].owned if p in partitions]
-    newest = {p: generation for generation, _, p in sorted(claims)}
-    previous: Owners = {}
-    for generation, id, p in claims:
-        if generation == newest[p]:
-            previous[p] = CONTESTED if p in previous else id
-    return previous
+    """Who had a partition in the newest generation that it is claimed in, if one member alone claims it."""
+    claims = sorted((members[id].generation, id, p) for id in members for p in members[id].owned if p in partitions)
+    count = Counter((generation, p) for generation, _, p in claims)
+    return {p: id if count[generation, p] == 1 else CONTESTED for generation, id, p in claims}
 
 
 ASSIGNORS: dict[str, Callable[..., Assignment]] = {

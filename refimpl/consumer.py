@@ -1,8 +1,8 @@
 """The consumer: its calls are served one after the other, for one thread of an application as in Kafka.
 
-A Poll parks until there are records or news of a rebalance, and drives both; it fails with the positions that are
-invalid (OFFSET_OUT_OF_RANGE), if nothing resets them. CommitAsync alone lets later calls overtake its Return. After an
-error in `fatal` the application has to begin with a new consumer.
+A Poll parks until there are records or news of a rebalance, and drives both. CommitAsync alone lets later calls
+overtake its Return. After an error in `fatal` the application has to begin with a new consumer.
+Not modelled: the refusal to mix Subscribe and Assign, the time limit of CommitSync.
 
 Source: ClassicKafkaConsumer of Kafka's clients.
 """
@@ -10,17 +10,17 @@ Source: ClassicKafkaConsumer of Kafka's clients.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.fetcher import FETCHING, ConsumerRecord, Position
+from hwmark.refimpl.fetcher import COMMITTED, ConsumerRecord, Position
 from hwmark.refimpl.fetcher import ConsumerConfig as ConsumerConfig
 from hwmark.refimpl.group_coordinator import Commits, ConsumerGroupMetadata
-from hwmark.refimpl.machine import Call, Effects, Event, Outbox, Return, earliest
-from hwmark.refimpl.membership import FINAL, ConsumerCoordinator, Rebalance
+from hwmark.refimpl.machine import Call, Effects, Event, Outbox, earliest
+from hwmark.refimpl.membership import ConsumerCoordinator, Rebalance
 
 
 class Subscribe(NamedTuple):
@@ -50,7 +50,7 @@ class Poll(NamedTuple):
 
 
 class CommitSync(NamedTuple):
-    """Commit these offsets, or else all positions, and wait until that is done; it is tried again where it may be."""
+    """Commit these offsets, or else all positions, and wait until that is done; it is tried again where it may help."""
 
     offsets: Commits | None = None
 
@@ -78,19 +78,15 @@ class Consumer(ConsumerCoordinator):
 
     calls: list[Call] = field(default_factory=list)
     return_by: int | None = None  # while a Poll is parked
-    is_closed: bool = False
 
     def __post_init__(self) -> None:
         self.client = Client(self.cluster, Outbox(self.name, self.cluster.request_timeout))
-        self.who = ConsumerGroupMetadata(self.config.group_id or "", instance=self.config.instance)
-        self.group_metadata = self.who
+        member = ConsumerGroupMetadata(self.config.group_id or "", instance=self.config.instance)
+        self.who = self.group_metadata = member
 
     def deadline(self) -> int | None:
         """When to Tick."""
-        if self.is_closed:
-            return None
-        next_auto_commit = (self.return_by and self.next_auto_commit) or None
-        return earliest(self.client.deadline(), self.next_heartbeat, self.return_by, next_auto_commit)
+        return earliest(self.client.deadline(), self.next_heartbeat, self.return_by)
 
     def step(self, event: Event, now: int) -> Effects:
         """React to an answer, a call of the application, or the time."""
@@ -98,82 +94,68 @@ class Consumer(ConsumerCoordinator):
             self.calls.append(event)
         for asked, response in self.client.receive(event, now):
             error = response.error if response is not None else Error.REQUEST_TIMED_OUT
-            if isinstance(asked.body, rpc.FollowerRequest | rpc.OffsetFetchRequest):
+            if isinstance(asked.body, rpc.FetchRequest | rpc.ListOffsetsRequest | rpc.OffsetFetchRequest):
                 self.handle_position(asked, response, error)
             else:
                 self.handle_group(asked, response, error, now)
-        if not self.is_closed:
-            self.heartbeat(now)
-        returns = self._serve(now)
-        return [*self.client.take(now), *returns]
+        self.heartbeat(now)
+        self._serve(now)
+        return self.client.take(now)
 
-    def _serve(self, now: int) -> list[Return]:
-        """The outcomes of the calls whose turn it is."""
-        returns: list[Return] = []
+    def _serve(self, now: int) -> None:
+        """Answer the calls whose turn it is, as far as there is an outcome."""
         for call in [*self.calls]:
-            outcome = self._outcome(call.number, call.operation, now)
+            outcome = self._outcome(call, now)
             if outcome is not None:
                 self.calls.remove(call)
-                returns.append(Return(call.number, outcome))
+                self.client.answer(call.number, *outcome)
             elif not isinstance(call.operation, CommitAsync):
                 break
-        return returns
 
-    def _outcome(self, number: int, operation: Any, now: int) -> rpc.Response | None:
+    def _outcome(self, call: Call, now: int) -> rpc.Response | None:
         """The answer to a call; None while it has to wait."""
-        if self.is_closed:
-            return rpc.Response(Error.INVALID_REQUEST)
+        operation = call.operation
         if isinstance(operation, Close):
-            return self._close(number, now)
-        if self.fatal:
+            return self._close(now) if self.calls[0] == call else None
+        if self.fatal is not None:
             self.return_by = None
             return rpc.Response(self.fatal)
-        if isinstance(operation, CommitSync | CommitAsync):
-            offsets = self.consumed() if operation.offsets is None else operation.offsets
-            timeout = self.config.api_timeout if isinstance(operation, CommitSync) else 0
-            error = self.commit(number, offsets, now, timeout)
-            return error and rpc.Response(error)
         if isinstance(operation, Poll):
             return self._poll(operation, now)
+        if self.config.group_id is None and isinstance(operation, Subscribe | CommitSync | CommitAsync):
+            return rpc.Response(Error.INVALID_GROUP_ID)
+        if isinstance(operation, CommitSync | CommitAsync):
+            offsets = self.consumed() if operation.offsets is None else operation.offsets
+            error = self.commit(call.number, offsets, isinstance(operation, CommitSync), now)
+            return error and rpc.Response(error)
         return rpc.Response(self._change(operation, now))
 
     def _change(self, operation: Subscribe | Assign | Seek, now: int) -> Error:
-        """By topic or by hand, not both; what stays assigned by hand keeps its position."""
-        if isinstance(operation, Seek):
-            if operation.topic_partition not in self.positions:
-                return Error.INVALID_REQUEST
-            self.positions[operation.topic_partition] = Position(FETCHING, operation.offset, operation.offset_epoch)
-        elif isinstance(operation, Subscribe):
-            if self.config.group_id is None or (self.positions and not self.topics):
-                return Error.INVALID_REQUEST if self.config.group_id else Error.INVALID_GROUP_ID
-            if self.topics != operation.topics:
-                self.quit_group(now)
+        """Read by topic, by hand, or from another offset; what stays assigned by hand keeps its position."""
+        if isinstance(operation, Subscribe):
+            self.leave(now)
             self.topics = operation.topics
-        elif self.topics:
+        elif isinstance(operation, Assign):
+            start = self.config.auto_offset_reset if self.config.group_id is None else COMMITTED
+            self.positions = {one: self.positions.get(one) or Position(start) for one in operation.partitions}
+        elif operation.topic_partition not in self.positions:
             return Error.INVALID_REQUEST
         else:
-            kept = {partition: self.positions.get(partition) or Position() for partition in operation.partitions}
-            self.positions.clear()
-            self.positions.update(kept)
+            self.positions[operation.topic_partition] = Position(operation.offset, operation.offset_epoch)
         return Error.NONE
 
     def _poll(self, operation: Poll, now: int) -> rpc.Response | None:
         if self.return_by is None:
             self.return_by = now + operation.timeout
         self.poll_group(now)
-        records = () if FINAL in self.commits else self.fetch(now)  # nothing is read after the last commit
-        rebalances, self.rebalances = tuple(self.rebalances), []
-        invalid = self.invalid_offsets()
-        if not (records or rebalances or invalid or now >= self.return_by):
+        records, rebalances = self.fetch(now), tuple(self.rebalances)
+        if not (records or rebalances or now >= self.return_by):
             return None
-        self.return_by = None
-        if invalid and not (records or rebalances):
-            return rpc.Response(Error.OFFSET_OUT_OF_RANGE, invalid)
+        self.return_by, self.rebalances = None, []
         return rpc.Response(Error.NONE, PollResult(records, rebalances))
 
-    def _close(self, number: int, now: int) -> rpc.Response | None:
-        if self.calls[0].number != number or not self.commit_finally(number, now):
-            return None
-        self.quit_group(now)
-        self.is_closed = True
+    def _close(self, now: int) -> rpc.Response:
+        self.commit_automatically(now)
+        self.leave(now)
+        self.fatal = Error.INVALID_REQUEST
         return rpc.Response(Error.NONE, PollResult((), tuple(self.rebalances)))

@@ -163,7 +163,7 @@ PROPERTIES = {check.__name__: check for check in (no_partition_twice, valid, bal
 def rack_mismatches(members: dict[str, Subscription], racks: Racks, assignment: Assignment) -> int:
     """How many partitions went to a member that has no replica in its rack."""
     return sum(
-        bool(members[member].rack) and members[member].rack not in racks.replicas.get(partition, ())
+        bool(members[member].rack) and members[member].rack not in racks.get(partition, ())
         for member, partitions in assignment.items()
         for partition in partitions
     )
@@ -217,9 +217,8 @@ def partition_named(name: str) -> TopicPartition:
 
 def racks_of(row: Row) -> Racks:
     """The racks with a replica of each partition."""
-    replicas = {
+    return {
         (topic, index): frozenset(some)
         for topic, partitions in row.get("partition_racks", {}).items()
         for index, some in enumerate(partitions)
     }
-    return Racks(replicas)

@@ -41,7 +41,7 @@ def racks_of(number: int) -> Racks:
     """Each partition's replicas are in one to three of three racks, by a digit of the number; 0 knows of no racks."""
     where = [frozenset(rack for bit, rack in enumerate("xyz") if (digit + 1) >> bit & 1) for digit in range(7)]
     partitions = [(topic, i) for topic in ("t1", "t2", "t3") for i in range(5)]
-    return Racks({p: where[number // 7**at % 7] for at, p in enumerate(partitions)}) if number else NO_RACKS
+    return {p: where[number // 7**at % 7] for at, p in enumerate(partitions)} if number else NO_RACKS
 
 
 RACKS = st.integers(0, 7**15 - 1).map(racks_of)
@@ -126,7 +126,7 @@ def test_ranges_are_consecutive_without_racks(topics: Topics, group: Group) -> N
 @given(st.integers(1, 5), groups(is_equal=True), RACKS)
 def test_ranges_of_alike_topics_stay_together(count: int, group: Group, racks: Racks) -> None:
     topics = dict.fromkeys(next(iter(group.values())).topics, count)
-    alike = Racks({(topic, i): racks.replicas.get(("t1", i), frozenset()) for topic, i in racks.replicas})
+    alike = {(topic, i): racks.get(("t1", i), frozenset()) for topic, i in racks}
     owner = owners(ASSIGNORS["range"](topics, group, alike))
     for i in range(count):
         assert len({owner[topic, i] for topic in topics}) == 1
@@ -194,7 +194,7 @@ def test_the_newer_claim_holds_and_equal_claims_hold_for_nobody() -> None:
 
 def test_a_partition_goes_to_the_rack_of_its_replica() -> None:
     group = {name: Subscription(("t",), rack=rack) for name, rack in (("a", "x"), ("b", "y"))}
-    racks = Racks({("t", 0): frozenset("y"), ("t", 1): frozenset("x")})
+    racks = {("t", 0): frozenset("y"), ("t", 1): frozenset("x")}
     for name in ("range", *STICKY):
         assert ASSIGNORS[name]({"t": 2}, group, racks) == {"a": [("t", 1)], "b": [("t", 0)]}
         assert ASSIGNORS[name]({"t": 2}, group) == {"a": [("t", 0)], "b": [("t", 1)]}
@@ -213,7 +213,7 @@ def check_example(name: str, group: dict[str, tuple[str, str, str]], where: str,
         member: Subscription(tuple(subscribed), partitions_named(owned), 1, None, rack or None)
         for member, (subscribed, owned, rack) in group.items()
     }
-    assignment = ASSIGNORS[name](topics, members, Racks(replicas))
+    assignment = ASSIGNORS[name](topics, members, replicas)
     assert {member: set(partitions) for member, partitions in assignment.items()} == {
         member: set(partitions_named(partitions)) for member, partitions in expected.items()
     }
@@ -226,12 +226,6 @@ def test_a_member_without_a_rack_keeps_what_it_had() -> None:
 def test_balancing_moves_fresh_partitions_first() -> None:
     group = {"a": ("tu", "t0 u0", ""), "b": ("tu", "", "y"), "c": ("t", "", "y")}
     check_example("sticky", group, "t0:z u0:xy u1:y u2:xz", {"a": "u0", "b": "u1 u2", "c": "t0"})
-
-
-def test_balancing_lets_partitions_go_home_rather_than_swap() -> None:
-    group = {"a": ("tu", "t3 u2 u0 t2 u3 u1", ""), "b": ("t", "t1", ""), "c": ("u", "t0", ""), "d": ("u", "", "")}
-    expected = {"a": "u3 t2", "b": "t1 t3 t0", "c": "u0 u2", "d": "u1"}
-    check_example("sticky", group, "t0: t1: t2: t3: u0: u1: u2: u3:", expected)
 
 
 def test_static_members_come_first() -> None:

@@ -13,13 +13,12 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitSync, ConsumerConfig, Poll, Seek, Subscribe
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.fetcher import AWAIT_VALIDATION, FETCHING, INVALID
-from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
 from hwmark.refimpl.machine import Message, Tick
 
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
 World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]
 PARTITION, OTHER = (TOPIC, 0), (TOPIC, 1)
+POLICIES = {"earliest": rpc.EARLIEST, "latest": rpc.LATEST}
 
 
 def reading(*partitions: tuple[str, int], cluster: ClusterConfig | None = None, **config: Any) -> World:
@@ -29,25 +28,20 @@ def reading(*partitions: tuple[str, int], cluster: ClusterConfig | None = None, 
     return world
 
 
-def position(world: World) -> tuple[str, int, int]:
+def position(world: World) -> tuple[int, int]:
     at = world.consumers["c1"].positions[PARTITION]
-    return at.state, at.offset, at.offset_epoch
+    return at.offset, at.offset_epoch
 
 
-def test_a_poll_returns_what_is_there_as_much_as_it_may():
-    world = reading(PARTITION, OTHER, max_poll_records=2)
-    world.write("a", "b", "c")
+def test_a_poll_returns_what_has_been_fetched():
+    world = reading(PARTITION, OTHER, fetch_max_records=2)
+    for value in "abc":
+        world.write(value)
     world.write("d", partition=1)
-    assert world.values("c1") == ["a", "b"]
-    assert position(world) == (FETCHING, 2, 0)
-    assert sorted(world.values("c1") + world.values("c1")) == ["c", "d"]
-
-
-def test_partitions_take_turns_and_share_what_a_poll_may_return():
-    world = reading(PARTITION, OTHER, max_poll_records=1)
-    world.write("a", "b")
-    world.write("c", "d", partition=1)
-    assert [world.values("c1") for _ in range(4)] == [["a"], ["c"], ["b"], ["d"]]
+    assert sorted(world.values("c1") + world.values("c1") + world.values("c1", 100)) == ["a", "b", "c", "d"]
+    assert position(world) == (3, 0)
+    fetches = [body for body in world.asked if isinstance(body, rpc.FetchRequest)]
+    assert {fetch.max_records for fetch in fetches} == {2}
 
 
 def test_a_poll_parks_until_there_are_records():
@@ -69,14 +63,17 @@ def test_a_poll_ends_at_its_timeout():
 
 
 def test_one_fetch_per_partition_is_in_flight_and_none_while_records_wait():
-    world = reading(max_poll_records=1)
-    world.write("a", "b", "c")
-    assert [world.values("c1") for _ in "ab"] == [["a"], ["b"]]
-    assert world.kinds().count("Fetch") == 1
-    assert world.values("c1") == ["c"]
+    world = reading(fetch_max_records=1)
+    for value in "abc":
+        world.write(value)
+    assert world.values("c1") == ["a"]  # b has been fetched ahead
+    world.kinds()
+    world.wait(1_000)
+    assert world.kinds() == []
+    assert [world.values("c1") for _ in "bc"] == [["b"], ["c"]]
     world.call("c1", Poll(0))
     world.call("c1", Poll(0))
-    assert world.kinds().count("Fetch") == 1
+    assert world.kinds().count("Fetch") == 2
 
 
 def test_without_a_poll_nothing_is_fetched():
@@ -91,60 +88,39 @@ def test_without_a_poll_nothing_is_fetched():
 
 @pytest.mark.parametrize(("policy", "values"), [("earliest", ["old", "new"]), ("latest", ["new"])])
 def test_a_position_begins_where_the_policy_says(policy: str, values: list[str]):
-    world = reading(auto_offset_reset=policy)
+    world = reading(auto_offset_reset=POLICIES[policy])
     world.write("old")
     first = world.values("c1", 100)
     world.write("new")
     assert first + world.values("c1") == values
 
 
-def test_without_a_policy_the_application_says_where_to_begin():
-    world = reading(auto_offset_reset="none")
-    world.write("a", "b")
-    for _ in range(2):
-        outcome = world.poll("c1")
-        assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, ((PARTITION, -1, UNDEFINED),))
-    world.ask("c1", Seek(PARTITION, 1))
-    assert world.values("c1") == ["b"]
-
-
 def test_the_end_of_the_log_is_asked_for_until_a_new_leader_knows_it():
-    world = reading(auto_offset_reset="latest")
+    world = reading(auto_offset_reset=rpc.LATEST)
     world.scripted[rpc.ListOffsetsRequest] = [rpc.Response(Error.OFFSET_NOT_AVAILABLE)] * 3
     world.write("old")
     assert world.values("c1", 1_000) == []
     assert world.kinds().count("ListOffsets") == 4
-    assert position(world) == (FETCHING, 1, -1)
+    assert position(world) == (1, -1)
 
 
 @pytest.mark.parametrize(("is_read_committed", "offset"), [(True, 1), (False, 3)])
 def test_the_end_is_where_the_isolation_level_ends(is_read_committed: bool, offset: int):
-    world = reading(auto_offset_reset="latest", is_read_committed=is_read_committed)
+    world = reading(auto_offset_reset=rpc.LATEST, is_read_committed=is_read_committed)
     world.write("old")
     world.write_txn(1, 0, "open", "open")
     assert world.values("c1", 300) == []
-    assert position(world)[1] == offset
+    assert position(world)[0] == offset
 
 
 @pytest.mark.parametrize(("policy", "values"), [("earliest", ["b", "c"]), ("latest", [])])
 def test_out_of_range_is_reset(policy: str, values: list[str]):
-    world = reading(auto_offset_reset=policy)
+    world = reading(auto_offset_reset=POLICIES[policy])
     world.write("a", "b", "c")
     world.replicas[PARTITION].delete_records(1)
     world.ask("c1", Seek(PARTITION, 0))
     assert world.values("c1", 1_000) == values
-    assert position(world)[1] == 3
-
-
-def test_out_of_range_without_a_policy_is_an_error_that_a_seek_mends():
-    world = reading(auto_offset_reset="none")
-    world.write("a")
-    world.ask("c1", Seek(PARTITION, 5))
-    outcome = world.poll("c1")
-    assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, ((PARTITION, 5, UNDEFINED),))
-    assert position(world)[1] == 5
-    world.ask("c1", Seek(PARTITION, 0))
-    assert world.values("c1") == ["a"]
+    assert position(world)[0] == 3
 
 
 # ---------------------------------------------------------------- isolation
@@ -166,7 +142,7 @@ def test_read_committed_leaves_out_what_was_aborted_or_is_open():
     world = reading(is_read_committed=True)
     write_transactions(world)
     assert world.values("c1") == ["plain", "committed", "later"]
-    assert position(world) == (FETCHING, 7, 0)
+    assert position(world) == (7, 0)
 
 
 def test_each_aborted_transaction_is_hidden_from_its_beginning_to_its_marker():
@@ -185,7 +161,7 @@ def test_read_uncommitted_leaves_out_the_markers_alone():
     world = reading()
     write_transactions(world)
     assert world.values("c1") == ["aborted", "plain", "committed", "later", "open"]
-    assert position(world)[1] == 8
+    assert position(world)[0] == 8
 
 
 def test_a_fetch_from_the_middle_hides_the_rest_of_an_aborted_transaction():
@@ -203,16 +179,17 @@ def test_the_position_moves_over_what_is_hidden_when_a_poll_gets_there():
     world.write_txn(1, 0, "aborted")
     world.end_txn(1, is_commit=False)
     assert world.values("c1", 100) == []
-    assert position(world) == (FETCHING, 2, 0)
+    assert position(world) == (2, 0)
 
 
 # ---------------------------------------------------------------- answers that come too late
 
 
 def test_what_was_fetched_before_a_seek_is_not_returned():
-    world = reading(max_poll_records=1)
-    world.write("a", "b", "c", "d")
-    assert world.values("c1") == ["a"]  # b, c and d are there
+    world = reading(fetch_max_records=1)
+    for value in "abcd":
+        world.write(value)
+    assert world.values("c1") == ["a"]  # b is there
     world.ask("c1", Seek(PARTITION, 3))
     assert world.values("c1") == ["d"]
     world.ask("c1", Seek(PARTITION, 0))
@@ -232,7 +209,7 @@ def test_the_answer_to_a_fetch_before_a_seek_or_an_assignment_is_dropped():
         stale = world.data(asked.body)
         change(world)
         world.step("c1", Message(f"broker-{BROKER}", "c1", correlation, stale))
-        assert world.consumers["c1"].positions[PARTITION].fetched == []
+        assert world.consumers["c1"].positions[PARTITION].fetched is None
         world.silent.clear()
         assert world.values("c1")[-1] == "b"
 
@@ -256,7 +233,7 @@ def test_partitions_that_stay_assigned_keep_their_positions():
 
 def read_then_elect(policy: str, truncate_to: int | None, cluster: ClusterConfig | None = None) -> World:
     """A consumer read five records of epochs 0, 0, 0, 1, 1; the leader of epoch 2 may have less."""
-    world = reading(auto_offset_reset=policy, cluster=cluster)
+    world = reading(auto_offset_reset=POLICIES[policy], cluster=cluster)
     world.ask("c1", Seek(PARTITION, 0))
     world.write(0, 1, 2)
     world.elect(1)
@@ -274,53 +251,41 @@ def read_then_elect(policy: str, truncate_to: int | None, cluster: ClusterConfig
 def test_a_new_leader_that_has_all_is_read_on():
     world = read_then_elect("earliest", None)
     assert world.values("c1") == ["new", "newer"]
-    assert world.kinds() == ["Fetch", "Metadata", "OffsetsForLeaderEpoch", "Fetch", "Fetch"]
+    assert world.kinds() == ["Fetch", "Metadata", "Fetch", "Fetch"]
 
 
 def test_a_truncation_sends_the_position_back_to_where_the_logs_part():
     world = read_then_elect("earliest", 3)
     assert world.values("c1") == ["new", "newer"]
-    assert position(world) == (FETCHING, 5, 2)
+    assert position(world) == (5, 2)
     world = read_then_elect("earliest", 4)
     assert world.values("c1") == ["new", "newer"]
-    assert position(world) == (FETCHING, 6, 2)
+    assert position(world) == (6, 2)
 
 
-def test_a_truncation_without_a_policy_is_an_error_with_the_diverging_offset():
-    world = read_then_elect("none", 4)
-    outcome = world.poll("c1")
-    diverging = EpochEndOffset(1, 4)
-    assert (outcome.error, outcome.value) == (Error.OFFSET_OUT_OF_RANGE, ((PARTITION, 5, diverging),))
-    assert position(world) == (INVALID, 5, -1)
-    world.ask("c1", Seek(PARTITION, *reversed(diverging)))
-    assert world.values("c1") == ["new", "newer"]
-
-
-def test_an_end_that_the_leader_does_not_know_is_a_truncation():
+def test_an_epoch_that_the_leader_does_not_know_is_a_truncation():
     world = read_then_elect("earliest", None)
-    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.Response(Error.NONE, UNDEFINED)]
+    world.scripted[rpc.FetchRequest] = [rpc.FetchResponse(Error.OFFSET_OUT_OF_RANGE)]
     assert world.values("c1") == [0, 1, 2, 3, 4, "new", "newer"]
 
 
 def test_where_the_logs_part_is_the_end_of_the_epoch_that_both_have():
     world = read_then_elect("earliest", 3)
-    world.silent.add(rpc.FetchRequest)
-    world.scripted[rpc.FetchRequest] = [rpc.FetchResponse(Error.FENCED_LEADER_EPOCH)]
-    assert world.values("c1", 1_000) == []
-    assert position(world) == (FETCHING, 3, 0)
-    world = read_then_elect("none", None)
-    world.scripted[rpc.OffsetsForLeaderEpochRequest] = [rpc.Response(Error.NONE, UNDEFINED)]
-    assert world.poll("c1").value == ((PARTITION, 5, UNDEFINED),)
+    world.ask("c1", Poll(0))
+    fetches = [body for body in world.asked if isinstance(body, rpc.FetchRequest)]
+    assert [(fetch.fetch_offset, fetch.last_fetched_epoch) for fetch in fetches] == [(5, 1)]
+    world.values("c1")
+    fetches = [body for body in world.asked if isinstance(body, rpc.FetchRequest)]
+    assert [(fetch.fetch_offset, fetch.last_fetched_epoch) for fetch in fetches[-2:]] == [(3, 0), (5, 2)]
 
 
-def test_one_more_election_is_one_more_validation():
-    world = read_then_elect("earliest", None)
-    world.silent.add(rpc.OffsetsForLeaderEpochRequest)
-    assert world.values("c1", 1_000) == []
-    world.silent.clear()
-    world.elect(3)
-    world.consumers["c1"].client.refresh(world.now)
-    assert world.values("c1", 1_000) == ["new", "newer"]
+def test_an_epoch_that_the_leader_lacks_beyond_the_position_is_forgotten():
+    world = reading()
+    world.write("a", "b")
+    world.elect(2)
+    world.write("c")
+    world.ask("c1", Seek(PARTITION, 1, 1))
+    assert world.values("c1") == ["b", "c"]
 
 
 def test_before_kip_320_nobody_notices_a_truncation():
@@ -330,14 +295,7 @@ def test_before_kip_320_nobody_notices_a_truncation():
     world.write("newest")
     assert world.values("c1", 1_000) == ["newest"]
     fetches = [body for body in world.asked if isinstance(body, rpc.FetchRequest)]
-    assert {fetch.current_leader_epoch for fetch in fetches} == {-1}
-    assert "OffsetsForLeaderEpoch" not in world.kinds()
-
-
-def test_nothing_is_validated_by_leaders_that_cannot_say_which_epoch_ended():
-    world = read_then_elect("earliest", None, ClusterConfig(brokers=(BROKER,), kip_279=False))
-    assert world.values("c1") == ["new", "newer"]
-    assert world.kinds() == ["Fetch", "Metadata", "Fetch", "Fetch"]
+    assert {(fetch.current_leader_epoch, fetch.last_fetched_epoch) for fetch in fetches} == {(-1, -1)}
 
 
 @pytest.mark.parametrize("error", [Error.UNKNOWN_LEADER_EPOCH, Error.FENCED_LEADER_EPOCH, Error.NOT_LEADER_OR_FOLLOWER])
@@ -348,27 +306,6 @@ def test_a_leader_in_another_epoch_is_looked_up_with_backoff(error: Error):
     assert world.values("c1") == ["a"]
     assert world.now == 300
     assert world.kinds()[-3:] == ["Metadata", "Fetch", "Fetch"]
-
-
-def test_a_position_that_is_being_validated_gives_nothing():
-    world = reading(max_poll_records=1)
-    world.write("a", "b")
-    assert world.values("c1") == ["a"]
-    world.elect(1, 1)
-    world.silent.add(rpc.OffsetsForLeaderEpochRequest)
-    world.consumers["c1"].client.refresh(world.now)
-    assert world.values("c1", 200) == ["b"]  # before the consumer knows
-    world = reading(max_poll_records=1)
-    world.write("a", "b")
-    assert world.values("c1") == ["a"]
-    world.elect(1, 1)
-    world.silent.add(rpc.OffsetsForLeaderEpochRequest)
-    world.wait(100)
-    world.consumers["c1"].client.refresh(world.now)
-    world.tick()
-    world.wait(100)
-    assert world.values("c1", 200) == []
-    assert position(world)[0] == AWAIT_VALIDATION
 
 
 # ---------------------------------------------------------------- what a machine has to be
@@ -391,13 +328,8 @@ def test_calls_that_make_no_sense_are_refused():
     assert world.ask("c1", CommitSync()).error is Error.INVALID_GROUP_ID
     assert world.ask("c1", Close()).error is Error.NONE
     assert world.ask("c1", Poll(0)).error is Error.INVALID_REQUEST
+    world.wait(world.cluster.request_timeout)
     assert world.consumers["c1"].deadline() is None
-    grouped = World(ConsumerConfig("group"))
-    grouped.ask("c1", Assign((PARTITION,)))
-    assert grouped.ask("c1", Subscribe((TOPIC,))).error is Error.INVALID_REQUEST
-    grouped.ask("c1", Assign(()))
-    assert grouped.ask("c1", Subscribe((TOPIC,))).error is Error.NONE
-    assert grouped.ask("c1", Assign((PARTITION,))).error is Error.INVALID_REQUEST
 
 
 def test_a_copy_goes_on_as_the_original_does():

@@ -148,29 +148,6 @@ def test_the_leader_is_told_what_a_member_has_and_who_it_is():
     assert request.protocols == ((*COOPERATIVE, Subscription((TOPIC,), (PARTITION, OTHER), 1, "i")),)
 
 
-def test_the_leader_shares_partitions_that_are_new():
-    world = members(1, partitions=1)
-    world.poll_all()
-    assert owned(world, "c1") == [0]
-    world.replicas[OTHER] = world.replicas[PARTITION]
-    world.consumers["c1"].client.refresh(world.now)
-    world.poll_all(30)
-    assert owned(world, "c1") == [0, 1]
-
-
-def test_who_does_not_poll_for_too_long_leaves():
-    world = members(2, max_poll_interval=6_000)
-    world.poll_all()
-    for _ in range(4):
-        world.poll("c1", 3_000)
-    assert "LeaveGroup" in world.kinds()
-    assert owned(world, "c1") == [0, 1]
-    assert world.consumers["c2"].state == REJOIN_NEEDED
-    world.write("not for c2", partition=1)
-    outcome = world.ask("c2", Poll(0))
-    assert (outcome.value.records, outcome.value.rebalances) == ((), (("lost", (OTHER,)),))
-
-
 def test_heartbeats_keep_a_member_that_polls_seldom():
     world = members(2, session_timeout=6_000, heartbeat_interval=2_000)
     world.poll_all()
@@ -185,7 +162,7 @@ def test_a_member_whose_coordinator_moved_finds_it_again():
     world.poll_all()
     world.scripted[rpc.HeartbeatRequest] = [rpc.Response(Error.NOT_COORDINATOR)]
     world.kinds()
-    world.wait(3_500)
+    world.wait(10_000)
     assert world.kinds() == ["Heartbeat", "FindCoordinator", "Heartbeat"]
     assert world.consumers["c1"].state == STABLE
 
@@ -331,14 +308,15 @@ def test_an_asynchronous_commit_holds_up_no_call_but_a_close():
 
 @pytest.mark.parametrize("assignors", [("range",), COOPERATIVE])
 def test_what_was_buffered_before_a_partition_was_lost_is_never_returned(assignors: tuple[str, ...]):
-    world = members(1, assignors=assignors, max_poll_records=1)
+    world = members(1, assignors=assignors, fetch_max_records=1)
     world.poll_all()
-    world.write("a", "b", "c", partition=1)
+    for value in "abc":
+        world.write(value, partition=1)
     assert world.values("c1") == ["a"]
     world.ask("c1", CommitSync())
-    join(world, assignors=assignors, max_poll_records=1)
+    join(world, assignors=assignors, fetch_max_records=1)
     world.call("c2", Poll(100_000))
-    world.wait(4_000)  # c1 has been told, and b and c are in its buffer
+    world.wait(4_000)  # c1 has been told, and b is in its buffer
     read: dict[str, list[str]] = {"c1": [], "c2": []}
     for _ in range(80):
         for name in read:
@@ -365,4 +343,4 @@ def test_the_answer_to_a_fetch_of_a_former_assignment_is_dropped():
     assert owned(world, "c1") == [0, 1]
     for id, response in stale.items():
         world.step("c1", Message(f"broker-{BROKER}", "c1", id, response))
-    assert [position.fetched for position in world.consumers["c1"].positions.values()] == [[], []]
+    assert [position.fetched for position in world.consumers["c1"].positions.values()] == [None, None]

@@ -25,7 +25,6 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import TRANSACTIONS_TOPIC
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.leader_epochs import EpochEndOffset
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.zookeeper import CONTROLLER_EPOCH
@@ -210,7 +209,7 @@ def positions_went_back(run: Run) -> bool:
     for action in run.schedule.actions or []:
         message = cluster.in_flight[action.message] if isinstance(action, Deliver) else None
         reader: Any = cluster.machines.get(message.destination) if message else None
-        if message and reader and isinstance(getattr(message.body, "value", None), EpochEndOffset):
+        if message and reader and getattr(message.body, "diverging_epoch", None) is not None:
             before = {here: position.offset for here, position in getattr(reader, "positions", {}).items()}
             cluster.apply(action)
             if any(reader.positions[here].offset < offset for here, offset in before.items()):

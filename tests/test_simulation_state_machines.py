@@ -79,10 +79,9 @@ def test_what_only_the_history_shows_is_found_at_the_end(monkeypatch: pytest.Mon
     assert Transactions.failed is machine
 
 
-def all_records(response: Any, offset: int) -> list[tuple[Any, int]]:
+def all_records(response: Any, offset: int) -> list[Any]:
     batches = [batch for batch in response.batches if batch.control is None]
-    found = [(record, batch.leader_epoch) for batch in batches for record in batch.records]
-    return [(record, epoch) for record, epoch in found if record.offset >= offset]
+    return [record for batch in batches for record in batch.records if record.offset >= offset]
 
 
 def test_a_machine_that_fails_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ TRANSFORMING = TRANSACTIONS._replace(
     transformers=(2,),
     users=(8,),
     max_poll_intervals=(1_500,),
-    max_poll_records=(1, 3),
+    fetch_max_records=(1, 3),
     readers=(0,),
     faults=("crash", "pause", "client", "isolate"),
     fault_counts=(3, 4),
@@ -113,7 +113,7 @@ TRANSFORMING_ELECTIONS = TRANSACTION_ELECTIONS._replace(
     transformers=(2,),
     users=(8,),
     max_poll_intervals=(1_500,),
-    max_poll_records=(1, 3),
+    fetch_max_records=(1, 3),
     readers=(0,),
 )
 READING = Focus(

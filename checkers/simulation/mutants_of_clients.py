@@ -94,7 +94,7 @@ CLIENTS = (
     Mutant(
         name="revoked-partitions-kept",
         why="A consumer reads on what it was told to give up.",
-        where="membership.ConsumerCoordinator._give_up",
+        where="membership.ConsumerCoordinator._give_up_all_but",
         old="del self.positions[partition]",
         new="pass",
         focus=READING,

@@ -50,7 +50,7 @@ class Focus(NamedTuple):
     delivery_timeouts: tuple[int, ...] = (3_000, 8_000)
     transaction_timeouts: tuple[int, ...] = (2_000, 6_000)
     max_poll_intervals: tuple[int, ...] = (1_500, 4_000)
-    max_poll_records: tuple[int, ...] = (1, 3, 500)
+    fetch_max_records: tuple[int, ...] = (1, 3, 500)
     senders: tuple[int, ...] = (1, 1, 2)
     users: tuple[int, ...] = (1, 2, 4)  # of each of them
     transactions: float = 0.6
@@ -161,7 +161,7 @@ def draw_plan(seed: int, focus: Focus = EVERYTHING, **changes: Any) -> Plan:
         return f"producer-{len(producers)}"
 
     def consumer(**fields: Any) -> str:
-        consumers.append(ConsumerConfig(fetch_max_wait=200, api_timeout=3_000, **fields))
+        consumers.append(ConsumerConfig(fetch_max_wait=200, **fields))
         return f"consumer-{len(consumers)}"
 
     def member(group: str, is_read_committed: bool, assignors: tuple[str, ...], i: int) -> str:
@@ -172,7 +172,7 @@ def draw_plan(seed: int, focus: Focus = EVERYTHING, **changes: Any) -> Plan:
             session_timeout=1_000,
             heartbeat_interval=300,
             max_poll_interval=rng.choice(focus.max_poll_intervals),
-            max_poll_records=rng.choice(focus.max_poll_records),
+            fetch_max_records=rng.choice(focus.fetch_max_records),
             instance=f"{group}-{i}" if is_static else None,
             auto_commit_interval=auto_commit,
         )

@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, consumes, multiple
 
 SENDER = ProducerConfig(batch_records=2, delivery_timeout=3_000)
-READER = ConsumerConfig(fetch_max_wait=200, api_timeout=3_000)
+READER = ConsumerConfig(fetch_max_wait=200)
 CLOSERS = (READER, READER._replace(is_read_committed=True))
 
 
@@ -109,7 +109,7 @@ class Replication(Administration):
         plain = SENDER._replace(enable_idempotence=False, max_in_flight=1)
         others = {5: (plain._replace(acks=1),), 6: (plain._replace(acks=0),), 7: (plain,)}
         producers = others.get(clients, (SENDER,))
-        reset = "latest" if clients == 1 else "none" if clients == 2 else "earliest"
+        reset = rpc.LATEST if clients == 1 else rpc.EARLIEST
         rover = READER._replace(auto_offset_reset=reset, fetch_max_records=2)
         return plan_of(seed, config, network, producers, (rover,))
 
@@ -291,7 +291,7 @@ class Groups(ClusterMachine):
             times: Any = {"session_timeout": 1_000, "heartbeat_interval": 300, "max_poll_interval": 2_000}
             return READER._replace(group_id=group, assignors=(assignor,), instance=instance, **times, **fields)
 
-        transforming = [member("transform", i, is_read_committed=True, max_poll_records=3) for i in range(2)]
+        transforming = [member("transform", i, is_read_committed=True, fetch_max_records=3) for i in range(2)]
         reading = [member("read", i, auto_commit_interval=(None, 400)[i]) for i in range(2)]
         producers = [SENDER._replace(transactional_id=f"transform-{i}", transaction_timeout=2_000) for i in range(2)]
         roles: Any = {"transactors": (), "transformers": (("consumer-1", "producer-2"), ("consumer-2", "producer-3"))}
@@ -306,7 +306,7 @@ class Groups(ClusterMachine):
         """Whether the consumer has subscribed and can go on."""
         cluster = self.trial.cluster
         machine: Any = cluster.machines.get(consumer)
-        is_usable = machine is not None and machine.fatal is None and not machine.is_closed and not self.is_over
+        is_usable = machine is not None and machine.fatal is None and not self.is_over
         return is_usable and self.joined.get(consumer) == cluster.incarnations.get(consumer, 0)
 
     def readers(self) -> list[Address]:
@@ -324,7 +324,7 @@ class Groups(ClusterMachine):
         """Become members, or again: they read, and transform what they read, until they die or leave."""
         for consumer in consumers:
             machine: Any = self.trial.cluster.machines.get(consumer)
-            if machine is not None and machine.is_closed:
+            if machine is not None and machine.fatal is not None:
                 self.kill(consumer)
             self.revive(consumer)
             self.joined[consumer] = self.trial.cluster.incarnations.get(consumer, 0)

@@ -163,8 +163,7 @@ def producer_view(producer: Producer) -> View:
 def consumer_view(consumer: Consumer) -> View:
     """A consumer: where it reads on, and as which member of its group."""
     positions: View = {
-        partition_name(one): {"state": position.state, "offset": position.offset}
-        for one, position in sorted(consumer.positions.items())
+        partition_name(one): {"offset": position.offset} for one, position in sorted(consumer.positions.items())
     }
     return {
         "positions": positions,
