@@ -195,16 +195,13 @@ class Coordinators:
 
     def on_appended(self, context: Append, error: Error, base_offset: int, now: int) -> Effects:
         """An AppendTo is replicated (NONE) at that offset, or has failed (offset -1)."""
-        if error is Error.NETWORK_EXCEPTION:  # nobody verified the transaction
-            error = Error.COORDINATOR_LOAD_IN_PROGRESS
         coordinator = self.transactions if context.topic_partition[0] == TRANSACTIONS_TOPIC else self.groups
         return self._effects(coordinator.on_appended(context, error, base_offset, now), now)
 
     def on_response(self, context: Any, response: Response | None, now: int) -> Effects:
         """An AskBroker is answered, or nobody did in time (None)."""
-        error, value = response or Response(Error.REQUEST_TIMED_OUT)
-        errors = {one: value[one] if error is Error.NONE else error for one in context.topic_partitions}
-        return self._effects(self.transactions.on_markers(context, errors, now), now)
+        (here,), error = context.topic_partitions, response.error if response else Error.REQUEST_TIMED_OUT
+        return self._effects(self.transactions.on_markers(context, {here: error}, now), now)
 
     def send_markers(self, partitions: Mapping[TopicPartition, PartitionRegistration]) -> Effects:
         """WriteTxnMarkers to the leaders, as far as the broker's metadata (UpdateMetadata) knows them."""
@@ -213,15 +210,13 @@ class Coordinators:
         for one in markers:
             if self.transactions.current(one.producer.transactional_id, one.coordinator_epoch) is None:
                 continue
-            known = {here: partitions[here].leader for here in one.topic_partitions if here in partitions}
-            leaders = dict.fromkeys(one.topic_partitions, NO_LEADER) | known
-            for leader in dict.fromkeys(leaders.values()):
-                led = tuple([here for here in leaders if leaders[here] == leader])
-                context = one._replace(topic_partitions=led)
-                body = rpc.WriteTxnMarkersRequest(*one.producer[1:], one.coordinator_epoch, one.result, led)
+            for here in one.topic_partitions:
+                context = one._replace(topic_partitions=(here,))
+                leader = partitions[here].leader if here in partitions else NO_LEADER
                 if leader == NO_LEADER:
                     self.markers.append(context)
                 else:
+                    body = rpc.WriteTxnMarkersRequest(here, *one.producer[1:], one.coordinator_epoch, one.result)
                     effects.append(AskBroker(leader, body, context))
         return effects
 

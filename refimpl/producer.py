@@ -84,7 +84,7 @@ class Producer:
         """Take answers and calls, then give up and send what is to be."""
         for asked, response in self.client.receive(event, now):
             if isinstance(asked.context, ProducerBatch):
-                self._produced(asked.context, response or rpc.ProduceResponse(Error.REQUEST_TIMED_OUT))
+                self._produced(asked.context, response or rpc.Response(Error.REQUEST_TIMED_OUT))
             else:
                 self.manager.handle(asked.body, response or rpc.Response(Error.REQUEST_TIMED_OUT), now)
         if isinstance(event, Call):
@@ -127,7 +127,7 @@ class Producer:
         self.sticky += queue is not None and not queue.has_open_batch(self.config.batch_records)
         return partitions[self.sticky % len(partitions)]
 
-    def _produced(self, batch: ProducerBatch, response: rpc.ProduceResponse) -> None:
+    def _produced(self, batch: ProducerBatch, response: rpc.Response) -> None:
         """A batch is written, to be sent again, or fails, unless it was given up before.
 
         One that is out of order may follow one without answer; if it is the first of all, there is a gap.
@@ -142,7 +142,7 @@ class Producer:
         batch.doubts -= error not in MAYBE_WRITTEN
         if error is Error.NONE:
             queue.acknowledged = batch.producer
-            self._complete(batch, Error.NONE, response.base_offset)
+            self._complete(batch, Error.NONE, response.value)
         elif not (is_early or error.is_retriable):
             self._fail(batch, error)
 

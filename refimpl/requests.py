@@ -72,18 +72,12 @@ class Response(NamedTuple):
     value: Any = None
 
 
-class ProduceRequest(NamedTuple):  # acks 0 gets no answer
+class ProduceRequest(NamedTuple):  # value: the base offset; acks 0 gets no answer
     topic_partition: TopicPartition
     batch: Batch
     acks: int = -1
     transactional_id: str | None = None
     timeout: int = 30_000
-
-
-class ProduceResponse(NamedTuple):
-    error: Error = Error.NONE
-    base_offset: int = -1
-    log_start_offset: int = -1
 
 
 class DeleteRecordsRequest(NamedTuple):  # value: the low watermark
@@ -136,12 +130,12 @@ class EndTxnRequest(NamedTuple):  # value: (producer id, epoch) of the next tran
     version: int
 
 
-class WriteTxnMarkersRequest(NamedTuple):  # value: {partition: error}
+class WriteTxnMarkersRequest(NamedTuple):
+    topic_partition: TopicPartition
     producer_id: int
     producer_epoch: int
     coordinator_epoch: int
     result: str
-    topic_partitions: tuple[TopicPartition, ...]
 
 
 class JoinGroupRequest(NamedTuple):  # value: JoinGroupResponse
@@ -212,4 +206,4 @@ FollowerRequest = FetchRequest | OffsetsForLeaderEpochRequest | ListOffsetsReque
 
 def refusal(request: Any, error: Error) -> Any:
     """The answer to a request that is refused."""
-    return {FetchRequest: FetchResponse, ProduceRequest: ProduceResponse}.get(type(request), Response)(error)
+    return FetchResponse(error) if isinstance(request, FetchRequest) else Response(error)

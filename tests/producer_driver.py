@@ -79,7 +79,7 @@ class Driver:
 
     def produced(self, error=Error.NONE, base_offset=-1, log_start_offset=0, place=0) -> rpc.ProduceRequest:
         message = self.produce_messages()[place]
-        self.respond(message, rpc.ProduceResponse(error, base_offset, log_start_offset))
+        self.respond(message, rpc.Response(error, base_offset))
         return message.body
 
     def produce_messages(self):

@@ -12,7 +12,7 @@ from hwmark.refimpl.broker import Broker
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick, earliest
-from hwmark.refimpl.replica_manager import Disk
+from hwmark.refimpl.broker import Disk
 from hwmark.refimpl.transaction_metadata import Producer
 from hwmark.refimpl.zookeeper import PRODUCER_IDS, ZooKeeper
 

@@ -20,7 +20,7 @@ from hwmark.checkers.simulation.state_machines import MACHINES, Controlling, Gro
 from hwmark.refimpl import fetcher
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.replica import Replica
-from hwmark.refimpl.replica_manager import ReplicaManager
+from hwmark.refimpl.broker import Broker
 
 SIMPLEST: dict[str, Any] = {
     "seed": 1, "brokers": 3, "partitions": 1, "without": set(), "settings": {}, "latency": 1, "drop": 0.0, "clients": 0,
@@ -82,7 +82,7 @@ def all_records(response: Any, offset: int) -> list[tuple[Any, int]]:
 
 def test_a_machine_that_fails_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = begun(Controlling)
-    monkeypatch.setattr(ReplicaManager, "checkpoint", lambda self, now: 1 // 0)
+    monkeypatch.setattr(Broker, "checkpoint", lambda self, now: 1 // 0)
     with pytest.raises(BrokenPromiseError, match=f"{NO_MACHINE_FAILS}: broker-[123]: ZeroDivisionError"):
         machine.advance(ms=2_000, wait=0)
     steps = machine.trial.steps

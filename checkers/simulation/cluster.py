@@ -21,7 +21,7 @@ from hwmark.refimpl.consumer import Consumer, ConsumerConfig
 from hwmark.refimpl.machine import ZOOKEEPER, Address, Call, Event, Machine, Message, Return, address
 from hwmark.refimpl.machine import Tick as Ticked
 from hwmark.refimpl.producer import Producer, ProducerConfig
-from hwmark.refimpl.replica_manager import Disk
+from hwmark.refimpl.broker import Disk
 from hwmark.refimpl.zookeeper import ZooKeeper
 
 ADMIN: Address = "admin"

@@ -91,7 +91,7 @@ def _mark(replica: Replica, producer: ProducerStateEntry, *, epoch: int, coordin
     if epoch < 0 or coordinator_epoch < 0:
         return None
     identity = producer.producer_id, epoch, coordinator_epoch
-    return rpc.WriteTxnMarkersRequest(*identity, ABORT, (replica.topic_partition,))
+    return rpc.WriteTxnMarkersRequest(replica.topic_partition, *identity, ABORT)
 
 
 def _verify_nobody(broker: Broker) -> Any:
@@ -223,7 +223,7 @@ def _alter(**changes: Callable[[PartitionRegistration], Any]) -> Maker:
 
 def _from_controller(broker: Broker, controller: int = 0, incarnation: int = 0) -> tuple[int, int, int]:
     """Controller id, its epoch and the broker's, both changed by so much."""
-    return broker.controller_id, broker.controller_epoch + controller, broker.controller.broker_epoch + incarnation
+    return broker.controller_id, broker.said[0] + controller, broker.controller.broker_epoch + incarnation
 
 
 CONTROLLER: dict[str, Maker] = {

@@ -20,7 +20,7 @@ from hwmark.refimpl.machine import Address, Message
 from hwmark.refimpl.partition_change import NO_LEADER
 from hwmark.refimpl.producer import Producer
 from hwmark.refimpl.replica import Replica
-from hwmark.refimpl.replica_manager import Disk
+from hwmark.refimpl.broker import Disk
 from hwmark.refimpl.zookeeper import ZooKeeper, ZooKeeperRequest
 from hwmark.traces.changes import Json
 
