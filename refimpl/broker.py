@@ -4,8 +4,9 @@ What a request means to a partition is the Replica's affair. Here all is routed:
 to the controller, which is active on one broker only. A step marks the partitions that it touches, and at its end they
 are settled: who waits there is looked at again, and what the replica has to ask is sent, unless it has been.
 
-Not modelled: quotas, fetch sessions, fetching from followers, failing disks, controlled shutdown, deleted topics, and
-metadata that know of a leader's death before the controller has elected another. WriteTxnMarkers is about one partition.
+Not modelled: quotas, fetch sessions, fetching from followers, failing disks, controlled shutdown, deleted topics.
+Metadata are about partitions alone: clients know the brokers, and nobody says of a leader that it is dead before there
+is another. WriteTxnMarkers is about one partition.
 
 Source: kafka.server.KafkaApis, KafkaServer, ReplicaManager, AbstractFetcherManager, AlterPartitionManager,
 AddPartitionsToTxnManager, MetadataCache.
@@ -26,7 +27,7 @@ from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.log_cleaner import compact
 from hwmark.refimpl.machine import ZOOKEEPER, Address, Asked, Effects, Event, Message, Outbox, address, earliest
-from hwmark.refimpl.partition_change import NO_LEADER, BrokerIds, PartitionRegistration
+from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.producer_state import NO_GUARD
 from hwmark.refimpl.replica import NEVER, Delayed, Replica
 from hwmark.refimpl.transaction_metadata import Producer
@@ -61,7 +62,6 @@ class Broker:
     outbox: Outbox = field(init=False)
     controller_id: int = -1
     said: tuple[int, int] = (-1, -1)
-    live_brokers: BrokerIds = ()
     partitions: dict[TopicPartition, PartitionRegistration] = field(default_factory=dict)
     replicas: dict[TopicPartition, Replica] = field(default_factory=dict)
     timers: dict[str, int] = field(default_factory=lambda: {"shrink_isrs": 0, "checkpoint": 0})
@@ -135,16 +135,15 @@ class Broker:
                 return self.replica(here).list_offsets(request)
             case rpc.OffsetsForLeaderEpochRequest(here):
                 return self.replica(here).offsets_for_leader_epoch(request)
-            case rpc.DeleteRecordsRequest(here, offset, timeout):
-                limit, late = self.replica(here).delete_records(offset), rpc.Response(Error.REQUEST_TIMED_OUT)
-                self.wait(here, Delayed(message, now + timeout, late, "deleted", limit))
+            case rpc.DeleteRecordsRequest(here, offset):
+                return self.replica(here).delete_records(offset)
             case rpc.WriteTxnMarkersRequest(here, id, id_epoch, epoch, result):
                 records = (Record(0, result, epoch),)
                 marker = Batch(0, 0, -1, records, id, id_epoch, -1, True, result, epoch, now)
                 self.append(rpc.ProduceRequest(here, marker, timeout=self.config.request_timeout), message, now)
             case rpc.MetadataRequest(topics):
-                known = tuple([one for one in self.partitions.items() if topics is None or one[0][0] in topics])
-                return rpc.MetadataResponse(self.live_brokers, self.controller_id, known)
+                known = [one for one in self.partitions.items() if topics is None or one[0][0] in topics]
+                return rpc.Response(Error.NONE, tuple(known))
             case rpc.FindCoordinatorRequest(key, is_transaction):
                 return rpc.Response(Error.NONE, self.coordinator(key, is_transaction))
             case rpc.LeaderAndIsrRequest() | rpc.StopReplicaRequest() | rpc.UpdateMetadataRequest():
@@ -205,7 +204,6 @@ class Broker:
                 for here in request.topic_partitions:
                     self.stop(here, now)
             case rpc.UpdateMetadataRequest():
-                self.live_brokers = request.live_brokers
                 self.partitions.update(request.partitions)
 
     def become(self, here: TopicPartition, partition: PartitionRegistration, now: int) -> None:

@@ -127,13 +127,13 @@ class Client:
 
     def _looked_up(self, lookup: Lookup, response: Any, now: int) -> None:
         self.wanted[lookup] = self.not_before[lookup] = now + self.config.retry_backoff
-        if response is None or getattr(response, "error", Error.NONE) is not Error.NONE:
+        if response is None or response.error is not Error.NONE:
             return
         del self.wanted[lookup]
         if isinstance(lookup, rpc.FindCoordinatorRequest):
             self.coordinators[lookup] = response.value
             return
-        for here, news in response.partitions:
+        for here, news in response.value:
             known = self.partitions.get(here, news)
             if news.leader_epoch >= known.leader_epoch or not self.config.kip_320:
                 self.partitions[here] = news

@@ -130,7 +130,7 @@ class Fetcher:
         broker_id: int | None = leader.leader
         request: Any = None
         if position.state == FETCHING:
-            read = -1, config.fetch_max_records, config.is_read_committed, config.fetch_max_wait
+            read = config.fetch_max_records, config.is_read_committed, config.fetch_max_wait
             request = rpc.FetchRequest(partition, position.offset, epoch, -1, rpc.CONSUMER, *read)
         elif position.state == AWAIT_VALIDATION:
             request = rpc.OffsetsForLeaderEpochRequest(partition, position.offset_epoch, epoch)

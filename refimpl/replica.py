@@ -2,14 +2,15 @@
 
 What the replica wants is its `request`, which the broker sends until it is answered: a leader's to the controller for
 another ISR, a follower's to its leader; Kafka calls it Truncating while that is an OffsetsForLeaderEpoch. A request that
-waits here is looked at after every step: whether it is `acknowledged`, `fetched` or `deleted`. They return its answer,
-or None as long as it has to wait.
+waits here is looked at after every step: whether it is `acknowledged` or `fetched`. They return its answer, or None as
+long as it has to wait.
 
 Simpler than in Kafka: a follower catches up only where it fetches at the end of the log (not also at what was the end
 when it fetched before); a fetch waits for records, not for a high watermark (KIP-392), and if it is answered without any,
-then with what was true when it came.
+then with what was true when it came; DeleteRecords does not wait for the followers; whoever says that it is a replica
+may read, but counts only if it is.
 
-Source: kafka.cluster.Partition, AbstractFetcherThread, DelayedProduce, DelayedFetch, DelayedDeleteRecords.
+Source: kafka.cluster.Partition, AbstractFetcherThread, DelayedProduce, DelayedFetch.
 """
 
 from __future__ import annotations
@@ -44,7 +45,6 @@ class FollowerState(NamedTuple):
 
     last_caught_up_time: int
     log_end_offset: int = -1
-    log_start_offset: int = -1
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ class Replica:
             return response
         log, offset = self.log, request.fetch_offset
         caught_up = now if offset >= log.log_end_offset else self.followers[id].last_caught_up_time
-        self.followers[id] = FollowerState(caught_up, offset, request.log_start_offset)
+        self.followers[id] = FollowerState(caught_up, offset)
         committed_max = max(log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
         if offset >= committed_max and id not in self.isr:
             self._propose((*self.isr, id))
@@ -157,8 +157,6 @@ class Replica:
         """What a fetch is answered: records and the ends of the log, or where the reader's log diverged."""
         self._check_leader(request.current_leader_epoch)
         log, offset, is_follower = self.log, request.fetch_offset, request.replica_id != rpc.CONSUMER
-        if is_follower and request.replica_id not in self.followers:
-            raise KafkaError(Error.UNKNOWN_LEADER_EPOCH, f"{request.replica_id} is no replica in {self.leader_epoch}")
         ends = log.high_watermark, log.last_stable_offset, log.log_start_offset
         if request.last_fetched_epoch >= 0:
             answer = log.end_offset_for_epoch(request.last_fetched_epoch)
@@ -188,17 +186,10 @@ class Replica:
         epoch, end = self.log.end_offset_for_epoch(request.leader_epoch)
         return rpc.Response(Error.NONE, EpochEndOffset(epoch if self.config.kip_279 else -1, end))
 
-    def delete_records(self, offset: int) -> int:
-        """Hide the records below an offset, or all (-1); the offset up to which they are to be `deleted`."""
+    def delete_records(self, offset: int) -> rpc.Response:
+        """Hide the records below an offset, or all (-1); the followers do when they fetch."""
         self._check_leader()
-        start = self.log.delete_records(offset)
-        return start if offset == -1 else offset
-
-    def deleted(self, offset: int) -> rpc.Response | None:
-        """Records are, once the low watermark, the least log start offset of all replicas, is there."""
-        self._check_leader()
-        low_watermark = min([self.log.log_start_offset, *[one.log_start_offset for one in self.followers.values()]])
-        return rpc.Response(Error.NONE, low_watermark) if low_watermark >= offset else None
+        return rpc.Response(Error.NONE, self.log.delete_records(offset))
 
     @property
     def maximal_isr(self) -> BrokerIds:
@@ -282,7 +273,7 @@ class Replica:
             log.truncate_to(log.high_watermark, now)
         at = self.topic_partition, log.log_end_offset, self.leader_epoch, last_epoch if config.kip_595 else -1
         most = config.replica_fetch_max_records, False, config.replica_fetch_wait_max
-        self.request = rpc.FetchRequest(*at, self.broker_id, log.log_start_offset, *most)
+        self.request = rpc.FetchRequest(*at, self.broker_id, *most)
         if is_truncating and last_epoch >= 0 and not config.kip_595:
             self.request = rpc.OffsetsForLeaderEpochRequest(self.topic_partition, last_epoch, self.leader_epoch)
 

@@ -27,10 +27,9 @@ class FetchRequest(NamedTuple):
     current_leader_epoch: int = -1
     last_fetched_epoch: int = -1
     replica_id: int = CONSUMER
-    log_start_offset: int = -1
     max_records: int = 2**31
     is_read_committed: bool = False
-    max_wait: int = 0  # to wait for a record, or for news of the high watermark
+    max_wait: int = 0  # for a record
 
 
 class FetchResponse(NamedTuple):
@@ -80,20 +79,13 @@ class ProduceRequest(NamedTuple):  # value: the base offset; acks 0 gets no answ
     timeout: int = 30_000
 
 
-class DeleteRecordsRequest(NamedTuple):  # value: the low watermark
+class DeleteRecordsRequest(NamedTuple):  # value: the leader's log start offset
     topic_partition: TopicPartition
     offset: int
-    timeout: int = 30_000
 
 
-class MetadataRequest(NamedTuple):
+class MetadataRequest(NamedTuple):  # value: (partition, registration) of each
     topics: tuple[str, ...] | None = None  # None: all
-
-
-class MetadataResponse(NamedTuple):
-    brokers: BrokerIds = ()
-    controller: int = -1
-    partitions: tuple[tuple[TopicPartition, PartitionRegistration], ...] = ()
 
 
 class FindCoordinatorRequest(NamedTuple):  # value: a broker id
@@ -188,7 +180,6 @@ class UpdateMetadataRequest(NamedTuple):  # what brokers answer Metadata with
     controller_epoch: int
     broker_epoch: int
     partitions: tuple[tuple[TopicPartition, PartitionRegistration], ...]
-    live_brokers: BrokerIds
 
 
 class AlterPartitionReassignmentsRequest(NamedTuple):  # to the controller

@@ -164,9 +164,7 @@ class World:
         elif type(body) in self.silent:
             return
         elif isinstance(body, rpc.MetadataRequest):
-            self.answer(
-                message, rpc.MetadataResponse((BROKER,), BROKER, tuple((of, self.metadata(of)) for of in self.replicas))
-            )
+            self.answer(message, rpc.Response(value=tuple((of, self.metadata(of)) for of in self.replicas)))
         elif isinstance(body, rpc.FindCoordinatorRequest):
             self.answer(message, rpc.Response(Error.NONE, BROKER))
         elif type(body) in GROUP_REQUESTS:
@@ -234,7 +232,7 @@ class World:
         self.append(batch, partition)
 
     def append(self, batch: Batch, partition: int) -> None:
-        self.replicas[TOPIC, partition].produce(batch, 1, self.now, "coordinator")
+        self.replicas[TOPIC, partition].produce(batch, 1, self.now)
         waiting, self.parked = self.parked, []
         for _, message in waiting:
             self.serve(message)

@@ -44,7 +44,7 @@ class Driver:
                 (("x", partition), PartitionRegistration((1, 2, 3), (1, 2, 3), leader, self.leader_epoch))
                 for partition, leader in self.leaders.items()
             ]
-            return rpc.MetadataResponse((1, 2, 3), 1, tuple(partitions))
+            return Response(value=tuple(partitions))
         if isinstance(body, rpc.FindCoordinatorRequest):
             return Response(value=self.coordinator)
         expected = body.expected

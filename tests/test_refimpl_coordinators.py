@@ -91,7 +91,7 @@ class Host:
         """What the leaders say to markers; None: nothing."""
         asked, self.asked = self.asked, []
         for one, error in zip(asked, errors, strict=True):
-            response = Response(Error.NONE, dict.fromkeys(one.body.topic_partitions, error)) if error else None
+            response = Response(error) if error else None
             self.do(self.coordinators.on_response(one.context, response, self.now))
 
     def state(self) -> str:
@@ -364,10 +364,9 @@ def test_markers_go_to_the_leaders_and_then_the_transaction_is_complete(kip_890:
     producer = host.begin(X0, X1, X2)
     assert host.ask(rpc.EndTxnRequest(producer, COMMIT, 2)) == Response(Error.NONE, (70, epoch))
     assert [(one.broker_id, one.body) for one in host.asked] == [
-        (1, rpc.WriteTxnMarkersRequest(70, epoch, 5, COMMIT, (X0, X2))),
-        (2, rpc.WriteTxnMarkersRequest(70, epoch, 5, COMMIT, (X1,))),
+        (leader, rpc.WriteTxnMarkersRequest(here, 70, epoch, 5, COMMIT)) for here, leader in ((X0, 1), (X1, 2), (X2, 1))
     ]
-    host.answer(Error.NONE, Error.NONE)
+    host.answer(Error.NONE, Error.NONE, Error.NONE)
     assert host.state() == "CompleteCommit" and host.asked == []
 
 
@@ -380,10 +379,10 @@ def test_a_marker_waits_for_a_leader() -> None:
     assert host.asked == []
     host.metadata[X0] = led_by(2)
     host.do([])
-    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked] == [(2, (X0,))]
+    assert [(one.broker_id, one.body.topic_partition) for one in host.asked] == [(2, X0)]
     host.metadata[X1] = led_by(1)
     host.do([])
-    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked[1:]] == [(1, (X1,))]
+    assert [(one.broker_id, one.body.topic_partition) for one in host.asked[1:]] == [(1, X1)]
     host.answer(Error.NONE, Error.NONE)
     assert host.state() == "CompleteAbort"
 
@@ -399,18 +398,9 @@ def test_a_marker_is_sent_again_a_little_later_to_who_leads_then(error: Error | 
     host.metadata[X1] = led_by(3)
     host.tick()
     assert host.now == 1_123
-    assert [(one.broker_id, one.body.topic_partitions) for one in host.asked] == [(3, (X1,))]
+    assert [(one.broker_id, one.body.topic_partition) for one in host.asked] == [(3, X1)]
     host.answer(Error.NONE)
     assert host.state() == "CompleteCommit"
-
-
-def test_a_refused_request_for_markers_counts_for_all_its_partitions() -> None:
-    host = Host()
-    host.ask(rpc.EndTxnRequest(host.begin(X0, X2), COMMIT, 2))
-    (asked,), host.asked = host.asked, []
-    host.do(host.coordinators.on_response(asked.context, Response(Error.STALE_BROKER_EPOCH), 0))
-    host.tick()
-    assert [one.body.topic_partitions for one in host.asked] == [(X0, X2)]
 
 
 def test_a_superseded_coordinator_gives_up() -> None:
@@ -435,7 +425,7 @@ def test_a_new_coordinator_sends_the_markers_of_what_was_decided() -> None:
     first, second = Host(), Host()
     first.ask(rpc.EndTxnRequest(first.begin(X0), COMMIT, 2))
     second.do(second.coordinators.on_leader(TRANSACTIONS, first.logs[TRANSACTIONS], 8, 0))
-    assert [one.body for one in second.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 8, COMMIT, (X0,))]
+    assert [one.body for one in second.asked] == [rpc.WriteTxnMarkersRequest(X0, 70, 1, 8, COMMIT)]
 
 
 def test_a_completion_that_the_log_refused_is_tried_again() -> None:
@@ -463,7 +453,7 @@ def test_a_transaction_that_lasts_too_long_is_aborted_at_the_next_look() -> None
         host.tick()
         looks.append(host.now)
     assert looks == [10_007, 20_007, 30_007]
-    assert [one.body for one in host.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 5, ABORT, (X0,))]
+    assert [one.body for one in host.asked] == [rpc.WriteTxnMarkersRequest(X0, 70, 1, 5, ABORT)]
     host.answer(Error.NONE)
     assert host.state() == "CompleteAbort"
     host.tick()
@@ -594,7 +584,6 @@ APPEND_ERRORS = [
     (Error.NOT_LEADER_OR_FOLLOWER, Error.NOT_COORDINATOR),
     (Error.INVALID_PRODUCER_EPOCH, Error.INVALID_PRODUCER_EPOCH),
     (Error.TRANSACTION_ABORTABLE, Error.TRANSACTION_ABORTABLE),
-    (Error.NETWORK_EXCEPTION, Error.COORDINATOR_LOAD_IN_PROGRESS),
 ]
 
 

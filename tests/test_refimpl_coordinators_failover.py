@@ -148,29 +148,21 @@ class Cluster:
     def markers(self, id: int, asked: AskBroker) -> Callable[[bool], None]:
         """WriteTxnMarkers on its way to a leader, and then its answer on the way back."""
 
-        def answer(errors: dict[TopicPartition, Error] | None) -> None:
-            response = None if errors is None else Response(Error.NONE, errors)
+        def answer(error: Error | None) -> None:
+            response = None if error is None else Response(error)
             self.do(id, self.brokers[id].on_response(asked.context, response, self.now))
 
+        def written(error: Error, _: int) -> None:
+            self.messages.append(lambda arrives: answer(error if arrives else None))
+
         def deliver(arrives: bool) -> None:
+            here, *producer, epoch, result = asked.body
             if not arrives:
                 return answer(None)
-            errors: dict[TopicPartition, Error] = {}
-
-            def written(partition: TopicPartition, error: Error) -> None:
-                errors[partition] = error
-                if len(errors) == len(body.topic_partitions):
-                    self.messages.append(lambda arrives: answer(errors if arrives else None))
-
-            body: rpc.WriteTxnMarkersRequest = asked.body
-            batch = Batch(0, 0, -1, (Record(0, "marker", body.result),), *body[:2], is_transactional=True)
-            batch = batch._replace(control=body.result, coordinator_epoch=body.coordinator_epoch)
-            for one in body.topic_partitions:
-                if self.metadata[one].leader != asked.broker_id:
-                    written(one, Error.NOT_LEADER_OR_FOLLOWER)
-                else:
-                    self.write(one, batch, COORDINATOR, lambda error, offset, one=one: written(one, error))
-            return None
+            if self.metadata[here].leader != asked.broker_id:
+                return written(Error.NOT_LEADER_OR_FOLLOWER, -1)
+            batch = Batch(0, 0, -1, (Record(0, "marker", result),), *producer, is_transactional=True)
+            return self.write(here, batch._replace(control=result, coordinator_epoch=epoch), COORDINATOR, written)
 
         return deliver
 

@@ -241,7 +241,7 @@ CONTROLLER: dict[str, Maker] = {
     "lead as the controller before said": lambda b: rpc.LeaderAndIsrRequest(*_from_controller(b, -1), ()),
     "stop as the controller before said": lambda b: rpc.StopReplicaRequest(*_from_controller(b, -1), ()),
     "learn what a former incarnation was to": lambda b: (
-        rpc.UpdateMetadataRequest(*_from_controller(b, 0, -1), (), b.live_brokers) if b.config.kip_380 else None
+        rpc.UpdateMetadataRequest(*_from_controller(b, 0, -1), ()) if b.config.kip_380 else None
     ),
     "ask for metadata": lambda _: rpc.MetadataRequest(("x",)),
 }
