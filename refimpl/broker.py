@@ -173,7 +173,10 @@ class Broker:
             case rpc.AddPartitionsToTxnRequest():
                 self.on_verified(response, *asked.context, now)
             case _:
-                self.on_replica_answered(asked.body, response, now)
+                here = asked.body.topic_partition
+                if here in self.replicas:
+                    self.replicas[here].handle_response(asked.body, response, now)
+                    self.touched[here] = None
 
     # What the controller says
 
@@ -285,27 +288,15 @@ class Broker:
             log.flush()
         self.complete(replica, now)
         self.perform(self.coordinators.on_high_watermark(here, log, now), now)
-        if replica.request != replica.asked or replica.ask_again <= now:
-            replica.asked, replica.ask_again = replica.request, NEVER
+        if replica.ask_at <= now:
+            replica.ask_at = NEVER
             controller_id = self.controller_id if self.config.kip_497 else self.broker_id
-            if replica.request:
-                self.ask(controller_id if replica.is_leader else replica.leader, replica.request, None, now)
+            self.ask(controller_id if replica.is_leader else replica.leader, replica.request, None, now)
 
     def complete(self, replica: Replica, now: int) -> None:
         """Answer who waits at a partition, as far as it is time to."""
         for delayed, answer in replica.complete(now):
             self.answer(delayed.waiter, answer, now)
-
-    def on_replica_answered(self, request: Any, response: Any, now: int) -> None:
-        """Let the replica go on; after an error that may pass it asks again, what is refused for good it does not."""
-        replica = self.replicas.get(request.topic_partition)
-        if replica is None or replica.asked != request:
-            return
-        replica.ask_again = now + self.config.retry_backoff
-        if response and (response.error is Error.FENCED_LEADER_EPOCH or not response.error.is_retriable):
-            replica.handle_response(request, response, now)
-            replica.ask_again = NEVER if replica.is_leader and replica.request else now
-        self.touched[replica.topic_partition] = None
 
     def shrink_isrs(self, now: int) -> None:
         """Look for followers that lag: in the ISR, or outside where the high watermark has waited for them."""

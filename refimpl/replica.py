@@ -49,7 +49,7 @@ class FollowerState(NamedTuple):
 
 @dataclass(slots=True)
 class Replica:
-    """One replica of a partition. `asked` is the last request that was sent, and `ask_again` when to repeat it."""
+    """One replica of a partition. `ask_at` is when to send the request, again perhaps."""
 
     broker_id: int
     topic_partition: TopicPartition
@@ -64,15 +64,14 @@ class Replica:
     isr: BrokerIds = ()
     followers: dict[int, FollowerState] = field(default_factory=dict)
     waiting: list[Delayed] = field(default_factory=list)
-    request: rpc.AlterPartitionRequest | rpc.FollowerRequest | None = None
-    asked: Any = None
-    ask_again: int = NEVER
+    request: rpc.ReplicaRequest | None = None
+    ask_at: int = NEVER
 
     def become(self, state: PartitionRegistration, now: int) -> None:
         """Take the controller's word on who leads, unless it is old, or said again: then a leader asks it again."""
         is_old = state.leader_epoch < self.leader_epoch or state.partition_epoch < self.partition_epoch
         if is_old or (state.leader_epoch, state.partition_epoch) == (self.leader_epoch, self.partition_epoch):
-            self.ask_again = now if self.is_leader else self.ask_again
+            self.ask_at = now if self.is_leader and self.request else self.ask_at
             return
         is_new_epoch = state.leader_epoch > self.leader_epoch
         self.leader, self.leader_epoch, self.partition_epoch = state.leader, state.leader_epoch, state.partition_epoch
@@ -82,7 +81,7 @@ class Replica:
         known = {} if is_new_epoch else self.followers
         self.followers = {id: known.get(id) or FollowerState(now if id in self.isr else -NEVER) for id in others}
         if is_new_epoch or self.is_leader:
-            self.request = None
+            self._want(None)
         if is_new_epoch and self.is_leader:
             self.leader_epoch_start_offset = self.log.log_end_offset
             self.log.leader_epochs.assign(self.leader_epoch, self.log.log_end_offset)
@@ -93,7 +92,7 @@ class Replica:
     @property
     def deadline(self) -> int:
         """When there is something to do."""
-        return min([self.ask_again, *[delayed.deadline for delayed in self.waiting]])
+        return min([self.ask_at, *[delayed.deadline for delayed in self.waiting]])
 
     def complete(self, now: int) -> list[tuple[Delayed, Any]]:
         """Who need not wait any longer, and the answers."""
@@ -224,27 +223,32 @@ class Replica:
     def _propose(self, isr: BrokerIds) -> None:
         if isr != self.isr and not self.request:
             epochs = self.leader_epoch, self.partition_epoch
-            self.request = rpc.AlterPartitionRequest(self.topic_partition, self.broker_id, *epochs, isr)
+            self._want(rpc.AlterPartitionRequest(self.topic_partition, self.broker_id, *epochs, isr))
 
-    # The answers to what it asks
+    # What it asks, and the answers
+
+    def _want(self, request: rpc.ReplicaRequest | None) -> None:
+        self.request, self.ask_at = request, NEVER if request is None else -NEVER
 
     def handle_response(self, request: Any, response: Any, now: int) -> None:
-        """Go on by the answer, unless it is to another request. A follower that is fenced gives up, or asks again."""
-        error = response.error
+        """Go on by the answer (None: there was none in time), unless it is to another request; or ask again later."""
+        error = response.error if response else Error.REQUEST_TIMED_OUT
         if request != self.request:
             return
-        if isinstance(request, rpc.AlterPartitionRequest):
+        if error.is_retriable and error is not Error.FENCED_LEADER_EPOCH:
+            self.ask_at = now + self.config.retry_backoff
+        elif isinstance(request, rpc.AlterPartitionRequest):
             self._on_isr(response, now)
         elif error is Error.FENCED_LEADER_EPOCH:
-            self.request = None
+            self._want(None)
         elif error is Error.OFFSET_OUT_OF_RANGE:
-            self.request = rpc.ListOffsetsRequest(self.topic_partition, rpc.LATEST, self.leader_epoch, self.broker_id)
-        elif error is not Error.NONE:
-            return
+            self._want(rpc.ListOffsetsRequest(self.topic_partition, rpc.LATEST, self.leader_epoch, self.broker_id))
         elif isinstance(request, rpc.ListOffsetsRequest):
             self._reset(request, response.value, now)
-        elif isinstance(request, rpc.OffsetsForLeaderEpochRequest) or response.diverging_epoch:
-            self._truncate(getattr(response, "value", None) or response.diverging_epoch, now)
+        elif isinstance(request, rpc.OffsetsForLeaderEpochRequest):
+            self._truncate(response.value, now)
+        elif response.diverging_epoch:
+            self._truncate(response.diverging_epoch, now)
         else:
             self._append(response)
             self._ask(False, now)
@@ -252,7 +256,7 @@ class Replica:
     def _on_isr(self, response: rpc.Response, now: int) -> None:
         """The ISR as it is now; after most refusals it stays wanted until the controller says who leads."""
         if response.error in (Error.NONE, Error.INELIGIBLE_REPLICA):
-            self.request = None
+            self._want(None)
         if response.error is Error.NONE:
             self.partition_epoch, self.isr = response.value
         self.maybe_increment_high_watermark(now)
@@ -271,11 +275,11 @@ class Replica:
         last_epoch = epochs[-1].epoch if epochs and config.kip_101 else -1
         if is_truncating and last_epoch < 0:
             log.truncate_to(log.high_watermark, now)
+        if is_truncating and last_epoch >= 0 and not config.kip_595:
+            return self._want(rpc.OffsetsForLeaderEpochRequest(self.topic_partition, last_epoch, self.leader_epoch))
         at = self.topic_partition, log.log_end_offset, self.leader_epoch, last_epoch if config.kip_595 else -1
         most = config.replica_fetch_max_records, False, config.replica_fetch_wait_max
-        self.request = rpc.FetchRequest(*at, self.broker_id, *most)
-        if is_truncating and last_epoch >= 0 and not config.kip_595:
-            self.request = rpc.OffsetsForLeaderEpochRequest(self.topic_partition, last_epoch, self.leader_epoch)
+        return self._want(rpc.FetchRequest(*at, self.broker_id, *most))
 
     def _truncate(self, leaders: EpochEndOffset, now: int) -> None:
         """To the end of the last epoch that both logs know, asking again if this log has to go back one further."""
@@ -289,10 +293,9 @@ class Replica:
     def _reset(self, request: rpc.ListOffsetsRequest, offset: int, now: int) -> None:
         """Out of range: go back to the leader's end, or else begin anew at its start if this log ends before it."""
         if request.timestamp == rpc.LATEST and offset >= self.log.log_end_offset:
-            self.request = request._replace(timestamp=rpc.EARLIEST)
-            return
+            return self._want(request._replace(timestamp=rpc.EARLIEST))
         if request.timestamp == rpc.LATEST:
             self.log.truncate_to(offset, now)
         elif offset > self.log.log_end_offset:
             self.log.truncate_fully_and_start_at(offset)
-        self._ask(False, now)
+        return self._ask(False, now)
