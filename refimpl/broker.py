@@ -159,7 +159,7 @@ class Broker:
         if isinstance(waiter, Message):
             self.effects.append(Message(self.name, waiter.source, waiter.correlation, answer))
         elif isinstance(waiter, AppendTo):
-            self.perform(self.coordinators.on_appended(waiter.context, *answer, now), now)
+            self.perform(self.coordinators.on_appended(waiter.context, answer.error, answer.value, now), now)
 
     def ask(self, broker_id: int, body: Any, context: Any, now: int) -> None:
         """Send a request."""
@@ -171,7 +171,7 @@ class Broker:
             case rpc.WriteTxnMarkersRequest():
                 self.perform(self.coordinators.on_response(asked.context, response, now), now)
             case rpc.AddPartitionsToTxnRequest():
-                self.on_verified(response, *asked.context, now)
+                self.on_verified(response, now, *asked.context)
             case _:
                 here = asked.body.topic_partition
                 if here in self.replicas:
@@ -268,7 +268,7 @@ class Broker:
         late = rpc.Response(Error.REQUEST_TIMED_OUT)
         self.wait(here, Delayed(waiter, now + timeout, late, "acknowledged", info))
 
-    def on_verified(self, response: Any, request: rpc.ProduceRequest, waiter: Waiter, guard: int, now: int) -> None:
+    def on_verified(self, response: Any, now: int, request: rpc.ProduceRequest, waiter: Waiter, guard: int) -> None:
         """Append what is in the transaction; if nobody could say that, the producer has to try again."""
         error, errors = response or rpc.Response(Error.REQUEST_TIMED_OUT)
         error = errors[request.topic_partition] if error is Error.NONE else error

@@ -64,7 +64,7 @@ class Replica:
     isr: BrokerIds = ()
     followers: dict[int, FollowerState] = field(default_factory=dict)
     waiting: list[Delayed] = field(default_factory=list)
-    request: rpc.ReplicaRequest | None = None
+    request: rpc.AlterPartitionRequest | rpc.FollowerRequest | None = None
     ask_at: int = NEVER
 
     def become(self, state: PartitionRegistration, now: int) -> None:
@@ -227,7 +227,7 @@ class Replica:
 
     # What it asks, and the answers
 
-    def _want(self, request: rpc.ReplicaRequest | None) -> None:
+    def _want(self, request: rpc.AlterPartitionRequest | rpc.FollowerRequest | None) -> None:
         self.request, self.ask_at = request, NEVER if request is None else -NEVER
 
     def handle_response(self, request: Any, response: Any, now: int) -> None:

@@ -192,7 +192,7 @@ class ElectLeadersRequest(NamedTuple):  # to the controller
     election: str  # PREFERRED or UNCLEAN
 
 
-ReplicaRequest = AlterPartitionRequest | FetchRequest | OffsetsForLeaderEpochRequest | ListOffsetsRequest
+FollowerRequest = FetchRequest | OffsetsForLeaderEpochRequest | ListOffsetsRequest
 
 
 def refusal(request: Any, error: Error) -> Any:

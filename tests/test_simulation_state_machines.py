@@ -18,9 +18,9 @@ from hwmark.checkers.simulation.run import Run
 from hwmark.checkers.simulation.state_machine import ClusterMachine, examine
 from hwmark.checkers.simulation.state_machines import MACHINES, Controlling, Groups, Replication, Transactions
 from hwmark.refimpl import fetcher
+from hwmark.refimpl.broker import Broker
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.replica import Replica
-from hwmark.refimpl.broker import Broker
 
 SIMPLEST: dict[str, Any] = {
     "seed": 1, "brokers": 3, "partitions": 1, "without": set(), "settings": {}, "latency": 1, "drop": 0.0, "clients": 0,

@@ -23,7 +23,7 @@ NEVER_ANSWERED = {
 }
 """The errors that no machine of the reference implementation answers with, and why."""
 
-REQUESTS = frozenset(name for name in vars(requests) if name.endswith("Request") and name != "ReplicaRequest")
+REQUESTS = frozenset(name for name in vars(requests) if name.endswith("Request") and not name.startswith("Follower"))
 """The kinds of requests that there are, ZooKeeper's apart."""
 
 
