@@ -1,14 +1,14 @@
 """What a broker does with one partition: lead it, or follow its leader.
 
 What the replica wants is its `request`, which the broker sends until it is answered: a leader's to the controller for
-another ISR, a follower's to its leader; Kafka calls it Truncating while that is an OffsetsForLeaderEpoch. A request that
-waits here is looked at after every step: whether it is `acknowledged` or `fetched`. They return its answer, or None as
+another ISR, a follower's to its leader; Kafka calls it Truncating while that is an OffsetsForLeaderEpoch. A request
+that waits here is looked at after every step: whether it is `acknowledged` or `fetched`. They return its answer, or None as
 long as it has to wait.
 
-Simpler than in Kafka: a follower catches up only where it fetches at the end of the log (not also at what was the end
-when it fetched before); a fetch waits for records, not for a high watermark (KIP-392), and if it is answered without any,
-then with what was true when it came; DeleteRecords does not wait for the followers; whoever says that it is a replica
-may read, but counts only if it is.
+Simpler than in Kafka: a follower catches up only where it fetches at the end of the log, not also at what was the end
+when it fetched before; a fetch waits for records, not for a high watermark (KIP-392), and if it is answered without
+any, then with what was true when it came; DeleteRecords does not wait for the followers; whoever says that it is a
+replica may read, but counts only if it is.
 
 Source: kafka.cluster.Partition, AbstractFetcherThread, DelayedProduce, DelayedFetch.
 """
