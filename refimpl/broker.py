@@ -125,8 +125,8 @@ class Broker:
         """What a request is answered with; None if that comes later, or never."""
         match request := message.body:
             case rpc.FetchRequest(here):
-                late = self.replica(here).fetch(request, now)
-                self.wait(here, Delayed(message, now + request.max_wait, late, "fetched", request))
+                self.replica(here).fetch(request, now)
+                self.wait(here, Delayed(message, now + request.max_wait, "fetched", request))
             case rpc.ProduceRequest(acks=-1 | 0 | 1):
                 self.append(request, message if request.acks else None, now)
             case rpc.ProduceRequest():
@@ -265,8 +265,7 @@ class Broker:
         self.touched[here] = None
         if acks != -1:
             return self.answer(waiter, rpc.Response(Error.NONE, info.first_offset), now)
-        late = rpc.Response(Error.REQUEST_TIMED_OUT)
-        self.wait(here, Delayed(waiter, now + timeout, late, "acknowledged", info))
+        self.wait(here, Delayed(waiter, now + timeout, "acknowledged", info))
 
     def on_verified(self, response: Any, now: int, request: rpc.ProduceRequest, waiter: Waiter, guard: int) -> None:
         """Append what is in the transaction; if nobody could say that, the producer has to try again."""

@@ -2,13 +2,12 @@
 
 What the replica wants is its `request`, which the broker sends until it is answered: a leader's to the controller for
 another ISR, a follower's to its leader; Kafka calls it Truncating while that is an OffsetsForLeaderEpoch. A request
-that waits here is looked at after every step: whether it is `acknowledged` or `fetched`. They return its answer, or None as
-long as it has to wait.
+that waits here is looked at after every step: whether it is `acknowledged` or `fetched`. They return its answer, or None as long
+as it has to wait.
 
 Simpler than in Kafka: a follower catches up only where it fetches at the end of the log, not also at what was the end
-when it fetched before; a fetch waits for records, not for a high watermark (KIP-392), and if it is answered without
-any, then with what was true when it came; DeleteRecords does not wait for the followers; whoever says that it is a
-replica may read, but counts only if it is.
+when it fetched before; a fetch waits for records, not for a high watermark (KIP-392); DeleteRecords does not wait for
+the followers; whoever says that it is a replica may read, but counts only if it is.
 
 Source: kafka.cluster.Partition, AbstractFetcherThread, DelayedProduce, DelayedFetch.
 """
@@ -35,7 +34,6 @@ class Delayed(NamedTuple):
 
     waiter: Any
     deadline: int
-    late: Any  # the answer at the deadline
     is_done: str
     argument: Any
 
@@ -103,9 +101,13 @@ class Replica:
     def _outcome(self, delayed: Delayed, now: int) -> Any:
         try:
             answer = getattr(self, delayed.is_done)(delayed.argument)
+            if answer is not None or now < delayed.deadline:
+                return answer
+            if isinstance(delayed.argument, rpc.FetchRequest):
+                return self.read(delayed.argument)
+            raise KafkaError(Error.REQUEST_TIMED_OUT)
         except KafkaError as refusal:
-            return type(delayed.late)(refusal.error)
-        return delayed.late if answer is None and delayed.deadline <= now else answer
+            return rpc.refusal(delayed.argument, refusal.error)
 
     # A leader's part
 
