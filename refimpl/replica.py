@@ -2,8 +2,8 @@
 
 What the replica wants is its `request`, which the broker sends until it is answered: a leader's to the controller for
 another ISR, a follower's to its leader; Kafka calls it Truncating while that is an OffsetsForLeaderEpoch. A request
-that waits here is looked at after every step: whether it is `acknowledged` or `fetched`. They return its answer, or None as long
-as it has to wait.
+that waits here is looked at after every step: whether it is `acknowledged` or `fetched`. They return its answer, or
+None as long as it has to wait.
 
 Simpler than in Kafka: a follower catches up only where it fetches at the end of the log, not also at what was the end
 when it fetched before; a fetch waits for records, not for a high watermark (KIP-392); DeleteRecords does not wait for
