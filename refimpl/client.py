@@ -86,6 +86,10 @@ class Client:
         self.refresh(now)
         return None
 
+    def forget_leader(self, partition: TopicPartition) -> None:
+        """It did not do what was asked; its epoch stays known."""
+        self.partitions[partition] = self.partitions[partition]._replace(leader=NO_LEADER)
+
     def partitions_of(self, topic: str, now: int) -> tuple[TopicPartition, ...]:
         """A topic's partitions, sorted; none while they are being looked up."""
         known = tuple(sorted(one for one in self.partitions if one[0] == topic))
@@ -112,10 +116,10 @@ class Client:
 
     def _looked_up(self, lookup: Lookup, response: Any, now: int) -> None:
         self.not_before[lookup] = now + self.config.retry_backoff
-        if isinstance(response, rpc.MetadataResponse):
-            for here, news in response.partitions:
+        if response.error is Error.NONE and isinstance(lookup, rpc.FindCoordinatorRequest):
+            self.coordinators[lookup] = response.value
+        elif response.error is Error.NONE:
+            for here, news in response.value:
                 is_old = news.leader_epoch < self.partitions.get(here, news).leader_epoch
                 if not (is_old and self.config.kip_320):
                     self.partitions[here] = news
-        elif response.error is Error.NONE:
-            self.coordinators[lookup] = response.value

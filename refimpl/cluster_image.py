@@ -115,7 +115,7 @@ class ClusterImage(NamedTuple):
         mine = tuple([(tp, now) for tp, now in states if to in now.replicas and epochs.get(tp) != now.leader_epoch])
         gone = tuple([tp for tp, now in states if to not in now.replicas and (tp in epochs or tp not in before)])
         requests: list[Any] = [rpc.LeaderAndIsrRequest(*head, mine)] if mine else []
-        requests.append(rpc.UpdateMetadataRequest(*head, states, tuple(self.live)))
+        requests.append(rpc.UpdateMetadataRequest(*head, states))
         return [*requests, rpc.StopReplicaRequest(*head, gone)] if gone else requests
 
 

@@ -128,9 +128,8 @@ class Coordinators:
 
     def on_response(self, markers: SendMarkers, response: rpc.Response | None, now: int) -> Effects:
         """SendMarkers are answered, or nobody did in time (None)."""
-        error, value = response or rpc.Response(Error.REQUEST_TIMED_OUT)
-        errors = {one: value[one] if error is Error.NONE else error for one in markers.topic_partitions}
-        return self._effects(self.transactions.on_markers(markers, errors, now), now)
+        (here,), error = markers.topic_partitions, response.error if response else Error.REQUEST_TIMED_OUT
+        return self._effects(self.transactions.on_markers(markers, {here: error}, now), now)
 
     def send_markers(self, partitions: Mapping[TopicPartition, PartitionRegistration]) -> Effects:
         """WriteTxnMarkers to the leaders, as far as the broker's metadata (UpdateMetadata) knows them."""
@@ -139,12 +138,10 @@ class Coordinators:
         for one in markers:
             if self.transactions.current(one.producer.transactional_id, one.coordinator_epoch) is None:
                 continue
-            known = {here: partitions[here].leader for here in one.topic_partitions if here in partitions}
-            leaders = dict.fromkeys(one.topic_partitions, NO_LEADER) | known
-            for leader in dict.fromkeys(leaders.values()):
-                led = tuple([here for here in leaders if leaders[here] == leader])
+            for here in one.topic_partitions:
+                leader = partitions[here].leader if here in partitions else NO_LEADER
                 queue = self.markers if leader == NO_LEADER else effects
-                queue.append(one._replace(topic_partitions=led, leader=leader))
+                queue.append(one._replace(topic_partitions=(here,), leader=leader))
         return effects
 
     def tick(self, now: int) -> Effects:

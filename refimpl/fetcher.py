@@ -101,7 +101,7 @@ class Fetcher:
             to = self.client.coordinator(self.who.group_id, False, now)
             request = rpc.OffsetFetchRequest(self.who, (partition,), kips.kip_447 and config.is_read_committed)
         elif position.offset >= 0:
-            limits = -1, config.fetch_max_records, config.is_read_committed, config.fetch_max_wait
+            limits = config.fetch_max_records, config.is_read_committed, config.fetch_max_wait
             request = rpc.FetchRequest(partition, position.offset, epoch, since, rpc.CONSUMER, *limits)
         if to is not None:
             position.awaits = self.client.outbox.last + 1

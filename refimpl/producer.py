@@ -177,7 +177,7 @@ class Producer(txn.TransactionManager):
         self.sticky += queue is not None and not queue.has_open_batch()
         return self.sticky % count
 
-    def _produced(self, batch: ProducerBatch, response: rpc.ProduceResponse) -> None:
+    def _produced(self, batch: ProducerBatch, response: rpc.Response) -> None:
         """A batch is written, to be sent again, or fails, unless it was given up before.
 
         One that is out of order may follow one without answer; if it is the first of all, there is a gap.
@@ -191,7 +191,7 @@ class Producer(txn.TransactionManager):
         batch.doubts -= error not in MAYBE_WRITTEN
         if error is Error.NONE:
             queue.acknowledged = batch.producer
-            self._complete(batch, Error.NONE, response.base_offset)
+            self._complete(batch, Error.NONE, response.value)
         elif is_early or error.is_retriable:
             batch.state = RETRY
         else:

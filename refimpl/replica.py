@@ -1,45 +1,53 @@
 """What a broker does with one partition: lead it, or follow its leader.
 
-The broker sends the controller what is `pending`, and a follower's leader its `request`, until they are answered; Kafka
-calls it Truncating while that is an OffsetsForLeaderEpoch. For a request that waits at the leader it asks after every
-step whether that is `acknowledged`, `fetched` or `deleted`: they return its answer, or None as long as it has to wait.
+What the replica wants is its `request`, which the broker sends until it is answered: a leader's to the controller for
+another ISR, a follower's to its leader; Kafka calls it Truncating while that is an OffsetsForLeaderEpoch. A request
+that waits here is looked at after every step: whether it is `acknowledged` or `fetched`. They return its answer, or
+None as long as it has to wait.
 
-Source: kafka.cluster.Partition, AbstractFetcherThread, DelayedProduce, DelayedFetch, DelayedDeleteRecords.
+Simpler than in Kafka: a follower catches up only where it fetches at the end of the log, not also at what was the end
+when it fetched before; a fetch waits for records, not for a high watermark (KIP-392); DeleteRecords does not wait for
+the followers; whoever says that it is a replica may read, but counts only if it is.
+
+Source: kafka.cluster.Partition, AbstractFetcherThread, DelayedProduce, DelayedFetch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import Batch, TopicPartition
+from hwmark.refimpl.batches import NO_SEQUENCE, Batch, TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
 from hwmark.refimpl.log import HIGH_WATERMARK, LOG_END, TXN_COMMITTED, AppendInfo, Log
 from hwmark.refimpl.partition_change import NO_LEADER, BrokerIds, PartitionRegistration, without
-from hwmark.refimpl.producer_state import CLIENT, NO_GUARD
+from hwmark.refimpl.producer_state import CLIENT, COORDINATOR, NO_GUARD
 
-NEVER = -(2**62)
-NOT_ATTEMPTED = Error.OPERATION_NOT_ATTEMPTED, Error.INELIGIBLE_REPLICA
+NEVER = 2**62
 
 
-@dataclass(slots=True)
-class FollowerState:
+class Delayed(NamedTuple):
+    """A request that waits: until the replica's method of that name has an answer, or the deadline."""
+
+    waiter: Any
+    deadline: int
+    is_done: str
+    argument: Any
+
+
+class FollowerState(NamedTuple):
     """What a leader knows of a follower; an offset of -1 is not known yet."""
 
-    last_caught_up_time: int = NEVER
-    last_fetch_time: int = NEVER
-    last_fetch_leader_log_end_offset: int = -1
-    last_sent_high_watermark: int = -1
+    last_caught_up_time: int
     log_end_offset: int = -1
-    log_start_offset: int = -1
 
 
 @dataclass(slots=True)
 class Replica:
-    """One replica of a partition."""
+    """One replica of a partition. `ask_at` is when to send the request, again perhaps."""
 
     broker_id: int
     topic_partition: TopicPartition
@@ -53,37 +61,62 @@ class Replica:
     leader_epoch_start_offset: int = -1
     isr: BrokerIds = ()
     followers: dict[int, FollowerState] = field(default_factory=dict)
-    pending: rpc.AlterPartitionRequest | None = None
-    request: rpc.FollowerRequest | None = None
+    waiting: list[Delayed] = field(default_factory=list)
+    request: rpc.AlterPartitionRequest | rpc.FollowerRequest | None = None
+    ask_at: int = NEVER
 
     def become(self, state: PartitionRegistration, now: int) -> None:
-        """Take the controller's word on who leads, unless it is old, or said again: what is pending stays so then."""
+        """Take the controller's word on who leads, unless it is old, or said again: then a leader asks it again."""
         is_old = state.leader_epoch < self.leader_epoch or state.partition_epoch < self.partition_epoch
         if is_old or (state.leader_epoch, state.partition_epoch) == (self.leader_epoch, self.partition_epoch):
+            self.ask_at = now if self.is_leader and self.request else self.ask_at
             return
         is_new_epoch = state.leader_epoch > self.leader_epoch
         self.leader, self.leader_epoch, self.partition_epoch = state.leader, state.leader_epoch, state.partition_epoch
-        self.is_leader, self.pending = state.leader == self.broker_id, None
+        self.is_leader = state.leader == self.broker_id
         self.isr, others = (state.isr, without(state.replicas, (self.broker_id,))) if self.is_leader else ((), ())
         self.min_isr = min(self.config.min_insync_replicas, len(state.replicas))
         known = {} if is_new_epoch else self.followers
-        self.followers = {id: known.get(id) or FollowerState(now if id in self.isr else NEVER) for id in others}
-        if is_new_epoch:
-            self.request = None
-            if self.is_leader:
-                self.leader_epoch_start_offset = self.log.log_end_offset
-                self.log.leader_epochs.assign(self.leader_epoch, self.log.log_end_offset)
-            elif self.leader != NO_LEADER:
-                self._ask(True, now)
+        self.followers = {id: known.get(id) or FollowerState(now if id in self.isr else -NEVER) for id in others}
+        if is_new_epoch or self.is_leader:
+            self._want(None)
+        if is_new_epoch and self.is_leader:
+            self.leader_epoch_start_offset = self.log.log_end_offset
+            self.log.leader_epochs.assign(self.leader_epoch, self.log.log_end_offset)
+        elif is_new_epoch and self.leader != NO_LEADER:
+            self._ask(True, now)
         self.maybe_increment_high_watermark(now)
+
+    @property
+    def deadline(self) -> int:
+        """When there is something to do."""
+        return min([self.ask_at, *[delayed.deadline for delayed in self.waiting]])
+
+    def complete(self, now: int) -> list[tuple[Delayed, Any]]:
+        """Who need not wait any longer, and the answers."""
+        outcomes = [(delayed, self._outcome(delayed, now)) for delayed in self.waiting]
+        self.waiting = [delayed for delayed, answer in outcomes if answer is None]
+        return [outcome for outcome in outcomes if outcome[1] is not None]
+
+    def _outcome(self, delayed: Delayed, now: int) -> Any:
+        try:
+            answer = getattr(self, delayed.is_done)(delayed.argument)
+            if answer is not None or now < delayed.deadline:
+                return answer
+            if isinstance(delayed.argument, rpc.FetchRequest):
+                return self.read(delayed.argument)
+            raise KafkaError(Error.REQUEST_TIMED_OUT)
+        except KafkaError as refusal:
+            return rpc.refusal(delayed.argument, refusal.error)
 
     # A leader's part
 
-    def produce(self, batch: Batch, acks: int, now: int, origin: str = CLIENT, guard: int = NO_GUARD) -> AppendInfo:
+    def produce(self, batch: Batch, acks: int, now: int, guard: int = NO_GUARD) -> AppendInfo:
         """Append; a producer with acks=all (-1) waits until that is `acknowledged`."""
         self._check_leader()
         if acks == -1 and len(self.isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
+        origin = COORDINATOR if batch.base_sequence == NO_SEQUENCE else CLIENT
         if self.config.kip_890 and not self.log.producer_states.is_verified(batch, guard):
             raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
         info = self.log.append_as_leader(batch, self.leader_epoch, origin)
@@ -95,49 +128,38 @@ class Replica:
         self._check_leader()
         return self.log.producer_states.maybe_start_transaction_verification(batch)
 
-    def acknowledged(self, info: AppendInfo) -> rpc.ProduceResponse | None:
+    def acknowledged(self, info: AppendInfo) -> rpc.Response | None:
         """An append is, once the high watermark passed it."""
         self._check_leader()
         if self.log.high_watermark <= info.last_offset:
             return None
         if len(self.maximal_isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
-        return rpc.ProduceResponse(Error.NONE, info.first_offset, self.log.log_start_offset)
+        return rpc.Response(Error.NONE, info.first_offset)
 
     def fetch(self, request: rpc.FetchRequest, now: int) -> rpc.FetchResponse:
         """Read for a consumer, or for a follower and count what it has."""
-        response, state = self.read(request), self.followers.get(request.replica_id)
-        if state is None or response.diverging_epoch:
+        response, id = self.read(request), request.replica_id
+        if id not in self.followers or response.diverging_epoch:
             return response
         log, offset = self.log, request.fetch_offset
-        then = state.last_fetch_time if offset >= state.last_fetch_leader_log_end_offset else NEVER
-        state.last_caught_up_time = max(state.last_caught_up_time, now if offset >= log.log_end_offset else then)
-        state.last_fetch_time, state.last_fetch_leader_log_end_offset = now, log.log_end_offset
-        state.log_end_offset, state.log_start_offset = offset, request.log_start_offset
+        caught_up = now if offset >= log.log_end_offset else self.followers[id].last_caught_up_time
+        self.followers[id] = FollowerState(caught_up, offset)
         committed_max = max(log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
-        if offset >= committed_max and request.replica_id not in self.isr:
-            self._propose((*self.isr, request.replica_id))
+        if offset >= committed_max and id not in self.isr:
+            self._propose((*self.isr, id))
         self.maybe_increment_high_watermark(now)
         return response
 
     def fetched(self, request: rpc.FetchRequest) -> rpc.FetchResponse | None:
-        """A fetch that was counted is, with records or, a follower's, with another high watermark (KIP-392)."""
-        self._check_leader(request.current_leader_epoch)
-        log, state = self.log, self.followers.get(request.replica_id)
-        is_new = state is not None and state.last_sent_high_watermark != log.high_watermark
-        if request.fetch_offset == log.log_end_offset and not is_new:
-            return None
+        """A fetch is, with records, or if the reader has to truncate."""
         response = self.read(request)
-        if state:
-            state.last_sent_high_watermark = response.high_watermark
-        return response if response.batches or is_new else None
+        return response if response.batches or response.diverging_epoch else None
 
     def read(self, request: rpc.FetchRequest) -> rpc.FetchResponse:
         """What a fetch is answered: records and the ends of the log, or where the reader's log diverged."""
         self._check_leader(request.current_leader_epoch)
         log, offset, is_follower = self.log, request.fetch_offset, request.replica_id != rpc.CONSUMER
-        if is_follower and request.replica_id not in self.followers:
-            raise KafkaError(Error.UNKNOWN_LEADER_EPOCH, f"{request.replica_id} is no replica in {self.leader_epoch}")
         ends = log.high_watermark, log.last_stable_offset, log.log_start_offset
         if request.last_fetched_epoch >= 0:
             answer = log.end_offset_for_epoch(request.last_fetched_epoch)
@@ -167,23 +189,17 @@ class Replica:
         epoch, end = self.log.end_offset_for_epoch(request.leader_epoch)
         return rpc.Response(Error.NONE, EpochEndOffset(epoch if self.config.kip_279 else -1, end))
 
-    def delete_records(self, offset: int) -> int:
-        """Hide the records below an offset, or all (-1); the offset up to which they are to be `deleted`."""
+    def delete_records(self, offset: int) -> rpc.Response:
+        """Hide the records below an offset, or all (-1); the followers do when they fetch."""
         self._check_leader()
-        offset = self.log.high_watermark if offset == -1 else offset
-        self.log.maybe_increment_log_start_offset(offset)
-        return offset
-
-    def deleted(self, offset: int) -> rpc.Response | None:
-        """Records are, once the low watermark, the least log start offset of all replicas, is there."""
-        self._check_leader()
-        low_watermark = min([self.log.log_start_offset, *[one.log_start_offset for one in self.followers.values()]])
-        return rpc.Response(Error.NONE, low_watermark) if low_watermark >= offset else None
+        self.log.maybe_increment_log_start_offset(self.log.high_watermark if offset == -1 else offset)
+        return rpc.Response(Error.NONE, self.log.log_start_offset)
 
     @property
     def maximal_isr(self) -> BrokerIds:
-        """The ISR, with who joins it if what is pending is granted (KIP-497)."""
-        return self.isr + without(self.pending.isr, self.isr) if self.pending else self.isr
+        """The ISR, with who joins it if what was asked for is granted (KIP-497)."""
+        asked = self.request
+        return self.isr + without(asked.isr, self.isr) if isinstance(asked, rpc.AlterPartitionRequest) else self.isr
 
     def maybe_increment_high_watermark(self, now: int) -> None:
         """A leader's goes to what all have who are in the maximal ISR or, having caught up lately, about to join it."""
@@ -194,16 +210,9 @@ class Replica:
         self.log.update_high_watermark(max(self.log.high_watermark, min(ends, default=self.log.log_end_offset)))
 
     def maybe_shrink_isr(self, now: int) -> None:
-        """Propose an ISR without those who have not caught up for replica.lag.time.max.ms."""
+        """Propose an ISR without those who have not caught up for replica.lag.time.max.ms, nor wait for others."""
         self._propose(tuple([id for id in self.isr if id == self.broker_id or self._on_time(self.followers[id], now)]))
-
-    def handle_isr(self, request: rpc.AlterPartitionRequest, response: rpc.Response, now: int) -> None:
-        """The ISR as it is now; after most refusals it stays pending until the controller says who leads."""
-        if request == self.pending and response.error in (Error.NONE, *NOT_ATTEMPTED):
-            if response.error is Error.NONE:
-                self.partition_epoch, self.isr = response.value
-            self.pending = None
-            self.maybe_increment_high_watermark(now)
+        self.maybe_increment_high_watermark(now)
 
     def _check_leader(self, epoch: int = -1) -> None:
         if epoch not in (-1, self.leader_epoch) and self.config.kip_320:
@@ -217,36 +226,53 @@ class Replica:
         return has_all or now - follower.last_caught_up_time <= self.config.replica_lag_time_max
 
     def _propose(self, isr: BrokerIds) -> None:
-        if isr != self.isr and not self.pending:
+        if isr != self.isr and not self.request:
             epochs = self.leader_epoch, self.partition_epoch
-            self.pending = rpc.AlterPartitionRequest(self.topic_partition, self.broker_id, *epochs, isr)
+            self._want(rpc.AlterPartitionRequest(self.topic_partition, self.broker_id, *epochs, isr))
 
-    # A follower's part
+    # What it asks, and the answers
 
-    def handle_response(self, request: rpc.FollowerRequest, response: Any, now: int) -> None:
-        """Go on by the leader's answer, unless it is to another request. Who is fenced gives up; else it asks again."""
+    def _want(self, request: rpc.AlterPartitionRequest | rpc.FollowerRequest | None) -> None:
+        self.request, self.ask_at = request, NEVER if request is None else -NEVER
+
+    def handle_response(self, request: Any, response: Any, now: int) -> None:
+        """Go on by the answer (None: there was none in time), unless it is to another request; or ask again later."""
+        error = response.error if response else Error.REQUEST_TIMED_OUT
         if request != self.request:
             return
-        if response.error is Error.FENCED_LEADER_EPOCH:
-            self.request = None
-        elif response.error is Error.OFFSET_OUT_OF_RANGE:
-            self.request = rpc.ListOffsetsRequest(self.topic_partition, rpc.LATEST, self.leader_epoch, self.broker_id)
-        elif response.error is not Error.NONE:
-            return
-        elif isinstance(request, rpc.OffsetsForLeaderEpochRequest):
-            self._truncate(response.value, now)
+        if error.is_retriable and error is not Error.FENCED_LEADER_EPOCH:
+            self.ask_at = now + self.config.retry_backoff
+        elif isinstance(request, rpc.AlterPartitionRequest):
+            self._on_isr(response, now)
+        elif error is Error.FENCED_LEADER_EPOCH:
+            self._want(None)
+        elif error is Error.OFFSET_OUT_OF_RANGE:
+            self._want(rpc.ListOffsetsRequest(self.topic_partition, rpc.LATEST, self.leader_epoch, self.broker_id))
         elif isinstance(request, rpc.ListOffsetsRequest):
             self._reset(request, response.value, now)
+        elif isinstance(request, rpc.OffsetsForLeaderEpochRequest):
+            self._truncate(response.value, now)
         elif response.diverging_epoch:
             self._truncate(response.diverging_epoch, now)
         else:
-            log, batches = self.log, response.batches
-            if batches and batches[0].base_offset < log.log_end_offset == log.log_start_offset:
-                log.truncate_fully_and_start_at(batches[0].base_offset)  # the leader's log starts within a batch
-            log.append_as_follower(batches)
-            log.update_high_watermark(response.high_watermark)
-            log.maybe_increment_log_start_offset(response.log_start_offset)
+            self._append(response)
             self._ask(False, now)
+
+    def _on_isr(self, response: rpc.Response, now: int) -> None:
+        """The ISR as it is now; after most refusals it stays wanted until the controller says who leads."""
+        if response.error in (Error.NONE, Error.INELIGIBLE_REPLICA):
+            self._want(None)
+        if response.error is Error.NONE:
+            self.partition_epoch, self.isr = response.value
+        self.maybe_increment_high_watermark(now)
+
+    def _append(self, response: rpc.FetchResponse) -> None:
+        log, batches = self.log, response.batches
+        if batches and batches[0].base_offset < log.log_end_offset == log.log_start_offset:
+            log.truncate_fully_and_start_at(batches[0].base_offset)  # the leader's log starts within a batch
+        log.append_as_follower(batches)
+        log.update_high_watermark(response.high_watermark)
+        log.maybe_increment_log_start_offset(response.log_start_offset)
 
     def _ask(self, is_truncating: bool, now: int) -> None:
         """Fetch on; if the logs may differ, either the leader says so then, or it is asked first, or nobody knows."""
@@ -254,11 +280,11 @@ class Replica:
         last_epoch = epochs[-1].epoch if epochs and config.kip_101 else -1
         if is_truncating and last_epoch < 0:
             log.truncate_to(log.high_watermark, now)
+        if is_truncating and last_epoch >= 0 and not config.kip_595:
+            return self._want(rpc.OffsetsForLeaderEpochRequest(self.topic_partition, last_epoch, self.leader_epoch))
         at = self.topic_partition, log.log_end_offset, self.leader_epoch, last_epoch if config.kip_595 else -1
         most = config.replica_fetch_max_records, False, config.replica_fetch_wait_max
-        self.request = rpc.FetchRequest(*at, self.broker_id, log.log_start_offset, *most)
-        if is_truncating and last_epoch >= 0 and not config.kip_595:
-            self.request = rpc.OffsetsForLeaderEpochRequest(self.topic_partition, last_epoch, self.leader_epoch)
+        return self._want(rpc.FetchRequest(*at, self.broker_id, *most))
 
     def _truncate(self, leaders: EpochEndOffset, now: int) -> None:
         """To the end of the last epoch that both logs know, asking again if this log has to go back one further."""
@@ -272,10 +298,9 @@ class Replica:
     def _reset(self, request: rpc.ListOffsetsRequest, offset: int, now: int) -> None:
         """Out of range: go back to the leader's end, or else begin anew at its start if this log ends before it."""
         if request.timestamp == rpc.LATEST and offset >= self.log.log_end_offset:
-            self.request = request._replace(timestamp=rpc.EARLIEST)
-            return
+            return self._want(request._replace(timestamp=rpc.EARLIEST))
         if request.timestamp == rpc.LATEST:
             self.log.truncate_to(offset, now)
         elif offset > self.log.log_end_offset:
             self.log.truncate_fully_and_start_at(offset)
-        self._ask(False, now)
+        return self._ask(False, now)

@@ -27,10 +27,9 @@ class FetchRequest(NamedTuple):
     current_leader_epoch: int = -1
     last_fetched_epoch: int = -1
     replica_id: int = CONSUMER
-    log_start_offset: int = -1
     max_records: int = 2**31
     is_read_committed: bool = False
-    max_wait: int = 0  # to wait for a record, or for news of the high watermark
+    max_wait: int = 0  # for a record
 
 
 class FetchResponse(NamedTuple):
@@ -72,7 +71,7 @@ class Response(NamedTuple):
     value: Any = None
 
 
-class ProduceRequest(NamedTuple):  # acks 0 gets no answer
+class ProduceRequest(NamedTuple):  # value: the base offset; acks 0 gets no answer
     topic_partition: TopicPartition
     batch: Batch
     acks: int = -1
@@ -80,26 +79,13 @@ class ProduceRequest(NamedTuple):  # acks 0 gets no answer
     timeout: int = 30_000
 
 
-class ProduceResponse(NamedTuple):
-    error: Error = Error.NONE
-    base_offset: int = -1
-    log_start_offset: int = -1
-
-
-class DeleteRecordsRequest(NamedTuple):  # value: the low watermark
+class DeleteRecordsRequest(NamedTuple):  # value: the leader's log start offset
     topic_partition: TopicPartition
     offset: int
-    timeout: int = 30_000
 
 
-class MetadataRequest(NamedTuple):
+class MetadataRequest(NamedTuple):  # value: (partition, registration) of each
     topics: tuple[str, ...] | None = None  # None: all
-
-
-class MetadataResponse(NamedTuple):
-    brokers: BrokerIds = ()
-    controller: int = -1
-    partitions: tuple[tuple[TopicPartition, PartitionRegistration], ...] = ()
 
 
 class FindCoordinatorRequest(NamedTuple):  # value: a broker id
@@ -136,12 +122,12 @@ class EndTxnRequest(NamedTuple):  # value: (producer id, epoch) of the next tran
     version: int
 
 
-class WriteTxnMarkersRequest(NamedTuple):  # value: {partition: error}
+class WriteTxnMarkersRequest(NamedTuple):
+    topic_partition: TopicPartition
     producer_id: int
     producer_epoch: int
     coordinator_epoch: int
     result: str
-    topic_partitions: tuple[TopicPartition, ...]
 
 
 class JoinGroupRequest(NamedTuple):  # value: JoinGroupResponse
@@ -194,7 +180,6 @@ class UpdateMetadataRequest(NamedTuple):  # what brokers answer Metadata with
     controller_epoch: int
     broker_epoch: int
     partitions: tuple[tuple[TopicPartition, PartitionRegistration], ...]
-    live_brokers: BrokerIds
 
 
 class AlterPartitionReassignmentsRequest(NamedTuple):  # to the controller
@@ -212,4 +197,4 @@ FollowerRequest = FetchRequest | OffsetsForLeaderEpochRequest | ListOffsetsReque
 
 def refusal(request: Any, error: Error) -> Any:
     """The answer to a request that is refused."""
-    return {FetchRequest: FetchResponse, ProduceRequest: ProduceResponse}.get(type(request), Response)(error)
+    return FetchResponse(error) if isinstance(request, FetchRequest) else Response(error)

@@ -165,9 +165,7 @@ class World:
         elif type(body) in self.silent:
             return
         elif isinstance(body, rpc.MetadataRequest):
-            self.answer(
-                message, rpc.MetadataResponse((BROKER,), BROKER, tuple((of, self.metadata(of)) for of in self.replicas))
-            )
+            self.answer(message, rpc.Response(value=tuple((of, self.metadata(of)) for of in self.replicas)))
         elif isinstance(body, rpc.FindCoordinatorRequest):
             self.answer(message, rpc.Response(Error.NONE, BROKER))
         elif type(body) in GROUP_REQUESTS:
@@ -237,7 +235,7 @@ class World:
     def append(self, batch: Batch, partition: int) -> None:
         replica = self.replicas[TOPIC, partition]
         guard = replica.maybe_start_transaction_verification(batch) if batch.is_transactional else NO_GUARD
-        replica.produce(batch, 1, self.now, "coordinator", guard)
+        replica.produce(batch, 1, self.now, guard)
         waiting, self.parked = self.parked, []
         for _, message in waiting:
             self.serve(message)

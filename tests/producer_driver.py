@@ -44,7 +44,7 @@ class Driver:
                 (("x", partition), PartitionRegistration((1, 2, 3), (1, 2, 3), leader, self.leader_epoch))
                 for partition, leader in self.leaders.items()
             ]
-            return rpc.MetadataResponse((1, 2, 3), 1, tuple(partitions))
+            return Response(value=tuple(partitions))
         if isinstance(body, rpc.FindCoordinatorRequest):
             return Response(value=self.coordinator)
         expected = body.expected
@@ -79,7 +79,7 @@ class Driver:
 
     def produced(self, error=Error.NONE, base_offset=-1, log_start_offset=0, place=0) -> rpc.ProduceRequest:
         message = self.produce_messages()[place]
-        self.respond(message, rpc.ProduceResponse(error, base_offset, log_start_offset))
+        self.respond(message, rpc.Response(error, base_offset))
         return message.body
 
     def produce_messages(self):

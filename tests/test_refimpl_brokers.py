@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
-from hwmark.refimpl.broker import Broker
+from hwmark.refimpl.broker import Broker, Disk
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick, earliest
-from hwmark.refimpl.replica_manager import Disk
 from hwmark.refimpl.transaction_metadata import Producer
 from hwmark.refimpl.zookeeper import PRODUCER_IDS, ZooKeeper
 

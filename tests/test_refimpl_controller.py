@@ -334,7 +334,6 @@ def test_before_the_controller_was_asked_leaders_wrote_isrs_to_zookeeper() -> No
     assert leads(world) == (1, 0, (1,))
     for told in world.told.values():
         assert {type(one) for one in told} == {rpc.UpdateMetadataRequest}
-    assert world.last(2, rpc.UpdateMetadataRequest).live_brokers == (1, 2, 3)
     assert [one.partitions[0][1].isr for one in world.told[2] if one.partitions] == [(1, 2), (1,)]
 
 

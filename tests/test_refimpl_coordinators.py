@@ -31,7 +31,8 @@ PROTOCOLS = (("range", ()),)
 
 
 def request_of(markers: SendMarkers) -> rpc.WriteTxnMarkersRequest:
-    return rpc.WriteTxnMarkersRequest(*markers.producer[1:], *markers[1:4])
+    (here,) = markers.topic_partitions
+    return rpc.WriteTxnMarkersRequest(here, *markers.producer[1:], markers.coordinator_epoch, markers.result)
 
 
 def led_by(leader: int) -> PartitionRegistration:
@@ -97,8 +98,7 @@ class Host:
         """What the leaders say to markers; None: nothing."""
         asked, self.asked = self.asked, []
         for one, error in zip(asked, errors, strict=True):
-            response = Response(Error.NONE, dict.fromkeys(one.topic_partitions, error)) if error else None
-            self.do(self.coordinators.on_response(one, response, self.now))
+            self.do(self.coordinators.on_response(one, Response(error) if error else None, self.now))
 
     def state(self) -> str:
         return self.coordinators.transactions.transactions["t"].current.state
@@ -363,10 +363,9 @@ def test_markers_go_to_the_leaders_and_then_the_transaction_is_complete(kip_890:
     producer = host.begin(X0, X1, X2)
     assert host.ask(rpc.EndTxnRequest(producer, COMMIT, 2)) == Response(Error.NONE, (70, epoch))
     assert [(one.leader, request_of(one)) for one in host.asked] == [
-        (1, rpc.WriteTxnMarkersRequest(70, epoch, 5, COMMIT, (X0, X2))),
-        (2, rpc.WriteTxnMarkersRequest(70, epoch, 5, COMMIT, (X1,))),
+        (leader, rpc.WriteTxnMarkersRequest(here, 70, epoch, 5, COMMIT)) for here, leader in ((X0, 1), (X1, 2), (X2, 1))
     ]
-    host.answer(Error.NONE, Error.NONE)
+    host.answer(Error.NONE, Error.NONE, Error.NONE)
     assert host.state() == "CompleteCommit" and host.asked == []
 
 
@@ -403,15 +402,6 @@ def test_a_marker_is_sent_again_a_little_later_to_who_leads_then(error: Error | 
     assert host.state() == "CompleteCommit"
 
 
-def test_a_refused_request_for_markers_counts_for_all_its_partitions() -> None:
-    host = Host()
-    host.ask(rpc.EndTxnRequest(host.begin(X0, X2), COMMIT, 2))
-    (asked,), host.asked = host.asked, []
-    host.do(host.coordinators.on_response(asked, Response(Error.STALE_BROKER_EPOCH), 0))
-    host.tick()
-    assert [one.topic_partitions for one in host.asked] == [(X0, X2)]
-
-
 def test_a_superseded_coordinator_gives_up() -> None:
     host = Host()
     host.ask(rpc.EndTxnRequest(host.begin(X0), COMMIT, 2))
@@ -434,7 +424,7 @@ def test_a_new_coordinator_sends_the_markers_of_what_was_decided() -> None:
     first, second = Host(), Host()
     first.ask(rpc.EndTxnRequest(first.begin(X0), COMMIT, 2))
     second.do(second.coordinators.on_leader(TRANSACTIONS, first.logs[TRANSACTIONS], 8, 0))
-    assert [request_of(one) for one in second.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 8, COMMIT, (X0,))]
+    assert [request_of(one) for one in second.asked] == [rpc.WriteTxnMarkersRequest(X0, 70, 1, 8, COMMIT)]
 
 
 def test_a_completion_that_the_log_refused_is_tried_again() -> None:
@@ -462,7 +452,7 @@ def test_a_transaction_that_lasts_too_long_is_aborted_at_the_next_look() -> None
         host.tick()
         looks.append(host.now)
     assert looks == [10_007, 20_007, 30_007]
-    assert [request_of(one) for one in host.asked] == [rpc.WriteTxnMarkersRequest(70, 1, 5, ABORT, (X0,))]
+    assert [request_of(one) for one in host.asked] == [rpc.WriteTxnMarkersRequest(X0, 70, 1, 5, ABORT)]
     host.answer(Error.NONE)
     assert host.state() == "CompleteAbort"
     host.tick()
@@ -593,7 +583,6 @@ APPEND_ERRORS = [
     (Error.NOT_LEADER_OR_FOLLOWER, Error.NOT_COORDINATOR),
     (Error.INVALID_PRODUCER_EPOCH, Error.INVALID_PRODUCER_EPOCH),
     (Error.TRANSACTION_ABORTABLE, Error.TRANSACTION_ABORTABLE),
-    (Error.NETWORK_EXCEPTION, Error.COORDINATOR_LOAD_IN_PROGRESS),
 ]
 
 

@@ -35,7 +35,8 @@ CONSUMED, POSITION = ("input", 0), OffsetAndMetadata(7)
 
 
 def request_of(markers: SendMarkers) -> rpc.WriteTxnMarkersRequest:
-    return rpc.WriteTxnMarkersRequest(*markers.producer[1:], *markers[1:4])
+    (here,) = markers.topic_partitions
+    return rpc.WriteTxnMarkersRequest(here, *markers.producer[1:], markers.coordinator_epoch, markers.result)
 
 
 class Waiting(NamedTuple):
@@ -160,29 +161,21 @@ class Cluster:
     def markers(self, id: int, asked: SendMarkers) -> Callable[[bool], None]:
         """WriteTxnMarkers on its way to a leader, and then its answer on the way back."""
 
-        def answer(errors: dict[TopicPartition, Error] | None) -> None:
-            response = None if errors is None else Response(Error.NONE, errors)
+        def answer(error: Error | None) -> None:
+            response = None if error is None else Response(error)
             self.do(id, self.brokers[id].on_response(asked, response, self.now))
 
+        def written(error: Error, _: int) -> None:
+            self.messages.append(lambda arrives: answer(error if arrives else None))
+
         def deliver(arrives: bool) -> None:
+            here, *producer, epoch, result = request_of(asked)
             if not arrives:
                 return answer(None)
-            errors: dict[TopicPartition, Error] = {}
-
-            def written(partition: TopicPartition, error: Error) -> None:
-                errors[partition] = error
-                if len(errors) == len(body.topic_partitions):
-                    self.messages.append(lambda arrives: answer(errors if arrives else None))
-
-            body: rpc.WriteTxnMarkersRequest = request_of(asked)
-            batch = Batch(0, 0, -1, (Record(0, "marker", body.result),), *body[:2], is_transactional=True)
-            batch = batch._replace(control=body.result, coordinator_epoch=body.coordinator_epoch)
-            for one in body.topic_partitions:
-                if self.metadata[one].leader != asked.leader:
-                    written(one, Error.NOT_LEADER_OR_FOLLOWER)
-                else:
-                    self.write(one, batch, COORDINATOR, lambda error, offset, one=one: written(one, error))
-            return None
+            if self.metadata[here].leader != asked.leader:
+                return written(Error.NOT_LEADER_OR_FOLLOWER, -1)
+            batch = Batch(0, 0, -1, (Record(0, "marker", result),), *producer, is_transactional=True)
+            return self.write(here, batch._replace(control=result, coordinator_epoch=epoch), COORDINATOR, written)
 
         return deliver
 

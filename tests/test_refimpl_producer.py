@@ -306,7 +306,7 @@ def test_a_producer_may_be_copied_and_pickled_in_the_middle():
     driver = Driver(singles())
     driver.send("a", "b")
     message = driver.produce_messages()[0]
-    answer = message._replace(source="broker-1", destination="producer-1", body=rpc.ProduceResponse(base_offset=4))
+    answer = message._replace(source="broker-1", destination="producer-1", body=rpc.Response(value=4))
     copies = copy_of(driver.producer), pickle.loads(pickle.dumps(driver.producer))
     assert [freeze(one) for one in copies] == [freeze(driver.producer)] * 2
     assert [one.step(answer, 0) for one in copies] == [driver.producer.step(answer, 0)] * 2

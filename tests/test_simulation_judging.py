@@ -23,7 +23,7 @@ QUIET = Focus(durations=(800,), acks=(-1,), idempotent=1.0, transactions=1.0, tr
 
 @pytest.fixture
 def run() -> Run:
-    found = Run(draw_plan(3, QUIET))
+    found = Run(draw_plan(4, QUIET))
     assert found.go() is None and found.forgives == () and found.judge() is None
     return found
 

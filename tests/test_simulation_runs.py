@@ -102,7 +102,7 @@ def test_a_history_in_a_file_is_judged_as_the_run_was(
     """The faults of lossy clusters are to show: a verdict that is always good would be no test."""
     focus = SHORT._replace(acks=(acks,), idempotent=1.0, lossy=is_lossy, faults=("power cut", "new disk", "isolate"))
     seen = Counter[bool]()
-    for seed in range(6):
+    for seed in range(12):
         run = a_run(seed, focus)
         history, file = run.recorder.history(), tmp_path / f"{seed}.jsonl"
         file.write_text("".join(json.dumps(record) + "\n" for record in run.recorder.records))

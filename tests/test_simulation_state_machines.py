@@ -18,9 +18,9 @@ from hwmark.checkers.simulation.run import Run
 from hwmark.checkers.simulation.state_machine import ClusterMachine, examine
 from hwmark.checkers.simulation.state_machines import MACHINES, Controlling, Groups, Replication, Transactions
 from hwmark.refimpl import fetcher
+from hwmark.refimpl.broker import Broker
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.replica import Replica
-from hwmark.refimpl.replica_manager import ReplicaManager
 from hypothesis import settings
 
 SIMPLEST: dict[str, Any] = {
@@ -86,7 +86,7 @@ def all_records(response: Any, offset: int) -> list[Any]:
 
 def test_a_machine_that_fails_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = begun(Controlling)
-    monkeypatch.setattr(ReplicaManager, "checkpoint", lambda self, now: 1 // 0)
+    monkeypatch.setattr(Broker, "checkpoint", lambda self, now: 1 // 0)
     with pytest.raises(BrokenPromiseError, match=f"{NO_MACHINE_FAILS}: broker-[123]: ZeroDivisionError"):
         machine.advance(ms=2_000, wait=0)
     steps = machine.trial.steps

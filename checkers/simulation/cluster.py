@@ -15,13 +15,12 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
 from hwmark.checkers.simulation.values import copy_of, freeze
-from hwmark.refimpl.broker import Broker
+from hwmark.refimpl.broker import Broker, Disk
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Consumer, ConsumerConfig
 from hwmark.refimpl.machine import ZOOKEEPER, Address, Call, Event, Machine, Message, Return, address
 from hwmark.refimpl.machine import Tick as Ticked
 from hwmark.refimpl.producer import Producer, ProducerConfig
-from hwmark.refimpl.replica_manager import Disk
 from hwmark.refimpl.zookeeper import ZooKeeper
 
 ADMIN: Address = "admin"

@@ -61,8 +61,8 @@ BROKERS = (
         why="The leader counts the fetch offset of a follower whose log diverges.",
         source="KAFKA-13141",
         where="replica.Replica.fetch",
-        old="if state is None or response.diverging_epoch:",
-        new="if state is None:",
+        old="if id not in self.followers or response.diverging_epoch:",
+        new="if id not in self.followers:",
         focus=REPLICATION._replace(kip_595=1.0),
         first=1,
     ),
@@ -71,8 +71,8 @@ BROKERS = (
         why="The high watermark passes a follower as soon as the leader proposes to drop it.",
         source="KIP-497",
         where="replica.Replica.maximal_isr",
-        old="self.isr + without(self.pending.isr, self.isr) if self.pending else self.isr",
-        new="self.pending.isr if self.pending else self.isr",
+        old="self.isr + without(asked.isr, self.isr) if",
+        new="asked.isr if",
         focus=REPLICATION,
     ),
     Mutant(
@@ -80,8 +80,8 @@ BROKERS = (
         why="The high watermark does not wait for a follower whose joining may have been granted.",
         source="KIP-497",
         where="replica.Replica.maximal_isr",
-        old="self.isr + without(self.pending.isr, self.isr) if self.pending else self.isr",
-        new="self.isr",
+        old="self.isr + without(asked.isr, self.isr) if",
+        new="self.isr if",
         focus=REPLICATION._replace(
             users=(4,),
             replica_lag_times=(60, 400),
@@ -129,9 +129,9 @@ BROKERS = (
     Mutant(
         name="acks-all-is-acks-one",
         why="The leader acknowledges what only it has.",
-        where="replica_manager.ReplicaManager.append",
-        old="if acks == -1:",
-        new="if acks is None:",
+        where="broker.Broker.append",
+        old="if acks != -1:",
+        new="if acks is not None:",
         focus=ACKNOWLEDGEMENTS,
     ),
     Mutant(
@@ -147,7 +147,7 @@ BROKERS = (
         why="Who waits at a leader that is deposed is told that all went well.",
         where="replica.Replica.acknowledged",
         old="self._check_leader()",
-        new="if not self.is_leader:\n            return rpc.ProduceResponse(Error.NONE, info.first_offset, 0)",
+        new="if not self.is_leader:\n            return rpc.Response(Error.NONE, info.first_offset)",
         focus=REPLICATION,
     ),
     Mutant(
@@ -161,7 +161,7 @@ BROKERS = (
     Mutant(
         name="follower-commits-what-it-has",
         why="A follower's high watermark is the end of its log.",
-        where="replica.Replica.handle_response",
+        where="replica.Replica._append",
         old="log.update_high_watermark(response.high_watermark)",
         new="log.update_high_watermark(log.log_end_offset)",
         focus=REPLICATION,

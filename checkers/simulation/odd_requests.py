@@ -91,7 +91,7 @@ def _mark(replica: Replica, producer: ProducerStateEntry, *, epoch: int, coordin
     if epoch < 0 or coordinator_epoch < 0:
         return None
     identity = producer.producer_id, epoch, coordinator_epoch
-    return rpc.WriteTxnMarkersRequest(*identity, ABORT, (replica.topic_partition,))
+    return rpc.WriteTxnMarkersRequest(replica.topic_partition, *identity, ABORT)
 
 
 def _verify_nobody(broker: Broker) -> Any:
@@ -221,7 +221,7 @@ def _alter(**changes: Callable[[PartitionRegistration], Any]) -> Maker:
 
 def _from_controller(broker: Broker, controller: int = 0, incarnation: int = 0) -> tuple[int, int, int]:
     """Controller id, its epoch and the broker's, both changed by so much."""
-    return broker.controller_id, broker.controller_epoch + controller, broker.controller.broker_epoch + incarnation
+    return broker.controller_id, broker.said[0] + controller, broker.controller.broker_epoch + incarnation
 
 
 CONTROLLER: dict[str, Maker] = {
@@ -239,7 +239,7 @@ CONTROLLER: dict[str, Maker] = {
     "lead as the controller before said": lambda b: rpc.LeaderAndIsrRequest(*_from_controller(b, -1), ()),
     "stop as the controller before said": lambda b: rpc.StopReplicaRequest(*_from_controller(b, -1), ()),
     "learn what a former incarnation was to": lambda b: (
-        rpc.UpdateMetadataRequest(*_from_controller(b, 0, -1), (), b.live_brokers) if b.config.kip_380 else None
+        rpc.UpdateMetadataRequest(*_from_controller(b, 0, -1), ()) if b.config.kip_380 else None
     ),
     "ask for metadata": lambda _: rpc.MetadataRequest(("x",)),
 }

@@ -188,7 +188,7 @@ class Replication(Administration):
         self.trial.forgives += LOSSES
         for broker in self.trial.brokers():
             if partition in broker.replicas:
-                self.trial.schedule.invoke(broker.name, rpc.DeleteRecordsRequest(partition, offset, 500))
+                self.trial.schedule.invoke(broker.name, rpc.DeleteRecordsRequest(partition, offset))
 
 
 class Transactions(ClusterMachine):

@@ -13,14 +13,13 @@ from typing import Any
 from hwmark.checkers.simulation.cluster import Cluster, is_response
 from hwmark.checkers.simulation.values import is_named_tuple
 from hwmark.refimpl.batches import Batch, TopicPartition
-from hwmark.refimpl.broker import Broker
+from hwmark.refimpl.broker import Broker, Disk
 from hwmark.refimpl.consumer import Consumer
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Address, Message
 from hwmark.refimpl.partition_change import NO_LEADER
 from hwmark.refimpl.producer import Producer
 from hwmark.refimpl.replica import Replica
-from hwmark.refimpl.replica_manager import Disk
 from hwmark.refimpl.zookeeper import ZooKeeper, ZooKeeperRequest
 from hwmark.traces.changes import Json
 
