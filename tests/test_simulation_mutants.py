@@ -8,7 +8,7 @@ from hwmark.checkers.simulation.hunting import Found, hunt, hunt_all
 from hwmark.checkers.simulation.mutants import Mutant, StaleMutantError, function_at, switched_on
 from hwmark.checkers.simulation.plan import EVERYTHING, draw_plan
 from hwmark.checkers.simulation.promises import NO_MACHINE_FAILS
-from hwmark.checkers.simulation.run import Failure
+from hwmark.checkers.simulation.trial import Failure
 from hwmark.refimpl.batches import Batch
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.leader_epochs import LeaderEpochCache

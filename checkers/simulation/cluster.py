@@ -146,6 +146,11 @@ class Setup(Protocol):
         """A new machine; `disk` is a former incarnation's, None for an empty one."""
 
 
+def number_of(name: Address) -> int:
+    """The number that ends a machine's name: of brokers their id."""
+    return int(name.rsplit("-", 1)[1])
+
+
 class ClusterSetup(NamedTuple):
     """ZooKeeper, the brokers of the config, and clients by their configs: producer-1, ..., consumer-1, ..."""
 
@@ -168,12 +173,19 @@ class ClusterSetup(NamedTuple):
         """The machine of this name."""
         if name == ZOOKEEPER:
             return ZooKeeper(self.config)
-        kind, number = name.rsplit("-", 1)
-        if kind == "broker":
-            return Broker(int(number), self.config, disk or Disk())
-        if kind == "producer":
-            return Producer(name, self.config, self.producers[int(number) - 1])
-        return Consumer(name, self.config, self.consumers[int(number) - 1])
+        if name in self.servers:
+            return Broker(number_of(name), self.config, disk or Disk())
+        if name.startswith("producer"):
+            return Producer(name, self.config, self.producer(name))
+        return Consumer(name, self.config, self.consumer(name))
+
+    def producer(self, name: Address) -> ProducerConfig:
+        """How a producer is configured."""
+        return self.producers[number_of(name) - 1]
+
+    def consumer(self, name: Address) -> ConsumerConfig:
+        """How a consumer is configured."""
+        return self.consumers[number_of(name) - 1]
 
 
 class Cluster:
@@ -333,9 +345,7 @@ class Cluster:
         disk = getattr(machine, "disk", None)
         if disk is not None:
             self.disks[name] = copy_of(disk) if name in self._shared else disk
-            for topic_partition, log in self.disks[name].logs.items():
-                high_watermark = disk.high_watermarks.get(topic_partition, 0)
-                log.recover(high_watermark, action.keeps_unflushed, action.at + self.clock_offsets[name])
+            recover(self.disks[name], action.keeps_unflushed, action.at + self.clock_offsets[name])
         self._shared.discard(name)
         self._frozen.pop(name, None)
         self.paused -= {name}
@@ -411,6 +421,12 @@ _APPLY: dict[type, Callable[[Cluster, Any], list[Returned]]] = {
 }
 ACTIONS: dict[str, type] = {kind.__name__: kind for kind in _APPLY}
 """The actions by the names that they have in a trace."""
+
+
+def recover(disk: Disk, keeps_unflushed: bool, now: int) -> None:
+    """Leave on the disk of a broker that has crashed what the next one finds."""
+    for topic_partition, log in disk.logs.items():
+        log.recover(disk.high_watermarks.get(topic_partition, 0), keeps_unflushed, now)
 
 
 def is_response(message: Message) -> bool:

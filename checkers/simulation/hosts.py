@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwmark.checkers.simulation.cluster import ADMIN, Setup, by_incarnation, for_incarnation
+from hwmark.checkers.simulation.cluster import ADMIN, Setup, by_incarnation, for_incarnation, recover
 from hwmark.checkers.simulation.values import copy_of
 from hwmark.refimpl.machine import Address, Call, Event, Machine, Message, Return, Tick
 
@@ -60,8 +60,7 @@ def crash(host: Host, keeps_unflushed: bool) -> tuple[Host, list[Message]]:
     """The machine is gone; its disk stays, without what was not flushed if the power was cut."""
     disk = copy_of(getattr(host.machine, "disk", None))
     if disk is not None:
-        for topic_partition, log in disk.logs.items():
-            log.recover(disk.high_watermarks.get(topic_partition, 0), keeps_unflushed, host.clock)
+        recover(disk, keeps_unflushed, host.clock)
     return replace(host, machine=None, disk=disk), []
 
 

@@ -14,7 +14,8 @@ from hwmark.checkers.simulation.mutants import Mutant, switched_on
 from hwmark.checkers.simulation.plan import Plan, draw_plan
 from hwmark.checkers.simulation.processes import in_processes
 from hwmark.checkers.simulation.promises import NO_MACHINE_FAILS
-from hwmark.checkers.simulation.run import Failure, Run
+from hwmark.checkers.simulation.run import Run
+from hwmark.checkers.simulation.trial import Failure
 
 CRASH = "crash"
 """The checker that has found a machine that failed."""

@@ -113,14 +113,17 @@ class Plan(NamedTuple):
     @property
     def partitions(self) -> tuple[TopicPartition, ...]:
         """The partitions that applications write to and read."""
-        topics = self.setup.config.topics
-        return tuple([(t.name, i) for t in topics if not t.name.startswith("__") for i in range(len(t.assignment))])
+        return tuple([partition for partition in self.all_partitions if not partition[0].startswith("__")])
+
+    @property
+    def all_partitions(self) -> tuple[TopicPartition, ...]:
+        """The coordinators' partitions too."""
+        return tuple(self.setup.config.assignment())
 
     @property
     def acks(self) -> int:
         """What all plain producers ask for."""
-        plain = [self.setup.producers[int(name.rsplit("-")[-1]) - 1].acks for name in self.senders]
-        return min(plain, key=lambda acks: acks != -1, default=-1) if all(a == -1 for a in plain) else plain[0]
+        return self.setup.producer(self.senders[0]).acks if self.senders else -1
 
     @property
     def closers(self) -> tuple[str, str]:

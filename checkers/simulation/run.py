@@ -11,8 +11,7 @@ from hwmark.checkers.simulation.cluster import Crash, Pause, Restart, Resume, St
 from hwmark.checkers.simulation.plan import INPUT, OUTPUT, Plan, draw_plan
 from hwmark.checkers.simulation.promises import BrokenPromiseError
 from hwmark.checkers.simulation.stage import Script
-from hwmark.checkers.simulation.trial import Failure as Failure
-from hwmark.checkers.simulation.trial import Trial
+from hwmark.checkers.simulation.trial import Failure, Trial
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.consumer import Assign, Subscribe
@@ -82,7 +81,7 @@ class Run(Trial):
             self._replace(consumer)
             incarnation = self.cluster.incarnations.get(consumer)
             partitions = self._partitions(*topics)
-            is_member = self.plan.setup.consumers[int(consumer.rsplit("-")[-1]) - 1].group_id is not None
+            is_member = self.plan.setup.consumer(consumer).group_id is not None
             how: tuple[str, Any] = (
                 ("subscribe", Subscribe(topics)) if is_member else ("assign", Assign(tuple(partitions)))
             )
@@ -111,8 +110,8 @@ class Run(Trial):
         return self.applications.transform(consumer, producer, output, timeout=200, commits=commits)
 
     def _poll(self, consumer: Address) -> Script:
-        config = self.plan.setup.consumers[int(consumer.rsplit("-")[-1]) - 1]
-        poll = self.applications.poll if config.is_read_committed else self.applications.poll_unrecorded
+        is_committed = self.plan.setup.consumer(consumer).is_read_committed
+        poll = self.applications.poll if is_committed else self.applications.poll_unrecorded
         return poll(consumer, self.rng.choice((20, 200)))
 
     # ------------------------------------------------------------ the nemesis
@@ -129,9 +128,6 @@ class Run(Trial):
     def _while(self) -> int:
         return self.rng.choice(self.plan.fault_lengths)
 
-    def _up(self) -> list[Address]:
-        return [broker.name for broker in self.brokers() if broker.name not in self.cluster.paused]
-
     def _workers(self) -> list[Address]:
         plan = self.plan
         names = [
@@ -143,7 +139,7 @@ class Run(Trial):
         return [name for name in names if name in self.cluster.machines and name not in self.cluster.paused]
 
     def _crash(self, *, keeps_unflushed: bool = True, keeps_disk: bool = True) -> Script:
-        name = self.rng.choice(self._up() or [""])
+        name = self.rng.choice(self.up() or [""])
         if name:
             self.schedule.apply(Crash(name, keeps_unflushed, self.stage.now))
             if not keeps_disk:
@@ -165,7 +161,7 @@ class Run(Trial):
         yield 1
 
     def _pause(self) -> Script:
-        name = self.rng.choice([*self._up(), *self._workers()] or [""])
+        name = self.rng.choice([*self.up(), *self._workers()] or [""])
         if name:
             self.schedule.apply(Pause(name, self.stage.now))
             yield self._while()
@@ -219,8 +215,7 @@ class Run(Trial):
         yield 1
 
     def _any_partition(self) -> TopicPartition:
-        topics = self.plan.setup.config.topics
-        return self.rng.choice([(topic.name, i) for topic in topics for i in range(len(topic.assignment))])
+        return self.rng.choice(self.plan.all_partitions)
 
 
 NEMESES: dict[str, Callable[[Run], Script]] = {

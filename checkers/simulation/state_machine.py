@@ -145,7 +145,7 @@ class ClusterMachine(RuleBasedStateMachine):
 
     def up(self) -> list[Address]:
         """Brokers that take part."""
-        return [broker.name for broker in self.trial.brokers() if broker.name not in self.trial.cluster.paused]
+        return self.trial.up()
 
     def down(self) -> list[Address]:
         """Brokers that have crashed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any, ClassVar
 
-from hwmark.checkers.simulation.cluster import ClusterSetup, Crash, WipeDisk
+from hwmark.checkers.simulation.cluster import ClusterSetup, Crash, WipeDisk, number_of
 from hwmark.checkers.simulation.odd_requests import CONTROLLER, GROUPS, REPLICATION, TRANSACTIONS, Maker, odd_requests
 from hwmark.checkers.simulation.operations import Transaction
 from hwmark.checkers.simulation.plan import INPUT, OUTPUT, Plan
@@ -65,8 +65,7 @@ class Administration(ClusterMachine):
 
     def all_partitions(self) -> list[TopicPartition]:
         """The internal ones, too."""
-        topics = self.trial.plan.setup.config.topics
-        return [(topic.name, i) for topic in topics for i in range(len(topic.assignment))]
+        return [*self.trial.plan.all_partitions]
 
     def ask_controller(self, request: Any) -> None:
         """Send it to the active controllers: there may be two that believe it."""
@@ -144,7 +143,7 @@ class Replication(Administration):
     @act(partition=Choice(Administration.all_partitions), broker=Choice(ClusterMachine.up))
     def elect_the_dead(self, partition: TopicPartition, broker: Address) -> None:
         """A partition moves to one broker, which dies: then there is nobody to elect, not even uncleanly."""
-        self.ask_controller(rpc.AlterPartitionReassignmentsRequest(partition, (int(broker.rsplit("-")[-1]),)))
+        self.ask_controller(rpc.AlterPartitionReassignmentsRequest(partition, (number_of(broker),)))
         self.pass_time(500)
         if broker in self.up():
             self.fault(Crash(broker, True, self.trial.stage.now))
@@ -258,7 +257,7 @@ class Transactions(ClusterMachine):
     @act(producer=Choice(lambda self: [*self.trial.plan.transactors]), broker=Choice(ClusterMachine.up))
     def fence(self, producer: Address, broker: Address) -> None:
         """Somebody else takes the transactional id."""
-        config = self.trial.plan.setup.producers[int(producer.rsplit("-")[-1]) - 1]
+        config = self.trial.plan.setup.producer(producer)
         self.trial.schedule.invoke(broker, rpc.InitProducerIdRequest(config.transactional_id, 2_000))
 
     def readers(self) -> list[Address]:

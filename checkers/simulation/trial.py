@@ -123,13 +123,21 @@ class Trial:
         """Those that are up."""
         return [machine for machine in self.cluster.machines.values() if isinstance(machine, Broker)]
 
+    def up(self) -> list[Address]:
+        """The brokers that take part."""
+        return [broker.name for broker in self.brokers() if broker.name not in self.cluster.paused]
+
+    def leaders(self) -> dict[TopicPartition, Log]:
+        """The logs of those who lead, or believe to."""
+        replicas = [replica for broker in self.brokers() for replica in broker.replicas.values()]
+        return {replica.topic_partition: replica.log for replica in replicas if replica.is_leader}
+
     def await_leaders(self) -> None:
         """Let time pass until every partition has a leader, or as long as that may take."""
         self.schedule.run_until(self._has_leaders, time=self.stage.now + SETTLE_TIME)
 
     def _has_leaders(self) -> bool:
-        wanted = sum(len(topic.assignment) for topic in self.plan.setup.config.topics)
-        return sum(replica.is_leader for broker in self.brokers() for replica in broker.replicas.values()) >= wanted
+        return {*self.plan.all_partitions} <= self.leaders().keys()
 
     def save(self, failure: Failure, folder: Path, name: str) -> str:
         """Save the run as a trace under a name that begins so; how to look at it."""
@@ -191,18 +199,15 @@ class Trial:
         Where logs may lose records, a marker may be lost, or what the coordinator knew: such a transaction hangs until
         an administrator aborts it (KIP-664).
         """
-        logs: dict[TopicPartition, Log] = {}
-        for broker in self.brokers():
-            logs.update({partition: replica.log for partition, replica in broker.replicas.items() if replica.is_leader})
-        for topic in self.plan.setup.config.topics:
-            for partition in range(len(topic.assignment)):
-                log = logs.get((topic.name, partition))
-                if log is None:
-                    return f"{topic.name}-{partition} has no leader"
-                if log.high_watermark < log.log_end_offset:
-                    return f"{topic.name}-{partition} is replicated up to {log.high_watermark} of {log.log_end_offset}"
-                if log.last_stable_offset < log.log_end_offset and not self.promises.may_lose:
-                    return f"{topic.name}-{partition} is stable up to {log.last_stable_offset} of {log.log_end_offset}"
+        logs = self.leaders()
+        for partition in self.plan.all_partitions:
+            name, log = key_of(partition), logs.get(partition)
+            if log is None:
+                return f"{name} has no leader"
+            if log.high_watermark < log.log_end_offset:
+                return f"{name} is replicated up to {log.high_watermark} of {log.log_end_offset}"
+            if log.last_stable_offset < log.log_end_offset and not self.promises.may_lose:
+                return f"{name} is stable up to {log.last_stable_offset} of {log.log_end_offset}"
         return None
 
     def _close(self, consumer: Address, isolation: str) -> Script:
@@ -213,13 +218,13 @@ class Trial:
             yield from self.applications.poll(consumer, 100, final=isolation)
 
     def _has_read_all(self, consumer: Address) -> bool:
-        ends = {p: r.log.last_stable_offset for b in self.brokers() for p, r in b.replicas.items() if r.is_leader}
+        ends = {partition: log.last_stable_offset for partition, log in self.leaders().items()}
         positions = self.cluster.machines[consumer].positions  # type: ignore[attr-defined]
         return all(positions[partition].offset >= ends.get(partition, 1 << 62) for partition in self.plan.partitions)
 
     def _judge_history(self) -> Failure | None:
         history = self.recorder.history()
-        senders = [self.plan.setup.producers[int(name.rsplit("-")[-1]) - 1] for name in self.plan.senders]
+        senders = [self.plan.setup.producer(name) for name in self.plan.senders]
         allow = self.forgives + (REPEATS if not all(sender.enable_idempotence for sender in senders) else ())
         allow += LOST_LOGS if self.promises.may_lose else LOSSES if self.plan.acks != -1 else ()
         report = check(history, allow=(*allow, NOTHING_TO_SEE), via="subscribe")
