@@ -20,7 +20,7 @@ from hwmark.traces.run_words import broken_sentence, message_text
 from hwmark.traces.trace import Trace
 from hwmark.traces.words import arguments_text
 
-TITLE, HEADING, TEXT, TINY = 17.0, 12.5, 10.5, 8.5
+TITLE, HEADING, TEXT = 17.0, 12.5, 10.5
 GUTTER, PITCH, ROW_GAP, HEADINGS_EVERY = 78.0, 204.0, 12.0, 1100.0
 LABEL_MAX, LABEL_LINES_MAX = 330.0, 2
 

@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hwmark.checkers.simulation.plan import Focus
 
+# Leaders change all the time, while followers stand still.
+ELECTIONS: dict[str, Any] = {
+    "min_insync_replicas": (1,),
+    "replica_lag_times": (200,),
+    "zookeeper_session_timeouts": (300,),
+    "latencies": (2,),
+    "faults": ("pause", "elect"),
+    "fault_counts": (2,),
+    "fault_intervals": (60,),
+    "fault_lengths": (100, 400, 700),
+    "nemeses": 3,
+}
+# Members of a group consume, transform and produce in transactions.
+MEMBERS: dict[str, Any] = {
+    "transforms": 1.0,
+    "transformers": (2,),
+    "users": (8,),
+    "max_poll_intervals": (1_500,),
+    "fetch_max_records": (1, 3),
+    "readers": (0,),
+}
 ACKNOWLEDGEMENTS = Focus(
     brokers=(3,),
     inputs=(1,),
@@ -19,22 +42,13 @@ ACKNOWLEDGEMENTS = Focus(
     fault_counts=(0, 1, 2),
     fault_intervals=(150, 400),
 )
-# Leaders change all the time, while followers stand still and many users write.
 REPLICATION = ACKNOWLEDGEMENTS._replace(
+    **ELECTIONS,
     inputs=(4,),
     batch_records=(1,),
     users=(12,),
-    min_insync_replicas=(1,),
-    replica_lag_times=(200,),
-    zookeeper_session_timeouts=(300,),
     replica_fetch_max_records=(1, 2**31),
-    latencies=(2,),
     durations=(5_000,),
-    faults=("pause", "elect"),
-    fault_counts=(2,),
-    fault_intervals=(60,),
-    fault_lengths=(100, 400, 700),
-    nemeses=3,
 )
 CONTROLLING = REPLICATION._replace(
     faults=("crash", "pause", "isolate", "partition", "reassign", "elect"), fault_counts=(3,)
@@ -84,38 +98,14 @@ OVERTAKING = TRANSACTIONS._replace(
     fault_lengths=(700, 1_200),
     nemeses=6,
 )
-TRANSACTION_ELECTIONS = TRANSACTIONS._replace(
-    min_insync_replicas=(1,),
-    replica_lag_times=(200,),
-    zookeeper_session_timeouts=(300,),
-    latencies=(2,),
-    faults=("pause", "elect"),
-    fault_counts=(2,),
-    fault_intervals=(60,),
-    fault_lengths=(100, 400, 700),
-    nemeses=3,
-)
-# Members of a group consume, transform and produce in transactions.
+TRANSACTION_ELECTIONS = TRANSACTIONS._replace(**ELECTIONS)
 TRANSFORMING = TRANSACTIONS._replace(
+    **MEMBERS,
     transactors=(3,),
-    transforms=1.0,
-    transformers=(2,),
-    users=(8,),
-    max_poll_intervals=(1_500,),
-    fetch_max_records=(1, 3),
-    readers=(0,),
     faults=("crash", "pause", "client", "isolate"),
     fault_counts=(3, 4),
 )
-TRANSFORMING_ELECTIONS = TRANSACTION_ELECTIONS._replace(
-    transactors=(2,),
-    transforms=1.0,
-    transformers=(2,),
-    users=(8,),
-    max_poll_intervals=(1_500,),
-    fetch_max_records=(1, 3),
-    readers=(0,),
-)
+TRANSFORMING_ELECTIONS = TRANSACTION_ELECTIONS._replace(**MEMBERS, transactors=(2,))
 READING = Focus(
     acks=(-1,),
     idempotent=1.0,

@@ -15,6 +15,7 @@ from hwmark.checkers.simulation.schedule import NetworkConfig
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.consumer import ConsumerConfig
+from hwmark.refimpl.machine import Address
 from hwmark.refimpl.producer import ProducerConfig
 
 INPUT, OUTPUT = "x", "y"
@@ -142,65 +143,29 @@ def draw_plan(seed: int, focus: Focus = EVERYTHING, **changes: Any) -> Plan:
     rng = Random(seed)
     is_lossy = Random(f"losses of {seed}").random() < focus.lossy
     config = _draw_config(rng, focus)._replace(unclean_leader_election=is_lossy)._replace(**changes)
-    producers: list[ProducerConfig] = []
-    consumers: list[ConsumerConfig] = []
-    acks, has_snapshots = rng.choice(focus.acks), config.segment_records < NEVER_ROLLED
-
-    def producer(name: str | None) -> str:
-        idempotent = name is not None or (acks == -1 and rng.random() < focus.idempotent)
-        several = idempotent and (name is not None or not has_snapshots)
-        producers.append(
-            ProducerConfig(
-                acks=-1 if name else acks,
-                enable_idempotence=idempotent,
-                transactional_id=name,
-                linger=rng.choice((0, 0, 5)),
-                batch_records=rng.choice(focus.batch_records),
-                max_in_flight=rng.choice((1, 5)) if several else 1,
-                delivery_timeout=rng.choice(focus.delivery_timeouts),
-                transaction_timeout=rng.choice(focus.transaction_timeouts),
-            )
-        )
-        return f"producer-{len(producers)}"
-
-    def consumer(**fields: Any) -> str:
-        consumers.append(ConsumerConfig(fetch_max_wait=200, **fields))
-        return f"consumer-{len(consumers)}"
-
-    def member(group: str, is_read_committed: bool, assignors: tuple[str, ...], i: int) -> str:
-        return consumer(
-            group_id=group,
-            is_read_committed=is_read_committed,
-            assignors=assignors,
-            session_timeout=1_000,
-            heartbeat_interval=300,
-            max_poll_interval=rng.choice(focus.max_poll_intervals),
-            fetch_max_records=rng.choice(focus.fetch_max_records),
-            instance=f"{group}-{i}" if is_static else None,
-            auto_commit_interval=auto_commit,
-        )
-
-    senders = tuple(producer(None) for _ in range(rng.choice(focus.senders)))
+    clients = _Clients(rng, focus, config, acks=rng.choice(focus.acks))
+    senders = tuple(clients.producer(None) for _ in range(rng.choice(focus.senders)))
     has_transactions = rng.random() < focus.transactions
     names = ["a", "a" if rng.random() < focus.zombies else "b", "c", "d", "e", "f"]
-    transactors = tuple(producer(name) for name in names[: rng.choice(focus.transactors)]) if has_transactions else ()
-    protocols = [("range",), ("roundrobin",), ("sticky",)]
-    protocols += [("cooperative-sticky",)] * focus.cooperative * config.kip_429
-    assignors, is_static, auto_commit = rng.choice(protocols), rng.random() < focus.static_members, None
+    names = names[: rng.choice(focus.transactors)] if has_transactions else []
+    transactors = tuple(clients.producer(name) for name in names)
+    clients.draw_protocol()
+    pairs = rng.choice(focus.transformers) if has_transactions and rng.random() < focus.transforms else 0
     transformers = tuple(
-        (member("transform", True, assignors, i), producer(f"transform-{i}"))
-        for i in range(rng.choice(focus.transformers) if has_transactions and rng.random() < focus.transforms else 0)
+        (clients.member("transform", i, is_read_committed=True), clients.producer(f"transform-{i}"))
+        for i in range(pairs)
     )
     auto_commit = rng.choice((None, 400))
     readers = tuple(
-        member("read", rng.random() < focus.read_committed, assignors, i) for i in range(rng.choice(focus.readers))
+        clients.member("read", i, is_read_committed=clients.reads_committed(), auto_commit_interval=auto_commit)
+        for i in range(rng.choice(focus.readers))
     )
-    readers += tuple(consumer(is_read_committed=rng.random() < focus.read_committed) for _ in range(rng.choice((0, 1))))
-    consumer()
-    consumer(is_read_committed=True)
+    readers += tuple(clients.consumer(is_read_committed=clients.reads_committed()) for _ in range(rng.choice((0, 1))))
+    clients.consumer()
+    clients.consumer(is_read_committed=True)
     return Plan(
         seed,
-        ClusterSetup(config, tuple(producers), tuple(consumers)),
+        ClusterSetup(config, tuple(clients.producers), tuple(clients.consumers)),
         _draw_network(rng, focus, may_overtake=config.kip_890),
         rng.choice(focus.durations),
         _draw_faults(rng, focus, config),
@@ -213,6 +178,64 @@ def draw_plan(seed: int, focus: Focus = EVERYTHING, **changes: Any) -> Plan:
         transformers,
         readers,
     )
+
+
+class _Clients:
+    """The clients of a run as they are drawn, one after the other; each method answers the new client's name."""
+
+    def __init__(self, rng: Random, focus: Focus, config: ClusterConfig, acks: int) -> None:
+        self.rng, self.focus, self.config, self.acks = rng, focus, config, acks
+        self.producers: list[ProducerConfig] = []
+        self.consumers: list[ConsumerConfig] = []
+        self.assignors: tuple[str, ...] = ()
+        self.is_static = False
+
+    def producer(self, name: str | None) -> Address:
+        """A producer, with a transactional id or without."""
+        rng, focus, has_snapshots = self.rng, self.focus, self.config.segment_records < NEVER_ROLLED
+        idempotent = name is not None or (self.acks == -1 and rng.random() < focus.idempotent)
+        several = idempotent and (name is not None or not has_snapshots)
+        self.producers.append(
+            ProducerConfig(
+                acks=-1 if name else self.acks,
+                enable_idempotence=idempotent,
+                transactional_id=name,
+                linger=rng.choice((0, 0, 5)),
+                batch_records=rng.choice(focus.batch_records),
+                max_in_flight=rng.choice((1, 5)) if several else 1,
+                delivery_timeout=rng.choice(focus.delivery_timeouts),
+                transaction_timeout=rng.choice(focus.transaction_timeouts),
+            )
+        )
+        return f"producer-{len(self.producers)}"
+
+    def consumer(self, **fields: Any) -> Address:
+        """A consumer, in no group unless the fields say so."""
+        self.consumers.append(ConsumerConfig(fetch_max_wait=200, **fields))
+        return f"consumer-{len(self.consumers)}"
+
+    def draw_protocol(self) -> None:
+        """How the members of all groups share partitions, and whether they are static."""
+        protocols = [("range",), ("roundrobin",), ("sticky",)]
+        protocols += [("cooperative-sticky",)] * self.focus.cooperative * self.config.kip_429
+        self.assignors, self.is_static = self.rng.choice(protocols), self.rng.random() < self.focus.static_members
+
+    def reads_committed(self) -> bool:
+        """Whether a reader does."""
+        return self.rng.random() < self.focus.read_committed
+
+    def member(self, group: str, number: int, **fields: Any) -> Address:
+        """A member of a group."""
+        return self.consumer(
+            group_id=group,
+            assignors=self.assignors,
+            session_timeout=1_000,
+            heartbeat_interval=300,
+            max_poll_interval=self.rng.choice(self.focus.max_poll_intervals),
+            fetch_max_records=self.rng.choice(self.focus.fetch_max_records),
+            instance=f"{group}-{number}" if self.is_static else None,
+            **fields,
+        )
 
 
 def config_of(brokers: int, partitions: Mapping[str, int], **settings: Any) -> ClusterConfig:
