@@ -210,16 +210,16 @@ class Applications:
 
     def _initialize(self, producer: Address) -> Any:
         """Give the producer an epoch, as a new process if the last one came to an end; whether it has one."""
-        machines = self.stage.schedule.cluster.machines
-        machine: Any = machines.get(producer)
+        machines: dict[Address, Any] = self.stage.schedule.cluster.machines
+        machine = machines.get(producer)
         if machine is not None and machine.state == "FATAL_ERROR":
             self.stage.crash_client(producer)
         if producer not in machines:
             self.stage.schedule.apply(Restart(producer, self.stage.now))
-        if machines[producer].state == "UNINITIALIZED":  # type: ignore[attr-defined]
+        if machines[producer].state == "UNINITIALIZED":
             response = yield Ask(producer, InitTransactions())
             return response is not None and response.error is Error.NONE
-        return machines[producer].state == "READY"  # type: ignore[attr-defined]
+        return bool(machines[producer].state == "READY")
 
     def _transact(
         self,

@@ -352,8 +352,8 @@ class Groups(ClusterMachine):
     @act(reader=Choice(readers), how=st.sampled_from((CommitSync, CommitAsync)), back=st.sampled_from((None, 0, 1)))
     def commit(self, reader: Address, how: Any, back: int | None) -> None:
         """A reader commits: its positions, or so many records before them."""
-        positions = self.trial.cluster.machines[reader].positions  # type: ignore[attr-defined]
-        known = {partition: position.offset for partition, position in positions.items() if position.offset >= 0}
+        machine: Any = self.trial.cluster.machines[reader]
+        known = {partition: position.offset for partition, position in machine.positions.items() if position.offset >= 0}
         before = [(one, OffsetAndMetadata(max(0, offset - (back or 0)))) for one, offset in known.items()]
         call = how(None if back is None else tuple(before))
         self.trial.stage.start(self.trial.applications.call(reader, call))

@@ -142,8 +142,8 @@ class Trial:
     def save(self, failure: Failure, folder: Path, name: str) -> str:
         """Save the run as a trace under a name that begins so; how to look at it."""
         actions = self.schedule.actions or []
-        told = {"seed": self.plan.seed, "violated": failure.promise, "witness": failure.witness or None}
-        trace = export_run(self.plan.setup, actions, **told)  # type: ignore[arg-type]
+        seed, witness = self.plan.seed, failure.witness or None
+        trace = export_run(self.plan.setup, actions, seed=seed, violated=failure.promise, witness=witness)
         file = folder / f"{name}-{sha256(repr(actions).encode()).hexdigest()[:8]}.ndjson"
         folder.mkdir(parents=True, exist_ok=True)
         write_trace(file, trace)
@@ -219,8 +219,8 @@ class Trial:
 
     def _has_read_all(self, consumer: Address) -> bool:
         ends = {partition: log.last_stable_offset for partition, log in self.leaders().items()}
-        positions = self.cluster.machines[consumer].positions  # type: ignore[attr-defined]
-        return all(positions[partition].offset >= ends.get(partition, 1 << 62) for partition in self.plan.partitions)
+        machine: Any = self.cluster.machines[consumer]
+        return all(machine.positions[partition].offset >= ends.get(partition, 1 << 62) for partition in self.plan.partitions)
 
     def _judge_history(self) -> Failure | None:
         history = self.recorder.history()
