@@ -7,9 +7,9 @@ Leader epochs, each with the first offset that was written in it, let replicas f
 (KIP-101, KIP-279). Compaction keeps the newest record of each key, every offset where it is, and what producers and
 readers need.
 
-Not modelled: bytes and positions (a read counts offsets), retention by time or size, a transaction index per segment,
-snapshot files that are torn or stray, tiered storage, failing disks, the time when tombstones and markers may go
-(KIP-534): both stay. Records below the log start offset are deleted at once.
+Simpler than in Kafka: records below the log start offset are deleted at once, not with their segments; tombstones and
+markers stay (KIP-534). Not modelled: bytes and positions (a read counts offsets), retention by time or size, a
+transaction index per segment, snapshots and checkpoints that are torn or stray, tiered storage, failing disks.
 
 Source: kafka.log.UnifiedLog, LocalLog, LogLoader, LogCleaner, LeaderEpochFileCache, ProducerStateManager.
 """
@@ -33,8 +33,8 @@ _last_offset = attrgetter("last_offset")
 class Log:
     """Batches by increasing offsets, with gaps where compaction or a lost tail took some out.
 
-    What is below `recovery_point` survives any crash. `segments` are the producers as they were where one begins;
-    `leader_epochs` are first offsets; `completed` are the transactions whose markers are in the log.
+    What is below `recovery_point` survives any crash. `segments` has the producers as they were where each begins,
+    `leader_epochs` the first offset of each, `completed` the transactions by their markers.
     """
 
     log_start_offset: int = 0
@@ -172,14 +172,17 @@ class Log:
         self.high_watermark = max(self.log_start_offset, min(offset, self.log_end_offset))
 
     def maybe_increment_log_start_offset(self, offset: int) -> None:
-        """Delete the records below an offset. KafkaError OFFSET_OUT_OF_RANGE above the high watermark."""
+        """Delete the records below an offset, where the leader epoch begins now that it lies in.
+
+        KafkaError OFFSET_OUT_OF_RANGE above the high watermark.
+        """
         if not 0 <= offset <= self.high_watermark:
             raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} is not in [0, {self.high_watermark}]")
         if offset <= self.log_start_offset:
             return
         self.log_start_offset, self.recovery_point = offset, max(self.recovery_point, offset)
-        first = max([epoch for epoch, start in self.leader_epochs.items() if start <= offset], default=-1)
-        self.leader_epochs = {e: max(start, offset) for e, start in self.leader_epochs.items() if e >= first}
+        current = max([epoch for epoch, start in self.leader_epochs.items() if start <= offset], default=-1)
+        self.leader_epochs = {e: max(start, offset) for e, start in self.leader_epochs.items() if e >= current}
         self.segments = {base: producers for base, producers in self.segments.items() if base > offset}
         del self.batches[: self.index_of(offset)]
         del self.completed[: bisect_left(self.completed, offset, key=_last_offset)]

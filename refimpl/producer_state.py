@@ -33,7 +33,10 @@ class CompletedTxn(NamedTuple):
 
 
 class ProducerStateEntry(NamedTuple):
-    """The newest state of a producer id: its epoch, where its open transaction began, its last five batches."""
+    """The newest state of a producer id: its epoch, where its open transaction began, its last five batches.
+
+    `end_offset` is where the last batch, or marker, ends that was written with the id.
+    """
 
     producer_id: int
     producer_epoch: int = NO_PRODUCER_EPOCH
@@ -63,8 +66,8 @@ class ProducerStateEntry(NamedTuple):
         """The next sequence number, or 0 in a new epoch; any outside transactions if nothing is known (any more)."""
         known = [each.last_sequence for each in self.batches if each.producer_epoch == batch.producer_epoch]
         expected = (known[-1] + 1) % (SEQUENCE_MAX + 1) if known else 0
-        is_free = self.producer_epoch == NO_PRODUCER_EPOCH and not batch.is_transactional
-        if batch.base_sequence != expected and not is_free:
+        is_any_right = self.producer_epoch == NO_PRODUCER_EPOCH and not batch.is_transactional
+        if batch.base_sequence != expected and not is_any_right:
             raise KafkaError(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, f"{batch.base_sequence}, not {expected}")
 
     def append(self, batch: Batch) -> ProducerStateEntry:
