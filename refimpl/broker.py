@@ -26,7 +26,6 @@ from hwmark.refimpl.coordinators import Coordinators
 from hwmark.refimpl.coordinators import Effects as Decided
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.log import Log
-from hwmark.refimpl.log_cleaner import compact
 from hwmark.refimpl.machine import ZOOKEEPER, Address, Asked, Effects, Event, Message, Outbox, address, earliest
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.producer_state import NO_GUARD
@@ -260,13 +259,13 @@ class Broker:
                     producer = Producer(transactional_id, batch.producer_id, batch.producer_epoch)
                     question = rpc.AddPartitionsToTxnRequest(producer, (here,), verify_only=True)
                     return self.ask(self.coordinator(transactional_id, True), question, (request, waiter, guard), now)
-            info = replica.produce(batch, acks, now, guard)
+            written = replica.produce(batch, acks, now, guard)
         except KafkaError as refusal:
             return self.answer(waiter, rpc.Response(refusal.error), now)
         self.touched[here] = None
         if acks != -1:
-            return self.answer(waiter, rpc.Response(Error.NONE, info.first_offset), now)
-        self.wait(here, Delayed(waiter, now + timeout, "acknowledged", info))
+            return self.answer(waiter, rpc.Response(Error.NONE, written.base_offset), now)
+        self.wait(here, Delayed(waiter, now + timeout, "acknowledged", written))
 
     def on_verified(self, response: Any, now: int, request: rpc.ProduceRequest, waiter: Waiter, guard: int) -> None:
         """Append what is in the transaction; if nobody could say that, the producer has to try again."""
@@ -279,11 +278,11 @@ class Broker:
     def settle(self, replica: Replica, now: int) -> None:
         """See to a partition that was touched."""
         here, log = replica.topic_partition, replica.log
-        if log.log_end_offset - log.segments[-1] >= self.config.segment_records:
+        if log.log_end_offset - log.active_segment >= self.config.segment_records:
             log.roll()
             log.flush()
             if any(topic.is_compacted for topic in self.config.topics if topic.name == here[0]):
-                compact(log)
+                log.compact()
         elif self.config.flushes_every_append:
             log.flush()
         self.complete(replica, now)

@@ -4,7 +4,7 @@ They decide; this component gives them their logs, their clients and their time.
 does the effects that come back:
 
     Respond     answer a request, known by its source and correlation id
-    Append      append to the own replica with acks=all and the origin COORDINATOR, and call `on_appended` once, when
+    Append      append to the own replica with acks=all, and call `on_appended` once, when
                 the high watermark passed it or it failed: NOT_LEADER_OR_FOLLOWER if the replica does not lead in that
                 leader epoch (any more)
     SendMarkers send WriteTxnMarkers to that leader, itself perhaps, and call `on_response` once
@@ -31,7 +31,7 @@ from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConf
 from hwmark.refimpl.coordinator import LOADING, Append, Respond
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import GroupCoordinator
-from hwmark.refimpl.log import HIGH_WATERMARK, Log
+from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Message, earliest
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.transaction_coordinator import SendMarkers, TransactionCoordinator
@@ -114,7 +114,7 @@ class Coordinators:
             return []
         self.read[topic_partition] = leader_epoch, log.high_watermark
         if self.coordinator(topic).epochs[partition] == LOADING:
-            batches = log.read(log.log_start_offset, HIGH_WATERMARK).batches
+            batches = log.read(log.log_start_offset, log.high_watermark)
             return self._effects(self.coordinator(topic).load(partition, batches, leader_epoch, now), now)
         for batch in log.batches[log.index_of(offset) : log.index_of(log.high_watermark)]:
             if batch.control is not None:

@@ -345,7 +345,7 @@ class Cluster:
         disk = getattr(machine, "disk", None)
         if disk is not None:
             self.disks[name] = copy_of(disk) if name in self._shared else disk
-            recover(self.disks[name], action.keeps_unflushed, action.at + self.clock_offsets[name])
+            recover(self.disks[name], action.keeps_unflushed)
         self._shared.discard(name)
         self._frozen.pop(name, None)
         self.paused -= {name}
@@ -423,10 +423,10 @@ ACTIONS: dict[str, type] = {kind.__name__: kind for kind in _APPLY}
 """The actions by the names that they have in a trace."""
 
 
-def recover(disk: Disk, keeps_unflushed: bool, now: int) -> None:
+def recover(disk: Disk, keeps_unflushed: bool) -> None:
     """Leave on the disk of a broker that has crashed what the next one finds."""
     for topic_partition, log in disk.logs.items():
-        log.recover(disk.high_watermarks.get(topic_partition, 0), keeps_unflushed, now)
+        log.recover(disk.high_watermarks.get(topic_partition, 0), keeps_unflushed)
 
 
 def is_response(message: Message) -> bool:

@@ -60,7 +60,7 @@ def crash(host: Host, keeps_unflushed: bool) -> tuple[Host, list[Message]]:
     """The machine is gone; its disk stays, without what was not flushed if the power was cut."""
     disk = copy_of(getattr(host.machine, "disk", None))
     if disk is not None:
-        recover(disk, keeps_unflushed, host.clock)
+        recover(disk, keeps_unflushed)
     return replace(host, machine=None, disk=disk), []
 
 

@@ -353,7 +353,9 @@ class Groups(ClusterMachine):
     def commit(self, reader: Address, how: Any, back: int | None) -> None:
         """A reader commits: its positions, or so many records before them."""
         machine: Any = self.trial.cluster.machines[reader]
-        known = {partition: position.offset for partition, position in machine.positions.items() if position.offset >= 0}
+        known = {
+            partition: position.offset for partition, position in machine.positions.items() if position.offset >= 0
+        }
         before = [(one, OffsetAndMetadata(max(0, offset - (back or 0)))) for one, offset in known.items()]
         call = how(None if back is None else tuple(before))
         self.trial.stage.start(self.trial.applications.call(reader, call))

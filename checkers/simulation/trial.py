@@ -220,7 +220,9 @@ class Trial:
     def _has_read_all(self, consumer: Address) -> bool:
         ends = {partition: log.last_stable_offset for partition, log in self.leaders().items()}
         machine: Any = self.cluster.machines[consumer]
-        return all(machine.positions[partition].offset >= ends.get(partition, 1 << 62) for partition in self.plan.partitions)
+        return all(
+            machine.positions[partition].offset >= ends.get(partition, 1 << 62) for partition in self.plan.partitions
+        )
 
     def _judge_history(self) -> Failure | None:
         history = self.recorder.history()
