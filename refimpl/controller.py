@@ -1,11 +1,11 @@
 """The controller, a part of every broker and active on one, and all that a broker has to do with ZooKeeper.
 
-A broker registers, wins the race for /controller or watches who has, obtains blocks of producer ids and, before
-KIP-497, writes the ISRs of the partitions that it leads. It knows what it has read of ZooKeeper (the active controller:
-all of /brokers), and reads it again after every change, its own included. From that alone follows what to write next,
-on condition that nobody else has written meanwhile: so there is nothing to go on with after an answer or its loss. A
-`ClusterImage` says what becomes of partitions, if the controller epoch is still its own (KAFKA-6082), and what a broker
-is to be told: the difference to what it was told before, in order, and again until it acknowledges.
+A broker registers, wins the race for /controller or watches who has and, before KIP-497, writes the ISRs of the
+partitions that it leads. It knows what it has read of ZooKeeper (the active controller: all of /brokers), and reads it
+again after every change, its own included. From that alone follows what to write next, on condition that nobody else
+has written meanwhile: so there is nothing to go on with after an answer or its loss. A `ClusterImage` says what becomes
+of partitions, if the controller epoch is still its own (KAFKA-6082), and what a broker is to be told: the difference to
+what it was told before, in order, and again until it acknowledges.
 
 All that a controller changes of its own accord begins a leader epoch, by which the replicas know that there is news
 for them; the ISR that a leader asks for does not. A broker that registers anew has failed and come back (KIP-380).
@@ -36,7 +36,6 @@ from hwmark.refimpl.machine import ZOOKEEPER, Address, Message, address, earlies
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.zookeeper import CHECK, CREATE, DELETE, SET, Multi, Nodes, Op, Read
 
-PRODUCER_IDS_BLOCK = 1000
 REQUESTS = rpc.AlterPartitionRequest, rpc.AlterPartitionReassignmentsRequest, rpc.ElectLeadersRequest
 
 
@@ -64,8 +63,6 @@ class Controller:
     name: Address = field(init=False)
     broker_epoch: int = -1
     controller_epoch: int = -1
-    producer_ids: tuple[int, int] = (0, 0)
-    wants_producer_ids: bool = False
     image: ClusterImage | None = None
     requests: list[Message] = field(default_factory=list)
     channels: dict[int, Channel] = field(default_factory=dict)
@@ -103,11 +100,6 @@ class Controller:
         """When to tick."""
         return earliest(self.zookeeper.deadline, *[one.deadline for one in self.channels.values() if one.requests])
 
-    def want_producer_ids(self, now: int) -> list[Message]:
-        """Obtain a block of `producer_ids`: (next, end), unless the session expires meanwhile."""
-        self.wants_producer_ids = True
-        return self._send(now)
-
     def _send(self, now: int) -> list[Message]:
         """Ask ZooKeeper for what is next, unless it has to answer yet; tell what is new; send what is to be sent."""
         operation = self._next() if self.zookeeper.session and not self.zookeeper.is_asking else None
@@ -137,7 +129,7 @@ class Controller:
     def _resign(self) -> None:
         """Begin anew in another session."""
         self.broker_epoch = self.controller_epoch = -1
-        self.image, self.wants_producer_ids, self.channels = None, False, {}
+        self.image, self.channels = None, {}
         while self.requests:
             self._reply(self.requests.pop(0), Error.NOT_CONTROLLER)
 
@@ -155,10 +147,7 @@ class Controller:
             self.channels = {id: known.get(id) or Channel(epoch, nothing) for id, epoch in live.items()}
 
     def _on_written(self, written: dict[str, Any]) -> None:
-        """Take the block of producer ids, or answer the request."""
-        if zk.PRODUCER_IDS in written:
-            end = written[zk.PRODUCER_IDS]
-            self.producer_ids, self.wants_producer_ids = (end - PRODUCER_IDS_BLOCK, end), False
+        """Answer the request."""
         is_request = bool(self.requests) and zk.BROKER_EPOCHS not in written
         if is_request and (at := written.get(zk.state_path(self.requests[0].body.topic_partition))):
             self._reply(self.requests.pop(0), Error.NONE, at)
@@ -168,8 +157,6 @@ class Controller:
     def _next(self) -> Read | Multi | None:
         """Read what may have changed; write what follows from it."""
         wanted = [zk.CONTROLLER, zk.id_path(self.broker_id)]
-        if self.wants_producer_ids:
-            wanted.append(zk.PRODUCER_IDS)
         if self.controller_epoch >= 0 or self.requests:
             wanted.append(zk.BROKERS)
         if not set(wanted) <= set(self.zookeeper.watches):
@@ -185,9 +172,6 @@ class Controller:
         if zk.CONTROLLER not in nodes:
             epoch = nodes[zk.CONTROLLER_EPOCH].version
             return [Op(CREATE, zk.CONTROLLER, value=self.broker_id), Op(SET, zk.CONTROLLER_EPOCH, epoch, epoch + 1)]
-        if self.wants_producer_ids:
-            node = nodes[zk.PRODUCER_IDS]
-            return [Op(SET, zk.PRODUCER_IDS, node.version, node.value + PRODUCER_IDS_BLOCK)]
         ops = self._see_to_brokers(self.image, nodes) if self.image and self.controller_epoch >= 0 else []
         while self.image and self.requests and not ops:
             ops = self._decide(self.image, self.requests[0])

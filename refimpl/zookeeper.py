@@ -25,7 +25,7 @@ from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 
 CHECK, CREATE, SET, DELETE = "CHECK", "CREATE", "SET", "DELETE"
 BROKERS, IDS, BROKER_EPOCHS = "/brokers", "/brokers/ids", "/brokers/epochs"
-CONTROLLER, CONTROLLER_EPOCH, PRODUCER_IDS = "/controller", "/controller_epoch", "/latest_producer_id_block"
+CONTROLLER, CONTROLLER_EPOCH = "/controller", "/controller_epoch"
 NEW = -1  # the epochs of a partition that was never led, and its node's version: it goes along with partition_epoch
 ABSENT = -2  # the version of no node
 
@@ -113,7 +113,7 @@ class ZooKeeper:
     sessions: dict[int, Session] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.nodes = {CONTROLLER_EPOCH: Node(0), PRODUCER_IDS: Node(0), BROKER_EPOCHS: Node(())}
+        self.nodes = {CONTROLLER_EPOCH: Node(0), BROKER_EPOCHS: Node(())}
         for tp, replicas in self.config.assignment().items():
             self.nodes[state_path(tp)] = Node(PartitionRegistration(replicas, (), NO_LEADER, NEW, NEW), NEW)
 

@@ -405,23 +405,6 @@ def test_who_heard_nothing_is_told_again_and_then_only_what_is_so_now() -> None:
     assert [one.partitions[0][1].isr for one in world.told[2]] == [(3,), (3, 1, 2)]
 
 
-def test_producer_ids_are_given_once() -> None:
-    world = World()
-    for broker in world.brokers.values():
-        world.messages += broker.want_producer_ids(world.now) + broker.want_producer_ids(world.now)
-    world.settle()
-    assert sorted(one.producer_ids for one in world.brokers.values()) == [(0, 1000), (1000, 2000), (2000, 3000)]
-    zombie = world.brokers.pop(2)
-    world.sleep(2 * SESSION)
-    world.brokers[2] = zombie
-    world.messages += zombie.want_producer_ids(world.now)
-    world.settle()  # its session had expired
-    assert zombie.producer_ids[1] <= 3000
-    world.messages += zombie.want_producer_ids(world.now)
-    world.settle()
-    assert zombie.producer_ids == (3000, 4000)
-
-
 @given(st.integers(0, 2**32), st.booleans(), st.booleans())
 def test_whatever_is_lost_repeated_or_restarted_all_agree_in_the_end(seed: int, kip_497: bool, kip_966: bool) -> None:
     draw = random.Random(seed)
