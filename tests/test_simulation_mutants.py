@@ -39,7 +39,7 @@ def test_each_mutant_changes_the_code_or_the_configuration(mutant: Mutant) -> No
 def test_there_are_enough_mutants_of_every_part() -> None:
     parts = {mutant.where.split(".")[0] for mutant in MUTANTS.values()}
     assert len(MUTANTS) == len({*map(_key, MUTANTS.values())}) >= 45
-    assert {"log", "producer_state", "replica", "broker", "cluster_image", "zookeeper"} <= parts
+    assert {"log", "producer_state", "replica", "broker", "controller", "zookeeper"} <= parts
     assert {"transaction_coordinator", "transaction_metadata", "group_metadata", "assignors", "producer"} <= parts
     assert sum(bool(mutant.source) for mutant in MUTANTS.values()) >= 15
 
