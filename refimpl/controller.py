@@ -98,11 +98,6 @@ class Controller:
         """When to tick."""
         return earliest(self.ask_at, *[one.deadline for one in self.channels.values() if one.requests])
 
-    def _reply(self, response: rpc.Response) -> None:
-        """Answer the first request."""
-        request = self.requests.pop(0)
-        self.messages.append(Message(request.destination, request.source, request.correlation, response))
-
     # ZooKeeper
 
     def _on_zookeeper(self, correlation: int, response: ZooKeeperResponse) -> None:
@@ -114,13 +109,16 @@ class Controller:
             self.watches = ()
 
     def _on_read(self, nodes: Nodes) -> None:
-        """See whether the broker is registered, and elected, in this session; a version is the controller's epoch."""
+        """See whether the broker is registered, and elected, in this session, and what there is.
+
+        The version of /controller_epoch is the controller's epoch.
+        """
         mine, elected = [nodes.get(path, zk.NO_NODE) for path in (zk.id_path(self.broker_id), zk.CONTROLLER)]
         self.broker_epoch = mine.czxid if mine.owner == self.session else -1
         self.controller_epoch = nodes[zk.CONTROLLER_EPOCH].version if elected.owner == self.session else -1
-        self.nodes, is_all = nodes, zk.BROKER_EPOCHS in nodes
-        self.is_active = self.controller_epoch >= 0 and is_all
-        if is_all:
+        self.is_active = self.controller_epoch >= 0 and zk.BROKER_EPOCHS in nodes
+        self.nodes = nodes
+        if zk.BROKER_EPOCHS in nodes:
             self.partitions = {tp: nodes[zk.state_path(tp)].value for tp in self.config.assignment()}
             self.live = dict(nodes[zk.BROKER_EPOCHS].value)
         live = self.live if self.is_active else {}
@@ -131,7 +129,8 @@ class Controller:
         """Write what follows from what was read, and read what may have changed; in time ask again, or ping."""
         if self.asked is None:
             knows_all = self.controller_epoch >= 0 or not self.config.kip_497
-            paths, ops = (zk.CONTROLLER, zk.BROKERS if knows_all else zk.id_path(self.broker_id)), self._ops()
+            paths = zk.CONTROLLER, zk.BROKERS if knows_all else zk.id_path(self.broker_id)
+            ops = self._ops()
             if ops or paths != self.watches or self.ask_at <= now:
                 self.correlation += 2
                 request = ZooKeeperRequest(self.session, paths, tuple(ops))
@@ -188,9 +187,11 @@ class Controller:
                 new = self._decide(self.requests[0])
                 if new != self.partitions[here]:
                     return {here: new}
-                self._reply(rpc.Response(Error.NONE, (new.partition_epoch, new.isr)))
+                response = rpc.Response(Error.NONE, (new.partition_epoch, new.isr))
             except KafkaError as refusal:
-                self._reply(rpc.Response(refusal.error))
+                response = rpc.Response(refusal.error)
+            request = self.requests.pop(0)
+            self.messages.append(Message(request.destination, request.source, request.correlation, response))
         return {}
 
     def _decide(self, message: Message) -> PartitionRegistration:
@@ -199,13 +200,11 @@ class Controller:
         refuse_if(not self.is_active and not is_own, Error.NOT_CONTROLLER)
         refuse_if(request.topic_partition not in self.partitions, Error.UNKNOWN_TOPIC_OR_PARTITION)
         old = self.partitions[request.topic_partition]
-        match request:
-            case rpc.AlterPartitionRequest():
-                return self._alter_partition(old, request)
-            case rpc.ElectLeadersRequest():
-                return self._change(old, old, election=request.election)
-            case _:
-                return self._reassign(old, request.replicas)
+        if isinstance(request, rpc.AlterPartitionRequest):
+            return self._alter_partition(old, request)
+        if isinstance(request, rpc.ElectLeadersRequest):
+            return self._change(old, old, election=request.election)
+        return self._reassign(old, request.replicas)
 
     def _alter_partition(self, old: PartitionRegistration, request: rpc.AlterPartitionRequest) -> PartitionRegistration:
         """A leader wants another ISR; if it is so already, that was written. Before KIP-497 it writes it itself."""
@@ -228,8 +227,7 @@ class Controller:
             target, is_unclean = changing.revert_reassignment(old)
             refuse_if(is_unclean and not self.config.unclean_leader_election, Error.INVALID_REPLICA_ASSIGNMENT)
             return self._change(old, target)
-        is_possible = replicas and {*replicas} <= {*old.replicas, *self.live}
-        refuse_if(not is_possible, Error.INVALID_REPLICA_ASSIGNMENT)
+        refuse_if(not replicas or not {*replicas} <= {*old.replicas, *self.live}, Error.INVALID_REPLICA_ASSIGNMENT)
         return self._change(old, changing.start_reassignment(old, replicas))
 
     def _change(self, old: PartitionRegistration, target: PartitionRegistration, **rules: Any) -> PartitionRegistration:
@@ -255,7 +253,8 @@ class Controller:
 
     def _news(self, to: int, channel: Channel) -> list[Any]:
         """The requests that bring a broker from what it was told to what is so."""
-        head, told = (self.broker_id, self.controller_epoch, channel.broker_epoch), channel.told
+        head = self.broker_id, self.controller_epoch, channel.broker_epoch
+        told = channel.told
         states = tuple([(tp, now) for tp, now in self.partitions.items() if now != told.get(tp)])
         epochs = {tp: was.leader_epoch for tp, was in told.items() if to in was.replicas}
         mine = tuple([(tp, now) for tp, now in states if to in now.replicas and epochs.get(tp) != now.leader_epoch])

@@ -3,8 +3,8 @@
 A caller says what it wants as a registration (`partition._replace(isr=...)`); the builder answers the one that comes of
 it, with a leader who may lead and with its epochs.
 
-Not modelled: log directories (KIP-858). Kafka logs that the last known leader is down and elects it all the same; here
-it has to be up, as KIP-966 says.
+Not modelled: log directories (KIP-858), remembering more than the leader of an ISR that has become empty. Kafka logs
+that the last known leader is down and elects it all the same; here it has to be up, as KIP-966 says.
 
 Source: PartitionRegistration, PartitionChangeBuilder, PartitionReassignmentReplicas and PartitionReassignmentRevert;
 KIP-455 (reassignment), KIP-704 (leader recovery), KIP-966 (eligible leader replicas).
