@@ -88,7 +88,7 @@ class Broker:
             if here in self.replicas:
                 self.settle(self.replicas[here], now)
         self.perform(self.coordinators.send_markers(self.partitions), now)
-        self.provide_producer_ids(now)
+        self.coordinators.transactions.broker_epoch = self.controller.broker_epoch
         effects, self.effects = self.effects, []
         return effects
 
@@ -330,12 +330,3 @@ class Broker:
                 case Append(here, producer=producer):
                     batch, name = effect.batch(now), producer.transactional_id or None
                     self.append(rpc.ProduceRequest(here, batch, -1, name, self.config.request_timeout), effect, now)
-
-    def provide_producer_ids(self, now: int) -> None:
-        """Give the coordinators a block of producer ids if they need one, or obtain one first."""
-        controller, is_needed = self.controller, self.coordinators.transactions.needs_producer_ids
-        if is_needed and controller.producer_ids[0] < controller.producer_ids[1]:
-            self.coordinators.transactions.give_producer_ids(controller.producer_ids)
-            controller.producer_ids = (0, 0)
-        elif is_needed:
-            self.effects += controller.want_producer_ids(now)

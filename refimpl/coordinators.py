@@ -17,7 +17,7 @@ Both coordinators load a partition when the high watermark covers what its log h
 leader has may yet be lost; until then they are loading, and refuse heartbeats too. Kafka loads up to the log end offset
 at once. Who leads on in another epoch loads again, and forgets what the log does not say.
 
-Source: KafkaApis, TransactionMarkerChannelManager, TransactionStateManager, GroupMetadataManager, RPCProducerIdManager.
+Source: KafkaApis, TransactionMarkerChannelManager, TransactionStateManager, GroupMetadataManager.
 """
 
 from __future__ import annotations

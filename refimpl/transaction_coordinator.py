@@ -10,6 +10,8 @@ The owner hands each Append and SendMarkers back with its outcome, once; a Respo
 a partition verified an error, as its body, and a request refused at once raises KafkaError. An epoch fence bumps the
 epoch once, in version 2 too, where Kafka did it twice at first (KAFKA-19367).
 
+Not modelled: blocks of producer ids from the controller; what is unique in ZooKeeper already makes them unique.
+
 Source: TransactionCoordinator, TransactionStateManager, TransactionMarkerChannelManager; KIP-98, KIP-360, KIP-890.
 """
 
@@ -27,6 +29,7 @@ from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.partition_change import NO_LEADER
 from hwmark.refimpl.transaction_metadata import PREPARED, Producer, Transaction, TransactionMetadata
 
+PRODUCER_IDS_PER_EPOCH = 1_000_000
 # What leaders answer to markers if there is a newer producer or coordinator.
 SUPERSEDED = frozenset((Error.INVALID_PRODUCER_EPOCH, Error.TRANSACTION_COORDINATOR_FENCED))
 
@@ -48,14 +51,11 @@ Partitions = Collection[TopicPartition]
 
 @dataclass(slots=True)
 class TransactionCoordinator(Coordinator):
-    """One broker's coordinator; `producer_ids` is what is left, (next, end), of the block that the controller gave.
-
-    `needs_producer_ids`: the owner is to ask for the next block, and to give it.
-    """
+    """One broker's coordinator; `broker_epoch` is for its owner to set, -1 while the broker is not registered."""
 
     topic: ClassVar[str] = TRANSACTIONS_TOPIC
-    producer_ids: tuple[int, int] = (0, 0)
-    needs_producer_ids: bool = field(default=False, init=False)
+    broker_epoch: int = -1
+    producer_id_count: int = 0
     transactions: dict[str, TransactionMetadata] = field(default_factory=dict, init=False)
     retries: list[Append | SendMarkers] = field(default_factory=list, init=False)
 
@@ -241,14 +241,9 @@ class TransactionCoordinator(Coordinator):
         """The record of the pending transition."""
         return [self.append(metadata.transactional_id, ((metadata.transactional_id, metadata.pending),), to)]
 
-    def give_producer_ids(self, block: tuple[int, int]) -> None:
-        """Producer ids from the controller: (first, end)."""
-        self.producer_ids, self.needs_producer_ids = block, False
-
     def _next_producer_id(self) -> int:
-        following, end = self.producer_ids
-        self.needs_producer_ids |= following == end
-        if following == end:
-            raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, "no producer ids left")
-        self.producer_ids = (following + 1, end)
-        return following
+        """An id that nobody else gives: no other registration of any broker has this broker epoch."""
+        if self.broker_epoch < 0:
+            raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, "the broker is not registered")
+        self.producer_id_count += 1
+        return self.broker_epoch * PRODUCER_IDS_PER_EPOCH + self.producer_id_count
