@@ -248,7 +248,8 @@ class TransactionCoordinator(Coordinator):
             return []
         decided = self.transactions[transactional_id]
         unwritten = tuple([one for one in decided.topic_partitions if one != markers.topic_partition])
-        self.transactions[transactional_id] = marked = decided._replace(topic_partitions=unwritten)
+        marked = decided._replace(topic_partitions=unwritten)
+        self.transactions[transactional_id] = marked
         return [] if unwritten else self._send_markers(marked, now)
 
     def _send_markers(self, known: Transaction, now: int) -> Effects:
