@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import Batch, Record, TopicPartition
+from hwmark.refimpl.batches import Batch, Producer, Record, TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.controller import REQUESTS, Controller
 from hwmark.refimpl.coordinator import Append, Respond
@@ -31,7 +31,6 @@ from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.producer_state import NO_GUARD
 from hwmark.refimpl.replica import NEVER, Delayed, Replica
 from hwmark.refimpl.transaction_coordinator import SendMarkers
-from hwmark.refimpl.transaction_metadata import Producer
 
 RESPONSES = rpc.Response, rpc.FetchResponse  # that a broker gets
 
@@ -269,8 +268,7 @@ class Broker:
 
     def on_verified(self, response: Any, now: int, request: rpc.ProduceRequest, waiter: Waiter, guard: int) -> None:
         """Append what is in the transaction; if nobody could say that, the producer has to try again."""
-        error, errors = response or rpc.Response(Error.REQUEST_TIMED_OUT)
-        error = errors[request.topic_partition] if error is Error.NONE else error
+        error = response.error if response else Error.REQUEST_TIMED_OUT
         if error is Error.NONE:
             return self.append(request, waiter, now, guard)
         self.answer(waiter, rpc.Response(Error.NOT_ENOUGH_REPLICAS if error.is_retriable else error), now)
@@ -325,7 +323,8 @@ class Broker:
             match effect:
                 case Respond((source, correlation), error, body):
                     self.effects.append(Message(self.name, source, correlation, rpc.Response(error, body)))
-                case SendMarkers(producer, epoch, result, (here,), leader):
+                case SendMarkers(producer, epoch, result, here):
+                    leader = self.partitions[here].leader
                     self.ask(leader, rpc.WriteTxnMarkersRequest(here, *producer[1:], epoch, result), effect, now)
                 case Append(here, producer=producer):
                     batch, name = effect.batch(now), producer.transactional_id or None

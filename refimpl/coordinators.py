@@ -128,20 +128,18 @@ class Coordinators:
 
     def on_response(self, markers: SendMarkers, response: rpc.Response | None, now: int) -> Effects:
         """SendMarkers are answered, or nobody did in time (None)."""
-        (here,), error = markers.topic_partitions, response.error if response else Error.REQUEST_TIMED_OUT
-        return self._effects(self.transactions.on_markers(markers, {here: error}, now), now)
+        error = response.error if response else Error.REQUEST_TIMED_OUT
+        return self._effects(self.transactions.on_markers(markers, error, now), now)
 
     def send_markers(self, partitions: Mapping[TopicPartition, PartitionRegistration]) -> Effects:
         """WriteTxnMarkers to the leaders, as far as the broker's metadata (UpdateMetadata) knows them."""
         effects = Effects()
         markers, self.markers = self.markers, []
         for one in markers:
-            if self.transactions.current(one.producer.transactional_id, one.coordinator_epoch) is None:
-                continue
-            for here in one.topic_partitions:
-                leader = partitions[here].leader if here in partitions else NO_LEADER
-                queue = self.markers if leader == NO_LEADER else effects
-                queue.append(one._replace(topic_partitions=(here,), leader=leader))
+            here = one.topic_partition
+            if self.transactions.is_current(one.producer.transactional_id, one.coordinator_epoch):
+                has_leader = here in partitions and partitions[here].leader != NO_LEADER
+                (effects if has_leader else self.markers).append(one)
         return effects
 
     def tick(self, now: int) -> Effects:
@@ -164,11 +162,7 @@ class Coordinators:
         for decision in decisions:
             (self.markers if isinstance(decision, SendMarkers) else effects).append(decision)  # type: ignore[arg-type]
         timers = self.timers
-        timers["groups"] = self.groups.next_deadline()
-        if self.transactions.retries:
-            timers.setdefault("retry", now + self.config.retry_backoff)
-        if self.transactions.has_ongoing():  # that may last too long
-            timers.setdefault("check", now + self.config.transaction_check_interval)
+        timers["transactions"], timers["groups"] = self.transactions.next_deadline(), self.groups.next_deadline()
         if self.groups.groups:
             timers.setdefault("cleanup", now + CLEANUP_INTERVAL)
         return effects

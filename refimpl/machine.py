@@ -102,14 +102,12 @@ class Outbox:
 
     def expire(self, now: int) -> list[Asked]:
         """The requests that nobody has answered in time, the oldest first; they are given up."""
-        late = []
-        while (deadline := self.deadline()) is not None and deadline <= now:
-            late.append(self.asked.pop(next(iter(self.asked))))
-        return late
+        late = [id for id, asked in self.asked.items() if asked.deadline <= now]
+        return [self.asked.pop(id) for id in late]
 
     def deadline(self) -> int | None:
-        """When the next request expires: the oldest, even if the clock went back since, as all have the same time."""
-        return next(iter(self.asked.values())).deadline if self.asked else None
+        """When the next request expires; if the clock went back, it may be another than the oldest."""
+        return min([asked.deadline for asked in self.asked.values()], default=None)
 
 
 def earliest(*deadlines: int | None) -> int | None:

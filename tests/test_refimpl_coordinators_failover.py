@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
+from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.coordinator import Append, Respond
 from hwmark.refimpl.coordinators import Coordinators, Effects
@@ -25,7 +25,6 @@ from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.requests import Response
 from hwmark.refimpl.transaction_coordinator import SendMarkers
-from hwmark.refimpl.transaction_metadata import Producer
 
 OFFSETS, TRANSACTIONS, X = (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0), ("x", 0)
 TOPICS = tuple(Topic(name, ((1, 2),)) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "x"))
@@ -34,8 +33,10 @@ CONSUMED, POSITION = ("input", 0), OffsetAndMetadata(7)
 
 
 def request_of(markers: SendMarkers) -> rpc.WriteTxnMarkersRequest:
-    (here,) = markers.topic_partitions
-    return rpc.WriteTxnMarkersRequest(here, *markers.producer[1:], markers.coordinator_epoch, markers.result)
+    producer_id, epoch = markers.producer[1:]
+    return rpc.WriteTxnMarkersRequest(
+        markers.topic_partition, producer_id, epoch, markers.coordinator_epoch, markers.result
+    )
 
 
 class Waiting(NamedTuple):
@@ -76,7 +77,7 @@ class Cluster:
         yield None
         yield rpc.AddOffsetsToTxnRequest(self.producer, "g")
         yield rpc.TxnOffsetCommitRequest(GROUP, ((CONSUMED, POSITION),), self.producer)
-        yield rpc.EndTxnRequest(self.producer, self.result, 2)
+        yield rpc.EndTxnRequest(self.producer, self.result, 2 if self.config.kip_890 else 0)
 
     def send(self) -> None:
         """Send the request, perhaps once more, to who coordinates now."""
@@ -145,8 +146,7 @@ class Cluster:
         leader = self.metadata[TRANSACTIONS].leader
         question = rpc.AddPartitionsToTxnRequest(producer, (effect.topic_partition,), verify_only=True)
         self.do(leader, self.brokers[leader].handle(Message(f"broker-{id}", f"broker-{leader}", 0, question), self.now))
-        error, errors = self.verified
-        return errors[effect.topic_partition] if error is Error.NONE else error  # type: ignore[no-any-return]
+        return self.verified.error
 
     def write(self, partition: TopicPartition, batch: Batch, then: Callable[[Error, int], None]) -> None:
         log = self.logs[partition]
@@ -159,6 +159,7 @@ class Cluster:
 
     def markers(self, id: int, asked: SendMarkers) -> Callable[[bool], None]:
         """WriteTxnMarkers on its way to a leader, and then its answer on the way back."""
+        leader = self.metadata[asked.topic_partition].leader
 
         def answer(error: Error | None) -> None:
             response = None if error is None else Response(error)
@@ -171,7 +172,7 @@ class Cluster:
             here, *producer, epoch, result = request_of(asked)
             if not arrives:
                 return answer(None)
-            if self.metadata[here].leader != asked.leader:
+            if self.metadata[here].leader != leader:
                 return written(Error.NOT_LEADER_OR_FOLLOWER, -1)
             batch = Batch(0, 0, -1, (Record(0, "marker", result),), *producer, is_transactional=True)
             return self.write(here, batch._replace(control=result, coordinator_epoch=epoch), written)
@@ -239,7 +240,7 @@ class Cluster:
 
     def transaction_state(self) -> str | None:
         known = self.brokers[self.metadata[TRANSACTIONS].leader].transactions.transactions.get("t")
-        return known and known.current.state
+        return known and known.state
 
     def run(self, draw: random.Random | None = None) -> None:
         """Until the transaction is complete and nothing is on its way."""
