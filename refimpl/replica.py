@@ -30,12 +30,11 @@ NEVER = 2**62
 
 
 class Delayed(NamedTuple):
-    """A request that waits: until the replica's method of that name has an answer, or the deadline."""
+    """Who waits, for what, and until when: a fetch for records, an append with acks=all for the high watermark."""
 
     waiter: Any
     deadline: int
-    is_done: str
-    argument: Any
+    awaited: rpc.FetchRequest | AppendInfo
 
 
 class FollowerState(NamedTuple):
@@ -66,73 +65,75 @@ class Replica:
     ask_at: int = NEVER
 
     def become(self, state: PartitionRegistration, now: int) -> None:
-        """Take the controller's word on who leads, unless it is old, or said again: then a leader asks it again."""
-        is_old = state.leader_epoch < self.leader_epoch or state.partition_epoch < self.partition_epoch
-        if is_old or (state.leader_epoch, state.partition_epoch) == (self.leader_epoch, self.partition_epoch):
-            self.ask_at = now if self.is_leader and self.request else self.ask_at
+        """Take the controller's word on who leads, unless it is old."""
+        if (state.leader_epoch, state.partition_epoch) <= (self.leader_epoch, self.partition_epoch):
             return
         is_new_epoch = state.leader_epoch > self.leader_epoch
         self.leader, self.leader_epoch, self.partition_epoch = state.leader, state.leader_epoch, state.partition_epoch
         self.is_leader = state.leader == self.broker_id
-        self.isr, others = (state.isr, without(state.replicas, (self.broker_id,))) if self.is_leader else ((), ())
         self.min_isr = min(self.config.min_insync_replicas, len(state.replicas))
-        known = {} if is_new_epoch else self.followers
-        self.followers = {id: known.get(id) or FollowerState(now if id in self.isr else -NEVER) for id in others}
         if is_new_epoch or self.is_leader:
             self._want(None)
+        if self.is_leader:
+            known = {} if is_new_epoch else self.followers
+            others, self.isr = without(state.replicas, (self.broker_id,)), state.isr
+            self.followers = {id: known.get(id) or FollowerState(now if id in self.isr else -NEVER) for id in others}
         if is_new_epoch and self.is_leader:
             self.leader_epoch_start_offset = self.log.log_end_offset
             self.log.leader_epochs.assign(self.leader_epoch, self.log.log_end_offset)
         elif is_new_epoch and self.leader != NO_LEADER:
             self._ask(True, now)
-        self.maybe_increment_high_watermark(now)
+
+    def resign(self) -> None:
+        """Neither lead nor follow."""
+        self.leader, self.is_leader = NO_LEADER, False
+        self._want(None)
 
     @property
     def deadline(self) -> int:
         """When there is something to do."""
         return min([self.ask_at, *[delayed.deadline for delayed in self.waiting]])
 
-    def complete(self, now: int) -> list[tuple[Delayed, Any]]:
+    def complete(self, now: int) -> list[tuple[Any, Any]]:
         """Who need not wait any longer, and the answers."""
         outcomes = [(delayed, self._outcome(delayed, now)) for delayed in self.waiting]
         self.waiting = [delayed for delayed, answer in outcomes if answer is None]
-        return [outcome for outcome in outcomes if outcome[1] is not None]
+        return [(delayed.waiter, answer) for delayed, answer in outcomes if answer is not None]
 
     def _outcome(self, delayed: Delayed, now: int) -> Any:
+        is_late = now >= delayed.deadline
         try:
-            answer = getattr(self, delayed.is_done)(delayed.argument)
-            if answer is not None or now < delayed.deadline:
-                return answer
-            if isinstance(delayed.argument, rpc.FetchRequest):
-                return self.read(delayed.argument)
-            raise KafkaError(Error.REQUEST_TIMED_OUT)
+            if isinstance(delayed.awaited, AppendInfo):
+                return self.acknowledged(delayed.awaited, is_late)
+            response = self.read(delayed.awaited)
+            return response if is_late or response.batches or response.diverging_epoch else None
         except KafkaError as refusal:
-            return rpc.refusal(delayed.argument, refusal.error)
+            return rpc.refusal(delayed.awaited, refusal.error)
 
     # A leader's part
 
-    def produce(self, batch: Batch, acks: int, now: int, guard: int = NO_GUARD) -> AppendInfo:
+    def produce(self, batch: Batch, acks: int, guard: int = NO_GUARD) -> AppendInfo:
         """Append; a producer with acks=all (-1) waits until that is `acknowledged`."""
         self._check_leader()
+        if batch.leader_epoch not in (-1, self.leader_epoch):
+            raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER, f"{batch.leader_epoch} is not {self.leader_epoch}")
         if acks == -1 and len(self.isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
         origin = COORDINATOR if batch.base_sequence == NO_SEQUENCE else CLIENT
         if self.config.kip_890 and not self.log.producer_states.is_verified(batch, guard):
             raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
-        info = self.log.append_as_leader(batch, self.leader_epoch, origin)
-        self.maybe_increment_high_watermark(now)
-        return info
+        return self.log.append_as_leader(batch, self.leader_epoch, origin)
 
     def maybe_start_transaction_verification(self, batch: Batch) -> int:
         """The guard to append a batch with if the coordinator says that its transaction is open (KIP-890)."""
         self._check_leader()
         return self.log.producer_states.maybe_start_transaction_verification(batch)
 
-    def acknowledged(self, info: AppendInfo) -> rpc.Response | None:
+    def acknowledged(self, info: AppendInfo, is_late: bool = False) -> rpc.Response | None:
         """An append is, once the high watermark passed it."""
         self._check_leader()
         if self.log.high_watermark <= info.last_offset:
-            return None
+            return rpc.Response(Error.REQUEST_TIMED_OUT) if is_late else None
         if len(self.maximal_isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
         return rpc.Response(Error.NONE, info.first_offset)
@@ -148,13 +149,7 @@ class Replica:
         committed_max = max(log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
         if offset >= committed_max and id not in self.isr:
             self._propose((*self.isr, id))
-        self.maybe_increment_high_watermark(now)
         return response
-
-    def fetched(self, request: rpc.FetchRequest) -> rpc.FetchResponse | None:
-        """A fetch is, with records, or if the reader has to truncate."""
-        response = self.read(request)
-        return response if response.batches or response.diverging_epoch else None
 
     def read(self, request: rpc.FetchRequest) -> rpc.FetchResponse:
         """What a fetch is answered: records and the ends of the log, or where the reader's log diverged."""
@@ -211,8 +206,9 @@ class Replica:
 
     def maybe_shrink_isr(self, now: int) -> None:
         """Propose an ISR without those who have not caught up for replica.lag.time.max.ms, nor wait for others."""
-        self._propose(tuple([id for id in self.isr if id == self.broker_id or self._on_time(self.followers[id], now)]))
-        self.maybe_increment_high_watermark(now)
+        if self.is_leader:
+            late = tuple([id for id, follower in self.followers.items() if not self._on_time(follower, now)])
+            self._propose(without(self.isr, late))
 
     def _check_leader(self, epoch: int = -1) -> None:
         if epoch not in (-1, self.leader_epoch) and self.config.kip_320:
@@ -236,18 +232,22 @@ class Replica:
         self.request, self.ask_at = request, NEVER if request is None else -NEVER
 
     def handle_response(self, request: Any, response: Any, now: int) -> None:
-        """Go on by the answer (None: there was none in time), unless it is to another request; or ask again later."""
-        error = response.error if response else Error.REQUEST_TIMED_OUT
+        """Go on by the answer, unless it is to another request; or ask again later, but not in a fenced epoch.
+
+        An ISR stays wanted, as it may have been granted, until the controller says so or who leads.
+        """
         if request != self.request:
             return
-        if error.is_retriable and error is not Error.FENCED_LEADER_EPOCH:
-            self.ask_at = now + self.config.retry_backoff
-        elif isinstance(request, rpc.AlterPartitionRequest):
-            self._on_isr(response, now)
-        elif error is Error.FENCED_LEADER_EPOCH:
-            self._want(None)
-        elif error is Error.OFFSET_OUT_OF_RANGE:
+        if response.error is Error.OFFSET_OUT_OF_RANGE:
             self._want(rpc.ListOffsetsRequest(self.topic_partition, rpc.LATEST, self.leader_epoch, self.broker_id))
+        elif response.error is Error.INELIGIBLE_REPLICA:
+            self._want(None)
+        elif response.error is not Error.NONE:
+            is_fenced = response.error is Error.FENCED_LEADER_EPOCH
+            self.ask_at = NEVER if is_fenced else now + self.config.retry_backoff
+        elif isinstance(request, rpc.AlterPartitionRequest):
+            self.partition_epoch, self.isr = response.value
+            self._want(None)
         elif isinstance(request, rpc.ListOffsetsRequest):
             self._reset(request, response.value, now)
         elif isinstance(request, rpc.OffsetsForLeaderEpochRequest):
@@ -257,14 +257,6 @@ class Replica:
         else:
             self._append(response)
             self._ask(False, now)
-
-    def _on_isr(self, response: rpc.Response, now: int) -> None:
-        """The ISR as it is now; after most refusals it stays wanted until the controller says who leads."""
-        if response.error in (Error.NONE, Error.INELIGIBLE_REPLICA):
-            self._want(None)
-        if response.error is Error.NONE:
-            self.partition_epoch, self.isr = response.value
-        self.maybe_increment_high_watermark(now)
 
     def _append(self, response: rpc.FetchResponse) -> None:
         log, batches = self.log, response.batches

@@ -24,7 +24,6 @@ from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond, partition_for
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.partition_change import NO_LEADER
 from hwmark.refimpl.transaction_metadata import PREPARED, Producer, Transaction, TransactionMetadata
 
 # What leaders answer to markers if there is a newer producer or coordinator.
@@ -38,7 +37,6 @@ class SendMarkers(NamedTuple):
     coordinator_epoch: int
     result: str
     topic_partitions: tuple[TopicPartition, ...]
-    leader: int = NO_LEADER  # the owner knows
 
 
 Effects = list[Append | SendMarkers | Respond]
@@ -57,7 +55,8 @@ class TransactionCoordinator(Coordinator):
     producer_ids: tuple[int, int] = (0, 0)
     needs_producer_ids: bool = field(default=False, init=False)
     transactions: dict[str, TransactionMetadata] = field(default_factory=dict, init=False)
-    retries: list[Append | SendMarkers] = field(default_factory=list, init=False)
+    retries: list[tuple[int, Append | SendMarkers]] = field(default_factory=list, init=False)
+    check_at: int = field(default=0, init=False)
 
     def init_producer_id(
         self, to: Hashable, now: int, transactional_id: str | None, timeout: int, expected: tuple[int, int] | None
@@ -144,7 +143,7 @@ class TransactionCoordinator(Coordinator):
         if metadata is None:
             return [*append.answer(Error.NOT_COORDINATOR)]
         if error is Error.COORDINATOR_NOT_AVAILABLE and metadata.current.state in PREPARED:
-            self.retries.append(append)
+            self.retries.append((now + self.config.retry_backoff, append))
             return []
         if error is not Error.NONE:
             metadata.pending = None
@@ -169,7 +168,7 @@ class TransactionCoordinator(Coordinator):
         metadata.current = metadata.current._replace(topic_partitions=unwritten)
         failed = tuple(one for one in unwritten if one in errors)
         if failed:
-            self.retries.append(markers._replace(topic_partitions=failed))
+            self.retries.append((now + self.config.retry_backoff, markers._replace(topic_partitions=failed)))
         return [] if unwritten else self._send_markers(metadata, now)
 
     def _send_markers(self, metadata: TransactionMetadata, now: int) -> Effects:
@@ -184,10 +183,18 @@ class TransactionCoordinator(Coordinator):
         result = (COMMIT, ABORT)[PREPARED.index(current.state)]
         return [SendMarkers(metadata.producer, epoch, result, current.topic_partitions)]
 
+    def next_deadline(self) -> int | None:
+        """When to tick: something is tried again, or a transaction may last too long."""
+        return min([time for time, _ in self.retries] + [self.check_at] * self.has_ongoing(), default=None)
+
     def tick(self, now: int) -> Effects:
         """Do what time asks for: try again what failed, and abort slow transactions."""
-        retries, self.retries = self.retries, []
-        return [*retries, *self.abort_timed_out(now)]
+        due = [effect for time, effect in self.retries if time <= now and effect[1] in self.epochs.values()]
+        self.retries = [retry for retry in self.retries if retry[0] > now]
+        if self.check_at > now:
+            return [*due]
+        self.check_at = now + self.config.transaction_check_interval
+        return [*due, *self.abort_timed_out(now)]
 
     def abort_timed_out(self, now: int) -> Effects:
         """Fence the producers of transactions that last too long, and abort these."""

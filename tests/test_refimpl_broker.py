@@ -350,13 +350,6 @@ def test_late_copies_of_what_a_controller_said_are_acknowledged_only() -> None:
     assert alone.broker.replicas[HERE].is_leader
 
 
-def test_only_replicas_are_led_and_followed() -> None:
-    alone = Alone()
-    partition = PartitionRegistration((2, 3), (2, 3), 2)
-    assert alone.answer(alone.ask(rpc.LeaderAndIsrRequest(9, 1, 5, ((HERE, partition),)))) == rpc.Response()
-    assert HERE not in alone.broker.replicas
-
-
 @pytest.mark.parametrize("is_stopped", [False, True])
 def test_groups_are_loaded_when_all_is_committed_and_given_up_with_the_partition(is_stopped: bool) -> None:
     log = Log()
@@ -454,10 +447,15 @@ def test_a_proposal_of_another_epoch_waits_for_the_controllers_word() -> None:
     alone.fetch(2, 0)
     (asked,) = alone.wants(rpc.AlterPartitionRequest)
     alone.respond(asked, rpc.Response(Error.INVALID_UPDATE_VERSION))
+    assert not alone.wants(rpc.AlterPartitionRequest)
+    alone.tick(100)
+    (again,) = alone.wants(rpc.AlterPartitionRequest)
+    assert again.body == asked.body
+    alone.respond(again, rpc.Response(Error.FENCED_LEADER_EPOCH))
     alone.tick(60_000)
     alone.fetch(2, 0)
-    assert not alone.wants(rpc.AlterPartitionRequest)
-    alone.become(isr=(1,))
+    assert not alone.wants(rpc.AlterPartitionRequest) and alone.broker.replicas[HERE].maximal_isr == (1, 2)
+    alone.become(isr=(1,), partition_epoch=1)
     alone.fetch(2, 0)
     (asked,) = alone.wants(rpc.AlterPartitionRequest)
     alone.respond(asked, rpc.Response(Error.INELIGIBLE_REPLICA))

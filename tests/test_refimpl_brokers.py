@@ -147,7 +147,7 @@ def test_producer_ids_come_in_blocks() -> None:
     cluster.run(1_000)
     assert [init_producer_id(cluster, name).producer_id for name in "ab"] == [0, 1]
     assert cluster.machines[ZOOKEEPER].nodes[PRODUCER_IDS].value == 1000
-    cluster.machines["broker-2"].coordinators.transactions.producer_ids = (1000, 1000)
+    cluster.machines["broker-2"].transactions.producer_ids = (1000, 1000)
     assert [init_producer_id(cluster, name).producer_id for name in "cd"] == [1000, 1001]
 
 

@@ -382,7 +382,7 @@ def test_a_transaction_starts_with_its_first_partition() -> None:
 
 
 def test_a_slow_transaction_is_aborted_and_its_producer_fenced() -> None:
-    owner = Owner()
+    owner = Owner(transaction_check_interval=1)
     producer = owner.begun(A0)
     owner.now = TIMEOUT
     assert owner.coordinator.tick(owner.now) == []
@@ -413,12 +413,14 @@ def test_markers_and_completion_are_tried_again() -> None:
     owner.do(owner.waiting[0])
     owner.do(owner.waiting[0], Error.NOT_LEADER_OR_FOLLOWER, [A1])
     assert owner.waiting == [] and owner.transaction.topic_partitions == (A1,)
+    owner.now += 100
     owner.take(owner.coordinator.tick(owner.now))
     (again,) = owner.waiting
     assert isinstance(again, SendMarkers) and again.topic_partitions == (A1,)
     owner.do(again)
     owner.do(owner.waiting[0], Error.REQUEST_TIMED_OUT)
     assert owner.waiting == [] and owner.transaction.state == "PrepareCommit"
+    owner.now += 100
     owner.take(owner.coordinator.tick(owner.now))
     owner.settle()
     assert owner.transaction.state == "CompleteCommit"

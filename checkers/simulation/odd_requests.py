@@ -104,7 +104,7 @@ def _verify_nobody(broker: Broker) -> Any:
 
 
 def _odd_producer(broker: Broker) -> Producer:
-    metadata = broker.coordinators.transactions.transactions.get(ODD)
+    metadata = broker.transactions.transactions.get(ODD)
     return metadata.producer if metadata else Producer(ODD, 0, 0)
 
 
@@ -147,7 +147,7 @@ def _of_group(make: Callable[[GroupMetadata], Any]) -> Maker:
     """A request about a group that the broker coordinates."""
 
     def maker(broker: Broker) -> Any:
-        groups = broker.coordinators.groups.groups
+        groups = broker.groups.groups
         return make(groups[min(groups)]) if groups else None
 
     return maker
