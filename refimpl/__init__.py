@@ -5,6 +5,11 @@ Where to begin: `machine` (what a machine is), `requests` (what they say to each
 - a partition's log: `batches`, `log`, `leader_epochs`, `producer_state`, `log_cleaner`;
 - a broker: `replica` (lead or follow one partition), `broker`;
 - who leads: `partition_change` (the rules), `cluster_image`, `controller`, `zookeeper`;
+<<<<<<< HEAD
 - coordinators: `coordinator`, `transaction_metadata`, `transaction_coordinator`, `group_metadata`, `group_coordinator`;
+=======
+- coordinators: `transaction_coordinator`, `group_metadata`, `group_coordinator`, hosted by
+  `coordinators`;
+>>>>>>> 3cec688c6e41684c1c0c2060b92aecda6546a62c
 - clients: `client`; `producer`, `transaction_manager`; `consumer`, `fetcher`, `membership`, `assignors`.
 """

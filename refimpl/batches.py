@@ -12,6 +12,17 @@ COMMIT, ABORT = "COMMIT", "ABORT"
 TopicPartition = tuple[str, int]
 
 
+class Producer(NamedTuple):
+    """Who sends a request within a transaction."""
+
+    transactional_id: str
+    producer_id: int
+    producer_epoch: int
+
+
+NOBODY = Producer("", NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
+
+
 class Record(NamedTuple):
     """One message; a value of None is a tombstone."""
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import Batch, Record, TopicPartition
+from hwmark.refimpl.batches import Batch, Producer, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig
 from hwmark.refimpl.controller import REQUESTS, Controller
 from hwmark.refimpl.coordinator import LOADING, Append, Respond
@@ -43,7 +43,6 @@ from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.producer_state import NO_GUARD
 from hwmark.refimpl.replica import NEVER, Delayed, Replica
 from hwmark.refimpl.transaction_coordinator import SendMarkers, TransactionCoordinator
-from hwmark.refimpl.transaction_metadata import Producer
 
 RESPONSES = rpc.Response, rpc.FetchResponse  # that a broker gets
 # The methods of the coordinators, which have a request's fields as arguments.
@@ -211,8 +210,8 @@ class Broker:
     def on_answered(self, asked: Asked, response: Any, now: int) -> None:
         """Do what follows an answer; the absence of one is an error, too."""
         match asked.body:
-            case rpc.WriteTxnMarkersRequest(here):
-                self.perform(self.transactions.on_markers(asked.context, {here: response.error}, now), now)
+            case rpc.WriteTxnMarkersRequest():
+                self.perform(self.transactions.on_markers(asked.context, response.error, now), now)
             case rpc.AddPartitionsToTxnRequest():
                 self.on_verified(response, now, *asked.context)
             case request if request.topic_partition in self.replicas:
@@ -285,11 +284,11 @@ class Broker:
 
     def on_verified(self, response: Any, now: int, request: rpc.ProduceRequest, waiter: Waiter, guard: int) -> None:
         """Append what is in the transaction; if nobody could say that, the producer has to try again."""
-        error, errors = response
-        error = errors[request.topic_partition] if error is Error.NONE else error
-        if error is Error.NONE:
+        if response.error is Error.NONE:
             return self.append(request, waiter, now, guard)
-        self.answer(waiter, rpc.Response(Error.NOT_ENOUGH_REPLICAS if error.is_retriable else error), now)
+        self.answer(
+            waiter, rpc.Response(Error.NOT_ENOUGH_REPLICAS if response.error.is_retriable else response.error), now
+        )
 
     def settle(self, replica: Replica, now: int) -> None:
         """See to a partition that was touched."""
@@ -353,21 +352,12 @@ class Broker:
             match effect:
                 case Respond((source, correlation), error, body):
                     self.effects.append(Message(self.name, source, correlation, rpc.Response(error, body)))
-                case SendMarkers():
-                    self.send_markers(effect, now)
+                case SendMarkers(producer, epoch, result, here):
+                    leader = self.broker_id if self.leader(here) == NO_LEADER else self.leader(here)
+                    self.ask(leader, rpc.WriteTxnMarkersRequest(here, *producer[1:], epoch, result), effect, now)
                 case Append(here, producer=producer):
                     batch, name = effect.batch(now), producer.transactional_id or None
                     self.append(rpc.ProduceRequest(here, batch, -1, name, self.config.request_timeout), effect, now)
-
-    def send_markers(self, markers: SendMarkers, now: int) -> None:
-        """Ask the leaders to write the markers; where there is none, that is an error."""
-        for here in markers.topic_partitions:
-            request = rpc.WriteTxnMarkersRequest(here, *markers.producer[1:], markers.coordinator_epoch, markers.result)
-            if (leader := self.leader(here)) != NO_LEADER:
-                self.ask(leader, request, markers, now)
-            else:
-                errors = {here: Error.NOT_LEADER_OR_FOLLOWER}
-                self.perform(self.transactions.on_markers(markers, errors, now), now)
 
     def provide_producer_ids(self, now: int) -> None:
         """Give the coordinators a block of producer ids if they need one, or obtain one first."""

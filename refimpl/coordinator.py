@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
-from hwmark.refimpl.batches import NO_SEQUENCE, Batch, Record, TopicPartition
+from hwmark.refimpl.batches import NO_SEQUENCE, NOBODY, Batch, Producer, Record, TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.transaction_metadata import NOBODY, Producer
 
 UNAVAILABLE = Error.UNKNOWN_TOPIC_OR_PARTITION, Error.NOT_ENOUGH_REPLICAS, Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
 # What a failed append means to a client; other errors stay as they are.

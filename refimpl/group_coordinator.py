@@ -22,12 +22,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, cast
 
 from hwmark.refimpl import group_metadata as states
-from hwmark.refimpl.batches import COMMIT, Batch, TopicPartition
+from hwmark.refimpl.batches import COMMIT, NOBODY, Batch, Producer, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC
 from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_metadata import COMPLETING_REBALANCE, PREPARING_REBALANCE, STABLE, GroupMetadata, GroupValue
-from hwmark.refimpl.transaction_metadata import NOBODY, Producer
 
 ConsumerGroupMetadata = states.ConsumerGroupMetadata
 Commits = tuple[tuple[TopicPartition, states.OffsetAndMetadata], ...]

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hwmark.refimpl.batches import Batch, TopicPartition
+from hwmark.refimpl.batches import Batch, Producer, TopicPartition
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import Assignments, Commits, ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import Protocols
 from hwmark.refimpl.leader_epochs import EpochEndOffset
 from hwmark.refimpl.partition_change import BrokerIds, PartitionRegistration
-from hwmark.refimpl.transaction_metadata import Producer
 
 LATEST, EARLIEST = -1, -2  # timestamps that ListOffsets knows
 CONSUMER = -1  # the replica id of one that is no replica

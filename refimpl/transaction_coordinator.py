@@ -1,62 +1,171 @@
 """The transaction coordinator of a broker, for the partitions of __transaction_state that the broker leads.
 
 Requests and outcomes go in, effects come out; nothing is done here. What a transaction becomes is first appended to the
-partition's log (`Append`) and taken over when `on_appended` says that the high watermark passed it. A decided
-transaction is answered, its markers are sent (`SendMarkers`), and with the last one written it is completed. Failover
-is `load`, from the records of the log: what is decided there is decided, and its markers are sent once more. The
-coordinator epoch is the partition's leader epoch, so that leaders can refuse the markers of a former coordinator.
+partition's log (`Append`) and taken over when `on_appended` says that the high watermark passed it; until then nothing
+else is appended for that id, so that the log and the coordinator never part. A decided transaction is answered, its
+markers are sent (`SendMarkers`), and with the last one written it is completed. Failover is `load`, from the records of
+the log: what is decided there is decided, and its markers are sent once more. The coordinator epoch is the partition's
+leader epoch, so that leaders can refuse the markers of a former coordinator.
 
-The owner hands each Append and SendMarkers back with its outcome, once; a Respond has the producer id and epoch, or for
-a partition verified an error, as its body, and a request refused at once raises KafkaError. An epoch fence bumps the
-epoch once, in version 2 too, where Kafka did it twice at first (KAFKA-19367).
+An epoch begins with a new incarnation of the producer (InitProducerId), with fencing one, and in version 2 of the
+protocol with each end of a transaction, so that no late record slips into the next transaction. An epoch fence bumps
+the epoch once, in version 2 too, where Kafka did it twice at first (KAFKA-19367).
 
-Source: TransactionCoordinator, TransactionStateManager, TransactionMarkerChannelManager; KIP-98, KIP-360, KIP-890.
+The owner hands each Append and SendMarkers back with its outcome, once; a Respond to InitProducerId or EndTxn has the
+producer id and epoch as its body, and a request refused at once raises KafkaError.
+
+Not modelled: ids are kept for ever, so that none is Dead; the abort of a transaction without partitions, which finished
+versions of KIP-890 accept; a fence that fails (it is tried again until the log has it, and who asked for it need not
+wait for that); intervals between looks for slow transactions. A record keeps the last epoch too, for a retry after
+a failover, and only as long as nothing happens in the new one.
+Source: TransactionCoordinator, TransactionMetadata, TransactionState, TransactionStateManager, TransactionLog,
+TransactionMarkerChannelManager; KIP-98, KIP-360 (a producer goes on), KIP-890.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-from hwmark.refimpl import transaction_metadata as states
-from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Batch, TopicPartition
+from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Batch, Producer, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond, partition_for
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.transaction_metadata import PREPARED, Producer, Transaction, TransactionMetadata
 
+PREPARED, COMPLETED = ("PrepareCommit", "PrepareAbort"), ("CompleteCommit", "CompleteAbort")
+EXPIRABLE = ("Empty", *COMPLETED)
+VALID_PREVIOUS_STATES = {  # a state's place is its id in the log
+    "Empty": EXPIRABLE,
+    "Ongoing": ("Ongoing", *EXPIRABLE),
+    "PrepareCommit": ("Ongoing",),
+    "PrepareAbort": ("Ongoing", "PrepareEpochFence"),
+    "CompleteCommit": ("PrepareCommit",),
+    "CompleteAbort": ("PrepareAbort",),
+    "Dead": EXPIRABLE,
+    "PrepareEpochFence": ("Ongoing",),
+}
+
+VERSION_2 = 2  # of the transaction protocol, KIP-890
+PRODUCER_EPOCH_MAX = 2**15 - 1  # given to no client: it stays for fencing the last
 # What leaders answer to markers if there is a newer producer or coordinator.
-SUPERSEDED = frozenset((Error.INVALID_PRODUCER_EPOCH, Error.TRANSACTION_COORDINATOR_FENCED))
+SUPERSEDED = Error.INVALID_PRODUCER_EPOCH, Error.TRANSACTION_COORDINATOR_FENCED
 
 
 class SendMarkers(NamedTuple):
-    """Effect: send WriteTxnMarkers to the leader of the topic partitions; `result` is COMMIT or ABORT."""
+    """Effect: send WriteTxnMarkers to the leader of the topic partition; `result` is COMMIT or ABORT."""
 
     producer: Producer
     coordinator_epoch: int
     result: str
-    topic_partitions: tuple[TopicPartition, ...]
+    topic_partition: TopicPartition
 
 
 Effects = list[Append | SendMarkers | Respond]
-Errors = Any  # by partition
 Partitions = Collection[TopicPartition]
+
+
+class Transaction(NamedTuple):
+    """A producer and its latest transaction, as a record of the log says (TransactionLogValue, TxnTransitMetadata).
+
+    `previous_producer_id` is that before a rotation, `next_producer_id` the one that follows when an end of transaction
+    has used the greatest epoch; `last_producer_epoch` is that which a producer named when it got its new one (KIP-360).
+    Partitions are sorted (of a decided transaction those without a marker yet), times in ms.
+    """
+
+    producer: Producer
+    timeout_ms: int
+    topic_partitions: tuple[TopicPartition, ...] = ()
+    start_timestamp: int = -1
+    state: str = "Empty"
+    last_update_timestamp: int = -1
+    previous_producer_id: int = NO_PRODUCER_ID
+    next_producer_id: int = NO_PRODUCER_ID
+    last_producer_epoch: int = NO_PRODUCER_EPOCH
+    transaction_version: int = 0
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the next epoch has to come with a new producer id."""
+        return self.producer.producer_epoch >= PRODUCER_EPOCH_MAX - 1
+
+    @property
+    def following_producer(self) -> Producer:
+        """Who goes on: after a decision that has used the greatest epoch that is another id."""
+        if self.next_producer_id == NO_PRODUCER_ID:
+            return self.producer
+        return self.producer._replace(producer_id=self.next_producer_id, producer_epoch=0)
+
+    @property
+    def ending_producer(self) -> Producer:
+        """Who ends the transaction, or has: a decision by version 2 bumps the epoch, and its retry is one behind."""
+        if self.transaction_version < VERSION_2:
+            return self.producer
+        epoch = (self.producer.producer_epoch or PRODUCER_EPOCH_MAX) - 1  # 0 follows the greatest
+        return self.producer._replace(producer_id=self.previous_producer_id, producer_epoch=epoch)
+
+    def is_retry(self, expected: tuple[int, int] | None) -> bool:
+        """Whether a producer that names its id and epoch has been given the next; KafkaError if it is fenced."""
+        _, producer_id, epoch = self.producer
+        if expected is None or expected == (producer_id, epoch) or epoch == NO_PRODUCER_EPOCH:
+            return False
+        if expected not in [(id, self.last_producer_epoch) for id in (producer_id, self.previous_producer_id)]:
+            raise KafkaError(Error.PRODUCER_FENCED)
+        return True
+
+    def become(self, state: str, now: int, **changes: Any) -> Transaction:
+        """The transaction after a transition, with what it keeps of the former; ValueError if there is none such."""
+        if self.state not in VALID_PREVIOUS_STATES[state]:
+            raise ValueError(f"{self} may not become {state}")
+        kept = Transaction(self.producer, self.timeout_ms, self.topic_partitions, self.start_timestamp, state, now)
+        return kept._replace(previous_producer_id=self.producer.producer_id, **changes)
+
+    def initialize(self, now: int, timeout_ms: int, is_named: bool, new_id: int | None = None) -> Transaction:
+        """The producer's next epoch, or the first of a new id; one that has named its epoch may retry."""
+        name, producer_id, epoch = self.producer
+        producer = Producer(name, producer_id, epoch + 1) if new_id is None else Producer(name, new_id, 0)
+        last = epoch if is_named else NO_PRODUCER_EPOCH
+        changes = {"timeout_ms": timeout_ms, "topic_partitions": (), "last_producer_epoch": last}
+        return self.become("Empty", now, producer=producer, **changes)
+
+    def add_partitions(self, now: int, partitions: Partitions) -> Transaction:
+        """Add partitions; with the first the transaction starts."""
+        start = now if self.state in EXPIRABLE else self.start_timestamp
+        union = tuple(sorted({*self.topic_partitions, *partitions}))
+        return self.become("Ongoing", now, topic_partitions=union, start_timestamp=start)
+
+    def fence(self, now: int) -> Transaction:
+        """Fence the producer of an ongoing transaction, to be aborted next."""
+        producer = self.producer._replace(producer_epoch=self.producer.producer_epoch + 1)
+        return self.become("PrepareEpochFence", now, producer=producer)
+
+    def decide(self, now: int, state: str, version: int = 0, next_id: int = NO_PRODUCER_ID) -> Transaction:
+        """PrepareCommit or PrepareAbort; version 2 bumps the epoch."""
+        producer = self.producer._replace(producer_epoch=self.producer.producer_epoch + (version >= VERSION_2))
+        return self.become(state, now, producer=producer, transaction_version=version, next_producer_id=next_id)
+
+    def complete(self, now: int) -> Transaction:
+        """What to log when the last marker is written."""
+        state, version = COMPLETED[PREPARED.index(self.state)], self.transaction_version
+        last = self.producer.producer_epoch if version >= VERSION_2 else NO_PRODUCER_EPOCH
+        changes = {"topic_partitions": (), "last_producer_epoch": last, "transaction_version": version}
+        return self.become(state, now, producer=self.following_producer, **changes)
 
 
 @dataclass(slots=True)
 class TransactionCoordinator(Coordinator):
     """One broker's coordinator; `producer_ids` is what is left, (next, end), of the block that the controller gave.
 
-    `needs_producer_ids`: the owner is to ask for the next block, and to give it.
+    `needs_producer_ids`: the owner is to ask for the next block, and to give it. `transactions` are as the log has
+    them, `pending` the ids that are being appended for, `retries` what failed and when to try it again.
     """
 
     topic: ClassVar[str] = TRANSACTIONS_TOPIC
     producer_ids: tuple[int, int] = (0, 0)
     needs_producer_ids: bool = field(default=False, init=False)
-    transactions: dict[str, TransactionMetadata] = field(default_factory=dict, init=False)
+    transactions: dict[str, Transaction] = field(default_factory=dict, init=False)
+    pending: set[str] = field(default_factory=set, init=False)
     retries: list[tuple[int, Append | SendMarkers]] = field(default_factory=list, init=False)
-    check_at: int = field(default=0, init=False)
 
     def init_producer_id(
         self, to: Hashable, now: int, transactional_id: str | None, timeout: int, expected: tuple[int, int] | None
@@ -64,189 +173,154 @@ class TransactionCoordinator(Coordinator):
         """Give a producer its id and epoch and fence those before it; `expected` are those it has (KIP-360)."""
         if transactional_id is None:
             return [Respond(to, Error.NONE, (self._next_producer_id(), 0))]
-        if transactional_id and not 0 < timeout <= self.config.transaction_timeout_max:
+        if not 0 < timeout <= self.config.transaction_timeout_max:
             raise KafkaError(Error.INVALID_TRANSACTION_TIMEOUT)
-        metadata = self.find(transactional_id)
-        if metadata is None:
-            new = Transaction(self._next_producer_id(), timeout, last_update_timestamp=now)
-            metadata = self.transactions[transactional_id] = TransactionMetadata(transactional_id, new)
-        if metadata.pending is not None or metadata.current.state in PREPARED:
+        known = self.find(transactional_id)
+        if transactional_id in self.pending or (known and known.state in PREPARED):
             raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
+        known = known or Transaction(Producer(transactional_id, self._next_producer_id(), NO_PRODUCER_EPOCH), timeout)
         expected = expected if self.config.kip_360 else None
-        if expected and not metadata.may_continue(*expected):
-            raise KafkaError(Error.PRODUCER_FENCED)
-        epoch = expected[1] if expected else None
-        if metadata.current.state == "Ongoing":
-            return self.fence(to, now, metadata.producer)
-        if metadata.current.is_exhausted and epoch in (None, metadata.current.producer_epoch):
-            metadata.prepare_rotation(self._next_producer_id(), timeout, epoch is not None, now)
-        else:
-            metadata.prepare_increment(timeout, epoch, now)
-        return self._append(metadata, to)
+        if known.is_retry(expected):
+            return [Respond(to, Error.NONE, known.producer[1:])]
+        if known.state == "Ongoing":
+            return [Respond(to, Error.CONCURRENT_TRANSACTIONS), *self.fence(now, known.producer)]
+        new_id = self._next_producer_id() if known.is_exhausted else None
+        return self._append(known.initialize(now, timeout, expected is not None, new_id), to)
 
     def add_partitions(
         self, to: Hashable, now: int, producer: Producer, partitions: Partitions, verify_only: bool = False
     ) -> Effects:
-        """Partitions join the transaction, or a leader asks whether they have."""
-        if verify_only:
-            return [Respond(to, Error.NONE, self.verify_partitions(producer, partitions))]
-        metadata = self._known(producer)
-        # Comes first: after an overflow a producer knows its next id before the transaction is complete.
-        if metadata.pending is not None or producer.producer_id == metadata.current.next_producer_id:
+        """Partitions join the transaction, or a leader that is to append for it asks whether they have (KIP-890)."""
+        known, is_pending = self._known(producer), producer.transactional_id in self.pending
+        if known.state in PREPARED or (is_pending and not verify_only):
             raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
-        metadata.check(producer)
-        if metadata.current.state == "Ongoing" and set(partitions) <= set(metadata.current.topic_partitions):
+        if set(partitions) <= set(known.topic_partitions):
             return [Respond(to)]
-        metadata.prepare_add_partitions(partitions, now)
-        return self._append(metadata, to)
+        if verify_only:
+            raise KafkaError(Error.TRANSACTION_ABORTABLE)
+        return self._append(known.add_partitions(now, partitions), to)
 
     def add_offsets(self, to: Hashable, now: int, producer: Producer, group_id: str) -> Effects:
         """The partition that keeps a group's offsets joins the transaction."""
         partition = partition_for(group_id, self.config.partition_count(OFFSETS_TOPIC))
         return self.add_partitions(to, now, producer, ((OFFSETS_TOPIC, partition),))
 
-    def verify_partitions(self, producer: Producer, partitions: Partitions) -> Errors:
-        """Which partitions are in the transaction: asked by a leader that is to append for it (KIP-890)."""
-        metadata = self._known(producer)
-        metadata.check(producer)
-        joined = metadata.current.topic_partitions
-        return {one: Error.NONE if one in joined else Error.TRANSACTION_ABORTABLE for one in partitions}
-
     def end_txn(self, to: Hashable, now: int, producer: Producer, result: str, version: int) -> Effects:
         """COMMIT or ABORT by a client of a transaction version; answers who the producer is in its next transaction."""
-        metadata, end = self._known(producer), (COMMIT, ABORT).index(result)
-        metadata.check_end(producer)
-        current, version = metadata.current, version if self.config.kip_890 else 0
-        if current.state == states.COMPLETED[end]:
-            return [Respond(to, Error.NONE, (current.producer_id, current.producer_epoch))]
-        if current.state == PREPARED[end] or metadata.pending is not None:
+        known, end = self._known(producer, is_end=True), (COMMIT, ABORT).index(result)
+        if known.state == COMPLETED[end]:
+            return [Respond(to, Error.NONE, known.producer[1:])]
+        if known.state == PREPARED[end] or producer.transactional_id in self.pending:
             raise KafkaError(Error.CONCURRENT_TRANSACTIONS)
-        if current.state != "Ongoing":
-            raise KafkaError(Error.INVALID_TXN_STATE, f"{result} of {current.state}")
-        overflows = version >= states.VERSION_2 and current.is_exhausted
-        next_producer_id = self._next_producer_id() if overflows else NO_PRODUCER_ID
-        metadata.prepare_end(PREPARED[end], version, next_producer_id, now)
-        return self._append(metadata, to)
+        if known.state != "Ongoing":
+            raise KafkaError(Error.INVALID_TXN_STATE, f"{result} of {known.state}")
+        next_id = self._next_producer_id() if version >= VERSION_2 and known.is_exhausted else NO_PRODUCER_ID
+        return self._append(known.decide(now, PREPARED[end], version, next_id), to)
 
-    def fence(self, to: Hashable, now: int, producer: Producer) -> Effects:
+    def fence(self, now: int, producer: Producer) -> Effects:
         """Abort the ongoing transaction of a producer and fence it, unless it is fenced already."""
-        metadata = self._known(producer)
-        metadata.check(producer)
-        metadata.prepare_fence()
-        metadata.prepare_end("PrepareAbort", 0, NO_PRODUCER_ID, now)
-        return self._append(metadata, to)
+        return self._append(self._known(producer).fence(now).decide(now, "PrepareAbort"))
 
     def on_appended(self, append: Append, error: Error, base_offset: int, now: int) -> Effects:
-        """Take over what is committed (NONE), or give it up with a coordinator's error; a completion is tried again."""
+        """Take over what is committed (NONE); else refuse it, or try it again if it is the coordinator's own."""
         ((transactional_id, value),) = append.records
-        metadata, error = self.current(transactional_id, append.leader_epoch), APPEND_ERRORS.get(error, error)
-        if metadata is None:
+        if not self.is_current(transactional_id, append.leader_epoch):
             return [*append.answer(Error.NOT_COORDINATOR)]
-        if error is Error.COORDINATOR_NOT_AVAILABLE and metadata.current.state in PREPARED:
+        if error is not Error.NONE and append.to is None:
             self.retries.append((now + self.config.retry_backoff, append))
             return []
+        self.pending.remove(transactional_id)
         if error is not Error.NONE:
-            metadata.pending = None
-            return [*append.answer(error)]
-        is_fence = metadata.has_failed_epoch_fence
-        metadata.complete()
-        concurrent = append.answer(Error.CONCURRENT_TRANSACTIONS)
-        answer = concurrent if is_fence else append.answer(Error.NONE, value.following_producer)
-        return [*answer, *self._send_markers(metadata, now)]
+            return [*append.answer(APPEND_ERRORS.get(error, error))]
+        self.transactions[transactional_id] = value
+        return [*append.answer(Error.NONE, value.following_producer[1:]), *self._send_markers(value, now)]
 
-    def on_markers(self, markers: SendMarkers, errors: Errors, now: int) -> Effects:
-        """Leaders have answered for some partitions: errors are tried again, but by a coordinator that is superseded.
+    def on_markers(self, markers: SendMarkers, error: Error, now: int) -> Effects:
+        """A leader has answered: an error is tried again, but by a coordinator that is superseded.
 
         A partition that is gone counts as written (NONE), a lost answer is an error.
         """
-        metadata = self.current(markers.producer.transactional_id, markers.coordinator_epoch)
-        if metadata is None or metadata.producer != markers.producer or metadata.current.state not in PREPARED:
+        transactional_id = markers.producer.transactional_id
+        if error in SUPERSEDED or not self.is_current(transactional_id, markers.coordinator_epoch):
             return []
-        if metadata.pending is not None or not SUPERSEDED.isdisjoint(errors.values()):
+        if error is not Error.NONE:
+            self.retries.append((now + self.config.retry_backoff, markers))
             return []
-        unwritten = tuple(one for one in metadata.current.topic_partitions if errors.get(one) is not Error.NONE)
-        metadata.current = metadata.current._replace(topic_partitions=unwritten)
-        failed = tuple(one for one in unwritten if one in errors)
-        if failed:
-            self.retries.append((now + self.config.retry_backoff, markers._replace(topic_partitions=failed)))
-        return [] if unwritten else self._send_markers(metadata, now)
+        decided = self.transactions[transactional_id]
+        unwritten = tuple([one for one in decided.topic_partitions if one != markers.topic_partition])
+        self.transactions[transactional_id] = marked = decided._replace(topic_partitions=unwritten)
+        return [] if unwritten else self._send_markers(marked, now)
 
-    def _send_markers(self, metadata: TransactionMetadata, now: int) -> Effects:
+    def _send_markers(self, known: Transaction, now: int) -> Effects:
         """What a decided transaction needs: its markers, and its completion when it has no partitions (left)."""
-        current = metadata.current
-        if current.state not in PREPARED:
+        if known.state not in PREPARED:
             return []
-        if not current.topic_partitions:
-            metadata.prepare_complete(now)
-            return self._append(metadata)
-        epoch = self.epochs[self.partition(metadata.transactional_id)]
-        result = (COMMIT, ABORT)[PREPARED.index(current.state)]
-        return [SendMarkers(metadata.producer, epoch, result, current.topic_partitions)]
-
-    def next_deadline(self) -> int | None:
-        """When to tick: something is tried again, or a transaction may last too long."""
-        return min([time for time, _ in self.retries] + [self.check_at] * self.has_ongoing(), default=None)
+        if not known.topic_partitions:
+            return self._append(known.complete(now))
+        epoch = self.epochs[self.partition(known.producer.transactional_id)]
+        result = (COMMIT, ABORT)[PREPARED.index(known.state)]
+        return [SendMarkers(known.producer, epoch, result, one) for one in known.topic_partitions]
 
     def tick(self, now: int) -> Effects:
         """Do what time asks for: try again what failed, and abort slow transactions."""
-        due = [effect for time, effect in self.retries if time <= now and effect[1] in self.epochs.values()]
-        self.retries = [retry for retry in self.retries if retry[0] > now]
-        if self.check_at > now:
-            return [*due]
-        self.check_at = now + self.config.transaction_check_interval
-        return [*due, *self.abort_timed_out(now)]
+        due = [effect for time, effect in self.retries if time <= now]
+        self.retries = self.retries[len(due) :]
+        slow = [producer for time, producer in self._timeouts() if time <= now]
+        return [*due, *[effect for producer in slow for effect in self.fence(now, producer)]]
 
-    def abort_timed_out(self, now: int) -> Effects:
-        """Fence the producers of transactions that last too long, and abort these."""
-        free = [one for one in self.transactions.values() if one.current.state == "Ongoing" and one.pending is None]
-        slow = [one for one in free if one.current.start_timestamp + one.current.timeout_ms < now]
-        return [effect for one in slow for effect in self.fence(None, now, one.producer)]
+    def next_deadline(self) -> int | None:
+        """When to tick."""
+        return min([time for time, _ in [*self.retries, *self._timeouts()]], default=None)
 
-    def has_ongoing(self) -> bool:
-        """Whether time may be needed to end a transaction."""
-        return any(one.current.state == "Ongoing" for one in self.transactions.values())
+    def _timeouts(self) -> list[tuple[int, Producer]]:
+        """When the ongoing transactions have lasted too long."""
+        ongoing = [one for one in self.transactions.values() if one.state == "Ongoing"]
+        free = [one for one in ongoing if one.producer.transactional_id not in self.pending]
+        return [(one.start_timestamp + one.timeout_ms + 1, one.producer) for one in free]
 
-    def load(self, partition: int, batches: Iterable[Batch], leader_epoch: int, now: int) -> Effects:
-        """Lead a partition from what its log holds, and complete what is decided there.
-
-        The last epoch is not in the log, so a retry of InitProducerId across a failover is fenced.
-        """
+    def load(self, partition: int, batches: Collection[Batch], leader_epoch: int, now: int) -> Effects:
+        """Lead a partition from what its log holds, and complete what is decided there."""
         self.unload(partition)
-        self.epochs[partition], effects = leader_epoch, Effects()
-        records: list[Any] = [record for batch in batches for record in batch.records]
-        for key, value in {str(record.key): record.value for record in records}.items():
-            metadata = TransactionMetadata(key, value._replace(last_producer_epoch=NO_PRODUCER_EPOCH))
-            self.transactions[key] = metadata
-            effects += self._send_markers(metadata, now)
-        return effects
+        self.epochs[partition] = leader_epoch
+        loaded: dict[Any, Any] = {record.key: record.value for batch in batches for record in batch.records}
+        self.transactions |= loaded
+        return [effect for one in loaded.values() for effect in self._send_markers(one, now)]
 
     def unload(self, partition: int) -> Effects:
         """Forget a partition that another broker leads now, or this one in another epoch; outcomes to come say so."""
         self.epochs.pop(partition, None)
         self.transactions = {id: one for id, one in self.transactions.items() if self.partition(id) != partition}
+        self.pending = {id for id in self.pending if self.partition(id) != partition}
         return []
 
-    def find(self, transactional_id: str) -> TransactionMetadata | None:
+    def find(self, transactional_id: str) -> Transaction | None:
         """What is known of a transactional id, also for DescribeTransactions; None if nothing."""
         if not transactional_id:
             raise KafkaError(Error.INVALID_REQUEST, "no transactional id")
         self.check_coordinator(transactional_id)
         return self.transactions.get(transactional_id)
 
-    def current(self, transactional_id: str, coordinator_epoch: int) -> TransactionMetadata | None:
-        """What an effect of that epoch was about, unless the partition is led no longer, or in another epoch."""
-        is_led = self.epochs.get(self.partition(transactional_id)) == coordinator_epoch
-        return self.transactions.get(transactional_id) if is_led else None
-
-    def _known(self, producer: Producer) -> TransactionMetadata:
-        metadata = self.find(producer.transactional_id)
-        if metadata is None:
+    def _known(self, producer: Producer, is_end: bool = False) -> Transaction:
+        """A producer's transaction; KafkaError if another producer id or epoch is to go on with it, or to end it."""
+        known = self.find(producer.transactional_id)
+        if known is None:
             raise KafkaError(Error.INVALID_PRODUCER_ID_MAPPING)
-        return metadata
+        expected = known.ending_producer if is_end else known.following_producer
+        if producer.producer_id != expected.producer_id:
+            raise KafkaError(Error.INVALID_PRODUCER_ID_MAPPING)
+        if producer != expected:
+            raise KafkaError(Error.PRODUCER_FENCED)
+        return known
 
-    def _append(self, metadata: TransactionMetadata, to: Hashable = None) -> Effects:
-        """The record of the pending transition."""
-        return [self.append(metadata.transactional_id, ((metadata.transactional_id, metadata.pending),), to)]
+    def is_current(self, transactional_id: str, coordinator_epoch: int) -> bool:
+        """Whether the partition is led, in the epoch of an effect whose outcome comes."""
+        return self.epochs.get(self.partition(transactional_id)) == coordinator_epoch
+
+    def _append(self, transaction: Transaction, to: Hashable = None) -> Effects:
+        """What a transaction is to become."""
+        transactional_id = transaction.producer.transactional_id
+        self.pending.add(transactional_id)
+        return [self.append(transactional_id, ((transactional_id, transaction),), to)]
 
     def give_producer_ids(self, block: tuple[int, int]) -> None:
         """Producer ids from the controller: (first, end)."""

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, TopicPartition
+from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Producer, TopicPartition
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_metadata import ConsumerGroupMetadata, OffsetAndMetadata
 from hwmark.refimpl.machine import Address, Call
-from hwmark.refimpl.transaction_metadata import VERSION_2, Producer
+from hwmark.refimpl.transaction_coordinator import VERSION_2
 
 if TYPE_CHECKING:
     from hwmark.refimpl.producer import ProducerConfig

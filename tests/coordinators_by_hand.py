@@ -91,12 +91,16 @@ class Coordinators(Broker):
     def perform(self, effects: Iterable[Respond | Append | SendMarkers], now: int) -> None:
         for effect in effects:
             if isinstance(effect, SendMarkers):
-                self.send_markers(effect, now)
+                super().perform([effect], now)
             else:
                 self.wanted.append(effect)
 
     def ask(self, broker_id: int, body: Any, context: Any, now: int) -> None:
-        self.wanted.append(Marker(broker_id, body, context))
+        if self.leader(body.topic_partition) == broker_id:
+            self.wanted.append(Marker(broker_id, body, context))
+        else:  # it asks itself
+            refused = rpc.Response(Error.NOT_LEADER_OR_FOLLOWER)
+            self.on_answered(Asked("", body, context, 0), refused, now)
 
     def _take(self) -> Effects:
         wanted, self.wanted = self.wanted, []

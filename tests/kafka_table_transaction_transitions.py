@@ -6,25 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hwmark.refimpl.batches import Producer
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.coordinator import APPEND_ERRORS, LOADING, Append, Respond
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.transaction_coordinator import Effects, TransactionCoordinator
-from hwmark.refimpl.transaction_metadata import (
+from hwmark.refimpl.transaction_coordinator import (
     EXPIRABLE,
     VALID_PREVIOUS_STATES,
-    IllegalTransitionError,
-    Producer,
+    Effects,
     Transaction,
-    TransactionMetadata,
+    TransactionCoordinator,
 )
 
-DISAGREES = {"testDescribeTransactionsWithExpiringTransactionalId.1": "an id is gone with its tombstone: none is dead"}
+A_FENCE = "a fence bumps the epoch when the log has it; one that fails is appended again"
+FAILED_FENCE = "shouldNotRepeatedlyBumpEpochDueToInitPidDuringOngoingTxnIfAppendToLogFails"
+DISAGREES = {
+    "testDescribeTransactionsWithExpiringTransactionalId.1": "an id is gone with its tombstone: none is dead",
+} | {f"{FAILED_FENCE}.{call}": A_FENCE for call in (1, 2, 3)}
 
 NOW = 1_000_000
 ABORT_INTERVAL = 10_000
 PARTITION, COORDINATOR_EPOCH = 0, 5
-THROWN = {"IllegalStateException": IllegalTransitionError, "IllegalArgumentException": ValueError}
+THROWN = {"IllegalStateException": ValueError, "IllegalArgumentException": ValueError}
 FIELDS = {
     "producerId": "producer_id",
     "prevProducerId": "previous_producer_id",
@@ -33,12 +36,10 @@ FIELDS = {
     "lastEpoch": "last_producer_epoch",
     "timeoutMs": "timeout_ms",
     "state": "state",
-    "pendingState": "pending",
     "partitions": "topic_partitions",
     "txnVersion": "transaction_version",
     "txnStart": "start_timestamp",
     "lastUpdate": "last_update_timestamp",
-    "hasFailedEpochFence": "has_failed_epoch_fence",
 }
 
 Row = dict[str, Any]
@@ -70,22 +71,19 @@ def assert_value(actual: Any, field: str, expected: Any) -> None:
         assert actual == value_of(field, expected), field
 
 
-def assert_fields(actual: object, expected: Row) -> None:
+def assert_fields(actual: Transaction | None, expected: Row) -> None:
     for field, value in expected.items():
-        holder = actual
-        if isinstance(actual, TransactionMetadata) and FIELDS[field] in Transaction._fields:
-            holder = actual.current
-        found = getattr(holder, FIELDS[field])
-        assert_value(found.state if field == "pendingState" and found else found, field, value)
+        if field == "hasFailedEpochFence":
+            assert value is False, field
+        else:
+            holder = actual.producer if actual and FIELDS[field] in Producer._fields else actual
+            assert_value(getattr(holder, FIELDS[field]), field, value)
 
 
-def metadata_of(transactional_id: str, row: Row, start: int) -> TransactionMetadata:
-    fields = {FIELDS[field]: value_of(field, value) for field, value in row.items()}
-    has_failed, pending = fields.pop("has_failed_epoch_fence", False), fields.pop("pending", None)
-    current = Transaction(**{"start_timestamp": start, "last_update_timestamp": NOW} | fields)
-    metadata = TransactionMetadata(transactional_id, current, has_failed_epoch_fence=has_failed)
-    metadata.pending = None if pending is None else current._replace(state=pending)
-    return metadata
+def transaction_of(transactional_id: str, row: Row, start: int) -> Transaction:
+    fields = {FIELDS[field]: value_of(field, value) for field, value in row.items() if field in FIELDS}
+    producer = Producer(transactional_id, fields.pop("producer_id"), fields.pop("producer_epoch"))
+    return Transaction(**{"producer": producer, "start_timestamp": start, "last_update_timestamp": NOW} | fields)
 
 
 # States and transitions
@@ -97,25 +95,25 @@ def run_state(row: Row) -> None:
     assert (state in EXPIRABLE) == expect["expirationAllowed"]
 
 
-def prepare(metadata: TransactionMetadata, state: str) -> Transaction:
+def prepare(known: Transaction, state: str) -> Transaction:
     """What prepares a transition to a state."""
     if state in ("PrepareCommit", "PrepareAbort"):
-        return metadata.prepare_end(state, 0, -1, NOW)
+        return known.decide(NOW, state)
     preparations: dict[str, Callable[[], Transaction]] = {
-        "Empty": lambda: metadata.prepare_increment(1, None, NOW),
-        "Ongoing": lambda: metadata.prepare_add_partitions([("topic", 0)], NOW),
-        "CompleteCommit": lambda: metadata.prepare_complete(NOW),
-        "CompleteAbort": lambda: metadata.prepare_complete(NOW),
-        "Dead": lambda: metadata.prepare("Dead"),
-        "PrepareEpochFence": metadata.prepare_fence,
+        "Empty": lambda: known.initialize(NOW, 1, False),
+        "Ongoing": lambda: known.add_partitions(NOW, [("topic", 0)]),
+        "CompleteCommit": lambda: known.complete(NOW),
+        "CompleteAbort": lambda: known.complete(NOW),
+        "Dead": lambda: known.become("Dead", NOW),
+        "PrepareEpochFence": lambda: known.fence(NOW),
     }
     return preparations[state]()
 
 
 def run_transition(row: Row) -> None:
-    metadata = TransactionMetadata("known", Transaction(10, 1, producer_epoch=0, state=row["from"]))
+    known = Transaction(Producer("known", 10, 0), 1, state=row["from"])
     try:
-        is_valid = prepare(metadata, row["to"]).state == row["to"]
+        is_valid = prepare(known, row["to"]).state == row["to"]
     except ValueError:
         is_valid = False
     assert is_valid == (row["from"] in VALID_PREVIOUS_STATES[row["to"]]) == row["expect"]["valid"]
@@ -124,35 +122,39 @@ def run_transition(row: Row) -> None:
 # Metadata
 
 
-def apply(metadata: TransactionMetadata, op: list[Any]) -> None:
-    """Do an operation of the table."""
+def apply(known: Transaction, op: list[Any]) -> Transaction:
+    """What an operation of the table makes of a transaction."""
     name, *args = op
-    args, timeout = [value_of("", one) for one in args], metadata.current.timeout_ms
+    args, timeout = [value_of("", one) for one in args], known.timeout_ms
     if name == "incrementEpoch":
-        metadata.prepare_increment(timeout, args[0], [*args, NOW][1])
-    elif name == "rotateProducerId":
-        metadata.prepare_rotation(args[0], timeout, args[2:] != ["noRecordLastEpoch"], args[1])
-    elif name == "addPartitions":
-        metadata.prepare_add_partitions(value_of("partitions", args[0]), args[1])
-    elif name == "abortOrCommit":
-        metadata.prepare_end(*args)
-    elif name == "prepareComplete":
-        metadata.prepare_complete(args[0])
-    elif name == "fenceEpoch":
-        metadata.prepare_fence()
-    else:
-        assert name == "complete", name
-        metadata.complete()
+        named = None if args[0] is None else (known.producer.producer_id, args[0])
+        return known if known.is_retry(named) else known.initialize([*args, NOW][1], timeout, named is not None)
+    if name == "rotateProducerId":
+        return known.initialize(args[1], timeout, args[2:] != ["noRecordLastEpoch"], args[0])
+    if name == "addPartitions":
+        return known.add_partitions(args[1], value_of("partitions", args[0]))
+    if name == "abortOrCommit":
+        state, version, next_id, now = args
+        return known.decide(now, state, version, next_id)
+    if name == "prepareComplete":
+        return known.complete(args[0])
+    assert name == "fenceEpoch", name
+    return known.fence(NOW)
 
 
 def run_metadata(row: Row) -> None:
-    metadata, expect = metadata_of("known", row["metadata"], -1), dict(row["expect"])
+    known, expect = transaction_of("known", row["metadata"], -1), dict(row["expect"])
+    prepared = known
     if "epochExhaustedBefore" in expect:
-        assert metadata.current.is_exhausted == expect.pop("epochExhaustedBefore")
+        assert known.is_exhausted == expect.pop("epochExhaustedBefore")
 
     def apply_all() -> None:
+        nonlocal known, prepared
         for op in row["ops"]:
-            apply(metadata, op)
+            if op == ["complete"]:
+                known = prepared
+            else:
+                prepared = apply(known, op)
 
     if "throws" in expect:
         with pytest.raises(THROWN[expect.pop("throws")]):
@@ -163,19 +165,20 @@ def run_metadata(row: Row) -> None:
         assert refusal.value.error.name == expect.pop("error")
     else:
         apply_all()
-    assert_fields(metadata.pending, expect.pop("prepared", {}))
-    assert_fields(metadata, expect)
+    assert_fields(prepared, expect.pop("prepared", {}))
+    assert prepared.state == expect.pop("pendingState", prepared.state)
+    assert_fields(known, expect)
 
 
 # Requests
 
 
-class ChangedOnSecondRead(dict[str, TransactionMetadata]):
+class ChangedOnSecondRead(dict[str, Transaction]):
     """A store that answers otherwise from the second lookup on."""
 
-    def __init__(self, first: TransactionMetadata, later: TransactionMetadata) -> None:
-        super().__init__({first.transactional_id: later})
-        self.first: TransactionMetadata | None = first
+    def __init__(self, first: Transaction, later: Transaction) -> None:
+        super().__init__({first.producer.transactional_id: later})
+        self.first: Transaction | None = first
 
     def get(self, key: str, default: Any = None) -> Any:
         first, self.first = self.first, None
@@ -194,10 +197,11 @@ def coordinator_of(row: Row, transactional_id: str | None) -> TransactionCoordin
     if error is None:
         coordinator.load(PARTITION, [], COORDINATOR_EPOCH, NOW)
     if error is None and metadata is not None and transactional_id:
-        known = metadata_of(transactional_id, metadata, NOW)
+        known = transaction_of(transactional_id, metadata, NOW)
         coordinator.transactions[transactional_id] = known
+        coordinator.pending |= {transactional_id} if "pendingState" in metadata else set()
         if "metadataOnSecondRead" in row:
-            later = metadata_of(transactional_id, row["metadataOnSecondRead"], NOW)
+            later = transaction_of(transactional_id, row["metadataOnSecondRead"], NOW)
             coordinator.transactions = ChangedOnSecondRead(known, later)
     return coordinator
 
@@ -210,10 +214,10 @@ def request(coordinator: TransactionCoordinator, row: Row, transactional_id: Any
         named = None if expected[0] is None else expected
         return coordinator.init_producer_id("client", NOW, transactional_id, args["timeoutMs"], named)
     if kind == "AbortTimedOut" and "timedOutProducerId" not in args:
-        return coordinator.abort_timed_out(NOW + ABORT_INTERVAL)
+        return coordinator.tick(NOW + ABORT_INTERVAL)
     if kind == "AbortTimedOut":
         slow = Producer(transactional_id, args["timedOutProducerId"], args["timedOutEpoch"])
-        return coordinator.fence("client", NOW + ABORT_INTERVAL, slow)
+        return coordinator.fence(NOW + ABORT_INTERVAL, slow)
     producer = Producer(transactional_id, args["producerId"], args["epoch"])
     if kind == "EndTxn":
         return coordinator.end_txn("client", NOW, producer, args["result"], args["clientTxnVersion"])
@@ -269,12 +273,14 @@ def assert_response(response: Respond, expect: Row) -> None:
 def assert_verified(coordinator: TransactionCoordinator, row: Row) -> None:
     args, expect = row["args"], dict(row["expect"])
     producer = Producer(args.get("transactionalId", "known"), args["producerId"], args["epoch"])
-    partitions = value_of("partitions", args["partitions"])
-    try:
-        errors = coordinator.verify_partitions(producer, partitions)
-    except KafkaError as refusal:
-        errors = dict.fromkeys(partitions, refusal.error)
-    answered = {f"{topic}-{number}": error.name for (topic, number), error in errors.items()}
+    answered = {}
+    for topic, number in value_of("partitions", args["partitions"]):
+        try:
+            (answer,) = coordinator.add_partitions("leader", NOW, producer, [(topic, number)], verify_only=True)
+            assert isinstance(answer, Respond)
+            answered[f"{topic}-{number}"] = answer.error.name
+        except KafkaError as refusal:
+            answered[f"{topic}-{number}"] = refusal.error.name
     assert answered == expect.pop("errors", answered)
     assert set(answered.values()) == {expect.pop("error")} if expect else True
     assert not expect

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
+from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record
 from hwmark.refimpl.broker import Broker, Disk
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
@@ -15,7 +15,6 @@ from hwmark.refimpl.group_metadata import OffsetAndMetadata
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Outbox, Tick
 from hwmark.refimpl.partition_change import PartitionRegistration
-from hwmark.refimpl.transaction_metadata import Producer
 
 HERE, THERE, OFFSETS, TRANSACTIONS = ("x", 0), ("x", 1), (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0)
 ALL = (1, 2, 3)
@@ -238,7 +237,7 @@ def test_a_transaction_is_verified_before_its_first_batch() -> None:
     assert question.destination == "broker-2" and alone.answer(asked) is None and values(alone.broker) == []
     assert question.body == rpc.AddPartitionsToTxnRequest(Producer("t", 7, 0), (HERE,), True)
     for _ in range(2):
-        alone.respond(question, rpc.Response(Error.NONE, {HERE: Error.NONE}))
+        alone.respond(question, rpc.Response())
         assert alone.answer(asked) == rpc.Response(Error.NONE, 0)
     asked = alone.ask(rpc.ProduceRequest(HERE, transactional(1), transactional_id="t"))
     assert alone.answer(asked).value == 1 and not alone.wants(rpc.AddPartitionsToTxnRequest)
@@ -249,7 +248,7 @@ def test_a_transaction_is_verified_before_its_first_batch() -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (rpc.Response(Error.NONE, {HERE: Error.TRANSACTION_ABORTABLE}), Error.TRANSACTION_ABORTABLE),
+        (rpc.Response(Error.TRANSACTION_ABORTABLE), Error.TRANSACTION_ABORTABLE),
         (rpc.Response(Error.INVALID_PRODUCER_ID_MAPPING), Error.INVALID_PRODUCER_ID_MAPPING),
         (rpc.Response(Error.COORDINATOR_LOAD_IN_PROGRESS), Error.NOT_ENOUGH_REPLICAS),
         (None, Error.NOT_ENOUGH_REPLICAS),
@@ -281,7 +280,7 @@ def test_offsets_of_a_transaction_are_verified_too_and_appended_in_the_coordinat
         asked = alone.ask(request)
         (question,) = alone.wants(rpc.AddPartitionsToTxnRequest)
         alone.become(1, epoch, (1,), OFFSETS)
-        alone.respond(question, rpc.Response(Error.NONE, {OFFSETS: Error.NONE}))
+        alone.respond(question, rpc.Response())
         assert alone.answer(asked).error is (Error.NONE if epoch == 0 else Error.NOT_COORDINATOR)
         if epoch == 0:
             assert alone.answer(alone.ask(request)).error is Error.NONE  # no sequence numbers

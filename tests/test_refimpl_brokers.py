@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
+from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record
 from hwmark.refimpl.broker import Broker, Disk
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick, earliest
-from hwmark.refimpl.transaction_metadata import Producer
 from hwmark.refimpl.zookeeper import PRODUCER_IDS, ZooKeeper
 
 HERE, THERE, TRANSACTIONS = ("x", 0), ("x", 1), (TRANSACTIONS_TOPIC, 0)

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import TopicPartition
+from hwmark.refimpl.batches import Producer, TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, ConsumerConfig, Poll
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
 from hwmark.refimpl.membership import REJOIN_NEEDED
-from hwmark.refimpl.transaction_metadata import Producer
 
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
 World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]

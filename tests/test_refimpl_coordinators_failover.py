@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
+from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.coordinator import Append, Respond
 from hwmark.refimpl.errors import Error, KafkaError
@@ -26,7 +26,6 @@ from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.producer_state import CLIENT, COORDINATOR
 from hwmark.refimpl.requests import Response
-from hwmark.refimpl.transaction_metadata import Producer
 
 BY_HAND = runpy.run_path(str(Path(__file__).with_name("coordinators_by_hand.py")))
 Coordinators, Marker = BY_HAND["Coordinators"], BY_HAND["Marker"]
@@ -76,7 +75,7 @@ class Cluster:
         yield None
         yield rpc.AddOffsetsToTxnRequest(self.producer, "g")
         yield rpc.TxnOffsetCommitRequest(GROUP, ((CONSUMED, POSITION),), self.producer)
-        yield rpc.EndTxnRequest(self.producer, self.result, 2)
+        yield rpc.EndTxnRequest(self.producer, self.result, 2 if self.config.kip_890 else 0)
 
     def send(self) -> None:
         """Send the request, perhaps once more, to who coordinates now."""
@@ -145,8 +144,7 @@ class Cluster:
         leader = self.metadata[TRANSACTIONS].leader
         question = rpc.AddPartitionsToTxnRequest(producer, (effect.topic_partition,), verify_only=True)
         self.do(leader, self.brokers[leader].handle(Message(f"broker-{id}", f"broker-{leader}", 0, question), self.now))
-        error, errors = self.verified
-        return errors[effect.topic_partition] if error is Error.NONE else error  # type: ignore[no-any-return]
+        return self.verified.error
 
     def write(self, partition: TopicPartition, batch: Batch, origin: str, then: Callable[[Error, int], None]) -> None:
         log = self.logs[partition]
@@ -159,6 +157,7 @@ class Cluster:
 
     def markers(self, id: int, asked: Any) -> Callable[[bool], None]:
         """WriteTxnMarkers on its way to a leader, and then its answer on the way back."""
+        leader = self.metadata[asked.request.topic_partition].leader
 
         def answer(error: Error | None) -> None:
             response = None if error is None else Response(error)
@@ -171,7 +170,7 @@ class Cluster:
             here, *producer, epoch, result = asked.request
             if not arrives:
                 return answer(None)
-            if self.metadata[here].leader != asked.leader:
+            if self.metadata[here].leader != leader:
                 return written(Error.NOT_LEADER_OR_FOLLOWER, -1)
             batch = Batch(0, 0, -1, (Record(0, "marker", result),), *producer, is_transactional=True)
             return self.write(here, batch._replace(control=result, coordinator_epoch=epoch), COORDINATOR, written)
@@ -239,7 +238,7 @@ class Cluster:
 
     def transaction_state(self) -> str | None:
         known = self.brokers[self.metadata[TRANSACTIONS].leader].transactions.transactions.get("t")
-        return known and known.current.state
+        return known and known.state
 
     def run(self, draw: random.Random | None = None) -> None:
         """Until the transaction is complete and nothing is on its way."""

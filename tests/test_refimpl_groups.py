@@ -9,13 +9,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
-from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
+from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.coordinator import Append, Respond, partition_for
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, Effects, GroupCoordinator, GroupKey
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
-from hwmark.refimpl.transaction_metadata import Producer
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 

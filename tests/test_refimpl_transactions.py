@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, cast
 
 import pytest
-from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
+from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record, TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.coordinator import LOADING, Append, Respond, partition_for
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.transaction_coordinator import (
-    Effects,
-    SendMarkers,
-    TransactionCoordinator,
-)
-from hwmark.refimpl.transaction_metadata import (
     PREPARED,
     PRODUCER_EPOCH_MAX,
     VALID_PREVIOUS_STATES,
-    IllegalTransitionError,
-    Producer,
+    Effects,
+    SendMarkers,
     Transaction,
-    TransactionMetadata,
+    TransactionCoordinator,
 )
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -80,9 +74,7 @@ class Owner:
         """Write a record to the log, whatever its coordinator learns of it."""
         self.log.append(Record(len(self.log), *append.records[0]))
 
-    def do(
-        self, effect: Append | SendMarkers, error: Error = Error.NONE, failing: Iterable[TopicPartition] = ()
-    ) -> None:
+    def do(self, effect: Append | SendMarkers, error: Error = Error.NONE) -> None:
         """Do what the coordinator asked for, or fail to: an append with an error is not in the log."""
         self.waiting.remove(effect)
         if isinstance(effect, Append):
@@ -90,9 +82,17 @@ class Owner:
                 self.write(effect)
             self.take(self.coordinator.on_appended(effect, error, -1, self.now))
             return
-        errors = {one: error if one in failing else Error.NONE for one in effect.topic_partitions}
-        self.written |= {(one, effect.producer, effect.result) for one in errors if errors[one] is Error.NONE}
-        self.take(self.coordinator.on_markers(effect, errors, self.now))
+        if error is Error.NONE:
+            self.written.add((effect.topic_partition, effect.producer, effect.result))
+        self.take(self.coordinator.on_markers(effect, error, self.now))
+
+    def pass_time(self) -> None:
+        """Until something is due; then nothing is, for now."""
+        deadline = self.coordinator.next_deadline()
+        assert deadline is not None and self.coordinator.tick(deadline - 1) == []
+        self.now = deadline
+        self.take(self.coordinator.tick(self.now))
+        assert (self.coordinator.next_deadline() or self.now + 1) > self.now
 
     def settle(self) -> None:
         """Do everything, and what follows from it."""
@@ -142,9 +142,9 @@ class Owner:
     @property
     def transaction(self) -> Transaction:
         """What the coordinator takes for true."""
-        metadata = self.coordinator.find(ID)
-        assert metadata is not None
-        return metadata.current
+        known = self.coordinator.find(ID)
+        assert known is not None
+        return known
 
 
 def following(answer: Respond) -> Producer:
@@ -195,8 +195,9 @@ def test_partitions_that_joined_are_not_logged_again() -> None:
     producer = owner.begun(A0, A1)
     assert owner.call("add_partitions", producer, [A1]).error is Error.NONE
     assert owner.states == ["Empty", "Ongoing"]
-    verified = owner.coordinator.verify_partitions(producer, [A0, OFFSETS])
-    assert verified == {A0: Error.NONE, OFFSETS: Error.TRANSACTION_ABORTABLE}
+    assert owner.call("add_partitions", producer, [A0], True).error is Error.NONE
+    assert owner.call("add_partitions", producer, [A0, OFFSETS], True).error is Error.TRANSACTION_ABORTABLE
+    assert owner.states == ["Empty", "Ongoing"]
 
 
 def test_a_transaction_without_partitions_cannot_end() -> None:
@@ -234,8 +235,7 @@ def test_version_2_bumps_the_epoch_with_every_end_and_knows_a_retry() -> None:
 def near_the_last_epoch(epoch: int) -> Owner:
     """An owner whose log says that the producer was at an epoch long ago."""
     owner = Owner()
-    logged = Transaction(7, TIMEOUT, producer_epoch=epoch, last_update_timestamp=0)
-    owner.log.append(Record(0, ID, logged))
+    owner.log.append(Record(0, ID, Transaction(Producer(ID, 7, epoch), TIMEOUT)))
     owner.fail_over()
     return owner
 
@@ -255,12 +255,6 @@ def test_version_2_goes_on_with_the_next_producer_id_when_the_epochs_are_used_up
     assert owner.call("add_partitions", following(owner.answers[number]), [A1]).error is Error.NONE
 
 
-def test_without_kip_890_an_end_does_not_bump() -> None:
-    owner = Owner(kip_890=False)
-    producer = owner.begun(A0)
-    assert following(owner.call("end_txn", producer, COMMIT, 2)) == producer
-
-
 # Producers
 
 
@@ -271,10 +265,8 @@ def test_a_new_producer_aborts_and_fences_the_one_before() -> None:
     assert owner.written == {(A0, old._replace(producer_epoch=1), ABORT)}
     new = owner.init()
     assert new == old._replace(producer_epoch=2)
-    for request in (("add_partitions", old, [A0]), ("end_txn", old, ABORT, 0)):
+    for request in (("add_partitions", old, [A0]), ("add_partitions", old, [A0], True), ("end_txn", old, ABORT, 0)):
         assert owner.call(*request).error is Error.PRODUCER_FENCED
-    with pytest.raises(KafkaError, match="PRODUCER_FENCED"):
-        owner.coordinator.verify_partitions(old, [A0])
     stranger = old._replace(producer_id=99)
     assert owner.call("add_partitions", stranger, [A0]).error is Error.INVALID_PRODUCER_ID_MAPPING
 
@@ -284,19 +276,23 @@ def test_a_fence_bumps_the_epoch_once_and_the_fenced_cannot_retry_its_way_back(v
     owner = Owner()
     old = owner.begun(A0)
     owner.call("init_producer_id", ID, TIMEOUT, None)
-    assert owner.transaction.producer_epoch == old.producer_epoch + 1
+    assert owner.transaction.producer.producer_epoch == old.producer_epoch + 1
     assert owner.call("end_txn", old, ABORT, version).error is Error.PRODUCER_FENCED
 
 
-def test_a_failed_fence_is_not_bumped_again() -> None:
+def test_a_failed_fence_is_tried_again_and_bumps_the_epoch_once() -> None:
     owner = Owner()
-    owner.begun(A0)
+    old = owner.begun(A0)
+    number = owner.ask("init_producer_id", ID, TIMEOUT, None)
+    assert owner.answers[number].error is Error.CONCURRENT_TRANSACTIONS
     for _ in range(2):
-        number = owner.ask("init_producer_id", ID, TIMEOUT, None)
         owner.do(owner.waiting[0], Error.NOT_ENOUGH_REPLICAS)
-        assert owner.answers[number].error is Error.COORDINATOR_NOT_AVAILABLE
-        assert owner.transaction.producer_epoch == 1
-    owner.call("init_producer_id", ID, TIMEOUT, None)
+        for request in (("init_producer_id", ID, TIMEOUT, None), ("end_txn", old, COMMIT, 0)):
+            assert owner.answers[owner.ask(*request)].error is Error.CONCURRENT_TRANSACTIONS
+        owner.pass_time()
+    owner.settle()
+    assert owner.written == {(A0, old._replace(producer_epoch=1), ABORT)}
+    assert owner.call("end_txn", old, COMMIT, 0).error is Error.PRODUCER_FENCED
     assert owner.init().producer_epoch == 2
 
 
@@ -331,7 +327,7 @@ def test_the_last_epoch_is_for_fencing() -> None:
     last = Producer(ID, 7, PRODUCER_EPOCH_MAX - 1)
     owner.call("add_partitions", last, [A0])
     assert owner.call("init_producer_id", ID, TIMEOUT, None).error is Error.CONCURRENT_TRANSACTIONS
-    assert owner.transaction.producer_epoch == PRODUCER_EPOCH_MAX
+    assert owner.transaction.producer.producer_epoch == PRODUCER_EPOCH_MAX
     assert owner.init() == Producer(ID, owner.first_id, 0)
 
 
@@ -350,21 +346,26 @@ def test_a_timeout_has_its_limits(timeout: int) -> None:
     assert Owner().call("init_producer_id", ID, timeout, None).error is Error.INVALID_TRANSACTION_TIMEOUT
 
 
-def test_two_transitions_are_never_prepared_at_once() -> None:
-    metadata = TransactionMetadata(ID, Transaction(7, TIMEOUT, producer_epoch=0))
-    metadata.prepare_add_partitions([A0], 0)
-    with pytest.raises(IllegalTransitionError):
-        metadata.prepare_add_partitions([A1], 0)
-    metadata.complete()
-    with pytest.raises(IllegalTransitionError):
-        metadata.complete()
+def test_two_transitions_are_never_on_their_way_at_once() -> None:
+    owner = Owner()
+    producer = owner.begun(A0)
+    owner.ask("add_partitions", producer, [A1])
+    for request in (
+        ("add_partitions", producer, [OFFSETS]),
+        ("end_txn", producer, COMMIT, 0),
+        ("init_producer_id", ID, TIMEOUT, None),
+    ):
+        assert owner.answers[owner.ask(*request)].error is Error.CONCURRENT_TRANSACTIONS
+    assert owner.coordinator.next_deadline() is None
+    assert owner.answers[owner.ask("add_partitions", producer, [A1], True)].error is Error.TRANSACTION_ABORTABLE
+    owner.settle()
+    assert owner.transaction.topic_partitions == (A0, A1)
 
 
-def test_no_producer_gets_the_greatest_epoch() -> None:
-    metadata = TransactionMetadata(ID, Transaction(7, TIMEOUT, producer_epoch=PRODUCER_EPOCH_MAX - 1))
-    with pytest.raises(IllegalTransitionError):
-        metadata.prepare_increment(TIMEOUT, None, 0)
-    assert metadata.pending is None
+def test_there_are_transitions_that_never_happen() -> None:
+    known = Transaction(Producer(ID, 7, 0), TIMEOUT)
+    with pytest.raises(ValueError, match="may not become PrepareCommit"):
+        known.decide(0, "PrepareCommit")
 
 
 # Time
@@ -382,13 +383,14 @@ def test_a_transaction_starts_with_its_first_partition() -> None:
 
 
 def test_a_slow_transaction_is_aborted_and_its_producer_fenced() -> None:
-    owner = Owner(transaction_check_interval=1)
+    owner = Owner()
     producer = owner.begun(A0)
     owner.now = TIMEOUT
     assert owner.coordinator.tick(owner.now) == []
     owner.now += 1
+    assert owner.coordinator.next_deadline() == owner.now
     owner.take(owner.coordinator.tick(owner.now))
-    assert owner.coordinator.tick(owner.now) == []
+    assert owner.coordinator.tick(owner.now) == [] and owner.coordinator.next_deadline() is None
     owner.settle()
     assert owner.written == {(A0, producer._replace(producer_epoch=1), ABORT)}
     assert owner.call("end_txn", producer, COMMIT, 0).error is Error.PRODUCER_FENCED
@@ -411,46 +413,27 @@ def test_markers_and_completion_are_tried_again() -> None:
     producer = owner.begun(A0, A1)
     owner.ask("end_txn", producer, COMMIT, 0)
     owner.do(owner.waiting[0])
-    owner.do(owner.waiting[0], Error.NOT_LEADER_OR_FOLLOWER, [A1])
+    owner.do(owner.waiting[0])
+    owner.do(owner.waiting[0], Error.NOT_LEADER_OR_FOLLOWER)
     assert owner.waiting == [] and owner.transaction.topic_partitions == (A1,)
-    owner.now += 100
-    owner.take(owner.coordinator.tick(owner.now))
+    owner.pass_time()
     (again,) = owner.waiting
-    assert isinstance(again, SendMarkers) and again.topic_partitions == (A1,)
+    assert isinstance(again, SendMarkers) and again.topic_partition == A1
     owner.do(again)
     owner.do(owner.waiting[0], Error.REQUEST_TIMED_OUT)
     assert owner.waiting == [] and owner.transaction.state == "PrepareCommit"
-    owner.now += 100
-    owner.take(owner.coordinator.tick(owner.now))
+    owner.pass_time()
     owner.settle()
     assert owner.transaction.state == "CompleteCommit"
-    assert owner.coordinator.tick(owner.now) == []
-
-
-def test_a_late_answer_to_markers_changes_nothing() -> None:
-    owner = Owner()
-    producer = owner.decided()
-    (markers,) = owner.waiting
-    assert isinstance(markers, SendMarkers)
-    owner.do(markers)
-    assert owner.coordinator.on_markers(markers, {A0: Error.NONE}, owner.now) == []
-    owner.settle()
-    assert owner.coordinator.on_markers(markers, {A0: Error.NONE}, owner.now) == []
-    owner.init()
-    bumped = producer._replace(producer_epoch=1)
-    owner.call("add_partitions", bumped, [A0])
-    owner.ask("end_txn", bumped, ABORT, 0)
-    owner.do(owner.waiting[0])
-    assert owner.coordinator.on_markers(markers, {A0: Error.NONE}, owner.now) == []
-    assert owner.transaction.topic_partitions == (A0,)
+    assert owner.coordinator.next_deadline() is None
 
 
 @pytest.mark.parametrize("error", [Error.TRANSACTION_COORDINATOR_FENCED, Error.INVALID_PRODUCER_EPOCH])
 def test_a_fenced_coordinator_sends_no_more(error: Error) -> None:
     owner = Owner()
     owner.decided()
-    owner.do(owner.waiting[0], error, [A0])
-    assert owner.coordinator.tick(owner.now) == owner.waiting == []
+    owner.do(owner.waiting[0], error)
+    assert owner.coordinator.next_deadline() is None and owner.waiting == []
     assert owner.transaction.state == "PrepareCommit"
 
 
@@ -501,7 +484,7 @@ def test_what_was_asked_of_a_former_coordinator_changes_nothing() -> None:
     owner.take(owner.load(owner.epoch + 1))
     owner.take(owner.coordinator.on_appended(append, Error.NONE, -1, owner.now))
     assert owner.answers[number].error is Error.NOT_COORDINATOR
-    assert owner.coordinator.transactions[ID].pending is None and owner.transaction.state == "Ongoing"
+    assert ID not in owner.coordinator.pending and owner.transaction.state == "Ongoing"
 
 
 def test_markers_of_a_former_coordinator_change_nothing() -> None:
@@ -510,7 +493,7 @@ def test_markers_of_a_former_coordinator_change_nothing() -> None:
     (markers,) = owner.waiting
     assert isinstance(markers, SendMarkers)
     owner.load(owner.epoch + 1)
-    assert owner.coordinator.on_markers(markers, {A0: Error.NONE}, owner.now) == []
+    assert owner.coordinator.on_markers(markers, Error.NONE, owner.now) == []
     assert owner.transaction.topic_partitions == (A0,)
 
 
@@ -529,7 +512,7 @@ def test_a_coordinator_is_copied_by_value() -> None:
     owner.ask("init_producer_id", ID, TIMEOUT, None)
     for twin in (copy.deepcopy(owner.coordinator), pickle.loads(pickle.dumps(owner.coordinator))):
         assert twin == owner.coordinator
-        twin.transactions[ID].complete()
+        twin.pending.clear()
         assert twin != owner.coordinator
 
 
@@ -564,8 +547,7 @@ class Transactions(RuleBasedStateMachine):
     def start(self, version: int, epoch: int) -> None:
         self.owner, self.version = Owner(), version
         for name in self.ids:
-            logged = Transaction(7, TIMEOUT, producer_epoch=epoch, last_update_timestamp=0)
-            self.owner.log.append(Record(0, name, logged))
+            self.owner.log.append(Record(0, name, Transaction(Producer(name, 7, epoch), TIMEOUT)))
         self.owner.fail_over()
         self.known = {name: [Producer(name, 7, epoch)] for name in self.ids}
         self.asked: dict[int, tuple[str, Producer | None, str]] = {}
@@ -598,10 +580,9 @@ class Transactions(RuleBasedStateMachine):
         self.ask(name, producer, "end_txn", producer, result, self.version)
 
     @precondition(lambda self: self.owner.waiting)
-    @rule(pick=picks, error=st.sampled_from([Error.NONE] * 3 + [Error.NOT_ENOUGH_REPLICAS]), failing=st.booleans())
-    def do_what_waits(self, pick: int, error: Error, failing: bool) -> None:
-        effect = self.owner.waiting[pick % len(self.owner.waiting)]
-        self.owner.do(effect, error, [A0, OFFSETS] if failing else [A1])
+    @rule(pick=picks, error=st.sampled_from([Error.NONE] * 3 + [Error.NOT_ENOUGH_REPLICAS]))
+    def do_what_waits(self, pick: int, error: Error) -> None:
+        self.owner.do(self.owner.waiting[pick % len(self.owner.waiting)], error)
 
     @rule()
     def settle(self) -> None:
@@ -645,7 +626,7 @@ class Transactions(RuleBasedStateMachine):
             for before, after in pairwise(values):
                 if isinstance(before, Transaction) and isinstance(after, Transaction):
                     assert before.state in VALID_PREVIOUS_STATES[after.state]
-                    assert (before.producer_id, before.producer_epoch) <= (after.producer_id, after.producer_epoch)
+                    assert before.producer <= after.producer
                 elif isinstance(before, Transaction):
                     assert before.state in VALID_PREVIOUS_STATES["Dead"]
                 elif isinstance(after, Transaction):
@@ -654,33 +635,27 @@ class Transactions(RuleBasedStateMachine):
     @invariant()
     def the_coordinator_knows_what_the_log_says(self) -> None:
         latest = {str(record.key): record.value for record in self.owner.log}
-        for name, metadata in self.owner.coordinator.transactions.items():
-            logged = latest.get(name)
-            if isinstance(logged, Transaction):
-                current = metadata.current
-                assert (current.state, current.producer_id) == (logged.state, logged.producer_id)
-                is_fencing = metadata.has_failed_epoch_fence or (
-                    metadata.pending and metadata.pending.state == "PrepareAbort"
-                )
-                assert current.producer_epoch - logged.producer_epoch in ((0, 1) if is_fencing else (0,))
+        for name, known in self.owner.coordinator.transactions.items():
+            logged = latest[name]
+            assert isinstance(logged, Transaction)
+            assert (known.state, known.producer) == (logged.state, logged.producer)
 
     @invariant()
     def one_transition_at_a_time_is_on_its_way(self) -> None:
         appends = [
-            one.records[0][0] for one in self.owner.waiting + self.owner.coordinator.retries if isinstance(one, Append)
+            str(one.records[0][0])
+            for one in [*self.owner.waiting, *[effect for _, effect in self.owner.coordinator.retries]]
+            if isinstance(one, Append)
         ]
-        pending = [one for one, metadata in self.owner.coordinator.transactions.items() if metadata.pending]
-        assert sorted(appends) == sorted(pending)
+        assert sorted(appends) == sorted(self.owner.coordinator.pending)
 
     @invariant()
     def markers_say_what_the_log_decided(self) -> None:
         for effect in self.owner.waiting:
             if isinstance(effect, SendMarkers):
-                metadata = self.owner.coordinator.transactions[effect.producer.transactional_id]
-                assert (metadata.current.state, metadata.producer) == (
-                    f"Prepare{effect.result.capitalize()}",
-                    effect.producer,
-                )
+                known = self.owner.coordinator.transactions[effect.producer.transactional_id]
+                assert (known.state, known.producer) == (f"Prepare{effect.result.capitalize()}", effect.producer)
+                assert effect.topic_partition in known.topic_partitions
 
     def teardown(self) -> None:
         if not hasattr(self, "owner"):
@@ -693,15 +668,15 @@ class Transactions(RuleBasedStateMachine):
         """All are complete, and every partition of each has the marker of its decision."""
         for record in self.owner.log:
             if isinstance(record.value, Transaction) and record.value.state in PREPARED:
-                producer = Producer(str(record.key), record.value.producer_id, record.value.producer_epoch)
+                producer = record.value.producer
                 result = COMMIT if record.value.state == "PrepareCommit" else ABORT
                 other = ABORT if result == COMMIT else COMMIT
                 for partition in record.value.topic_partitions:
                     assert (partition, producer, result) in self.owner.written
                     if self.version == 2:
                         assert (partition, producer, other) not in self.owner.written
-        for metadata in self.owner.coordinator.transactions.values():
-            assert metadata.current.state not in PREPARED and metadata.pending is None
+        assert not self.owner.coordinator.pending
+        assert not any(known.state in PREPARED for known in self.owner.coordinator.transactions.values())
 
 
 TestTransactions = Transactions.TestCase

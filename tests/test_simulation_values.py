@@ -14,14 +14,13 @@ import pytest
 from hwmark.checkers.simulation.encoding import decode, encode
 from hwmark.checkers.simulation.values import copy_of, freeze, is_immutable, plain_copy, plain_freeze
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import Batch, Record
+from hwmark.refimpl.batches import Batch, Producer, Record
 from hwmark.refimpl.config import ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Asked, Message, Outbox
 from hwmark.refimpl.replica import Replica
-from hwmark.refimpl.transaction_metadata import Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
