@@ -2,7 +2,7 @@
 
 Where to begin: `machine` (what a machine is), `requests` (what they say to each other), `config`. Then by layer:
 
-- a partition's log: `batches`, `log`, `leader_epochs`, `producer_state`, `log_cleaner`;
+- a partition's log: `batches`, `log`, `producer_state`;
 - a broker: `replica` (lead or follow one partition), `broker`;
 - who leads: `partition_change` (the rules), `cluster_image`, `controller`, `zookeeper`;
 <<<<<<< HEAD

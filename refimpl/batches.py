@@ -31,6 +31,16 @@ class Record(NamedTuple):
     value: Hashable
 
 
+class EpochEndOffset(NamedTuple):
+    """The offset after the last one of a leader epoch."""
+
+    epoch: int
+    end_offset: int
+
+
+UNDEFINED = EpochEndOffset(-1, -1)
+
+
 class Batch(NamedTuple):
     """Records that were appended together, or one transaction marker (`control` COMMIT or ABORT).
 

@@ -36,8 +36,7 @@ from hwmark.refimpl.controller import REQUESTS, Controller
 from hwmark.refimpl.coordinator import LOADING, Append, Respond
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import GroupCoordinator
-from hwmark.refimpl.log import HIGH_WATERMARK, Log
-from hwmark.refimpl.log_cleaner import compact
+from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import ZOOKEEPER, Address, Asked, Effects, Event, Message, Outbox, address, earliest
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.producer_state import NO_GUARD
@@ -275,12 +274,12 @@ class Broker:
                     producer = Producer(transactional_id, batch.producer_id, batch.producer_epoch)
                     question = rpc.AddPartitionsToTxnRequest(producer, (here,), verify_only=True)
                     return self.ask(self.coordinator(transactional_id, True), question, (request, waiter, guard), now)
-            info = replica.produce(batch, acks, guard)
+            written = replica.produce(batch, acks, guard)
         except KafkaError as refusal:
             return self.answer(waiter, rpc.Response(refusal.error), now)
         if acks != -1:
-            return self.answer(waiter, rpc.Response(Error.NONE, info.first_offset), now)
-        replica.waiting.append(Delayed(waiter, now + timeout, info))
+            return self.answer(waiter, rpc.Response(Error.NONE, written.base_offset), now)
+        replica.waiting.append(Delayed(waiter, now + timeout, written))
 
     def on_verified(self, response: Any, now: int, request: rpc.ProduceRequest, waiter: Waiter, guard: int) -> None:
         """Append what is in the transaction; if nobody could say that, the producer has to try again."""
@@ -294,11 +293,11 @@ class Broker:
         """See to a partition that was touched."""
         here, log = replica.topic_partition, replica.log
         replica.maybe_increment_high_watermark(now)
-        if log.log_end_offset - log.segments[-1] >= self.config.segment_records:
+        if log.log_end_offset - log.active_segment >= self.config.segment_records:
             log.roll()
             log.flush()
             if any(topic.is_compacted for topic in self.config.topics if topic.name == here[0]):
-                compact(log)
+                log.compact()
         elif self.config.flushes_every_append:
             log.flush()
         if here[0] in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC):
@@ -322,7 +321,7 @@ class Broker:
         if replica.is_leader and replica.log.high_watermark < replica.leader_epoch_start_offset:
             coordinator.epochs[partition] = LOADING
         elif replica.is_leader:
-            batches = replica.log.read(replica.log.log_start_offset, HIGH_WATERMARK).batches
+            batches = replica.log.read(replica.log.log_start_offset, replica.log.high_watermark)
             self.perform(coordinator.load(partition, batches, replica.leader_epoch, now), now)
 
     def coordinator(self, key: str, is_transaction: bool) -> int:

@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import NO_SEQUENCE, Batch, TopicPartition
+from hwmark.refimpl.batches import UNDEFINED, Batch, EpochEndOffset, TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.leader_epochs import UNDEFINED, EpochEndOffset
-from hwmark.refimpl.log import HIGH_WATERMARK, LOG_END, TXN_COMMITTED, AppendInfo, Log
+from hwmark.refimpl.log import Log
 from hwmark.refimpl.partition_change import NO_LEADER, BrokerIds, PartitionRegistration, without
-from hwmark.refimpl.producer_state import CLIENT, COORDINATOR, NO_GUARD
+from hwmark.refimpl.producer_state import NO_GUARD
 
 NEVER = 2**62
 
@@ -34,7 +33,7 @@ class Delayed(NamedTuple):
 
     waiter: Any
     deadline: int
-    awaited: rpc.FetchRequest | AppendInfo
+    awaited: rpc.FetchRequest | Batch
 
 
 class FollowerState(NamedTuple):
@@ -80,9 +79,9 @@ class Replica:
             self.followers = {id: known.get(id) or FollowerState(now if id in self.isr else -NEVER) for id in others}
         if is_new_epoch and self.is_leader:
             self.leader_epoch_start_offset = self.log.log_end_offset
-            self.log.leader_epochs.assign(self.leader_epoch, self.log.log_end_offset)
+            self.log.assign_leader_epoch(self.leader_epoch, self.log.log_end_offset)
         elif is_new_epoch and self.leader != NO_LEADER:
-            self._ask(True, now)
+            self._ask(True)
 
     def resign(self) -> None:
         """Neither lead nor follow."""
@@ -103,7 +102,7 @@ class Replica:
     def _outcome(self, delayed: Delayed, now: int) -> Any:
         is_late = now >= delayed.deadline
         try:
-            if isinstance(delayed.awaited, AppendInfo):
+            if isinstance(delayed.awaited, Batch):
                 return self.acknowledged(delayed.awaited, is_late)
             response = self.read(delayed.awaited)
             return response if is_late or response.batches or response.diverging_epoch else None
@@ -112,31 +111,30 @@ class Replica:
 
     # A leader's part
 
-    def produce(self, batch: Batch, acks: int, guard: int = NO_GUARD) -> AppendInfo:
+    def produce(self, batch: Batch, acks: int, guard: int = NO_GUARD) -> Batch:
         """Append; a producer with acks=all (-1) waits until that is `acknowledged`."""
         self._check_leader()
         if batch.leader_epoch not in (-1, self.leader_epoch):
             raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER, f"{batch.leader_epoch} is not {self.leader_epoch}")
         if acks == -1 and len(self.isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
-        origin = COORDINATOR if batch.base_sequence == NO_SEQUENCE else CLIENT
-        if self.config.kip_890 and not self.log.producer_states.is_verified(batch, guard):
+        if self.config.kip_890 and not self.log.producer(batch.producer_id).is_verified(batch, guard):
             raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
-        return self.log.append_as_leader(batch, self.leader_epoch, origin)
+        return self.log.append_as_leader(batch, self.leader_epoch)
 
     def maybe_start_transaction_verification(self, batch: Batch) -> int:
         """The guard to append a batch with if the coordinator says that its transaction is open (KIP-890)."""
         self._check_leader()
-        return self.log.producer_states.maybe_start_transaction_verification(batch)
+        return self.log.producer(batch.producer_id).guard
 
-    def acknowledged(self, info: AppendInfo, is_late: bool = False) -> rpc.Response | None:
+    def acknowledged(self, written: Batch, is_late: bool = False) -> rpc.Response | None:
         """An append is, once the high watermark passed it."""
         self._check_leader()
-        if self.log.high_watermark <= info.last_offset:
+        if self.log.high_watermark <= written.last_offset:
             return rpc.Response(Error.REQUEST_TIMED_OUT) if is_late else None
         if len(self.maximal_isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
-        return rpc.Response(Error.NONE, info.first_offset)
+        return rpc.Response(Error.NONE, written.base_offset)
 
     def fetch(self, request: rpc.FetchRequest, now: int) -> rpc.FetchResponse:
         """Read for a consumer, or for a follower and count what it has."""
@@ -162,9 +160,12 @@ class Replica:
                 raise KafkaError(Error.OFFSET_OUT_OF_RANGE, f"{offset} after epoch {request.last_fetched_epoch}")
             if answer.epoch < request.last_fetched_epoch or answer.end_offset < offset:
                 return rpc.FetchResponse(Error.NONE, (), *ends, answer)
-        isolation = LOG_END if is_follower else TXN_COMMITTED if request.is_read_committed else HIGH_WATERMARK
-        batches, aborted = log.read(offset, isolation, request.max_records)
-        return rpc.FetchResponse(Error.NONE, batches, *ends, None, aborted)
+        limit = log.last_stable_offset if request.is_read_committed else log.high_watermark
+        batches = log.read(offset, log.log_end_offset if is_follower else limit, request.max_records)
+        if not request.is_read_committed:
+            return rpc.FetchResponse(Error.NONE, batches, *ends)
+        aborted = log.aborted_in(offset, batches[-1].next_offset) if batches else []
+        return rpc.FetchResponse(Error.NONE, batches, *ends, None, [(t.producer_id, t.first_offset) for t in aborted])
 
     def list_offsets(self, request: rpc.ListOffsetsRequest) -> rpc.Response:
         """Where the log starts, or ends for this reader; a new leader may not know yet what is committed (KIP-207)."""
@@ -249,14 +250,14 @@ class Replica:
             self.partition_epoch, self.isr = response.value
             self._want(None)
         elif isinstance(request, rpc.ListOffsetsRequest):
-            self._reset(request, response.value, now)
+            self._reset(request, response.value)
         elif isinstance(request, rpc.OffsetsForLeaderEpochRequest):
-            self._truncate(response.value, now)
+            self._truncate(response.value)
         elif response.diverging_epoch:
-            self._truncate(response.diverging_epoch, now)
+            self._truncate(response.diverging_epoch)
         else:
             self._append(response)
-            self._ask(False, now)
+            self._ask(False)
 
     def _append(self, response: rpc.FetchResponse) -> None:
         log, batches = self.log, response.batches
@@ -266,33 +267,33 @@ class Replica:
         log.update_high_watermark(response.high_watermark)
         log.maybe_increment_log_start_offset(response.log_start_offset)
 
-    def _ask(self, is_truncating: bool, now: int) -> None:
+    def _ask(self, is_truncating: bool) -> None:
         """Fetch on; if the logs may differ, either the leader says so then, or it is asked first, or nobody knows."""
-        log, config, epochs = self.log, self.config, self.log.leader_epochs.entries
-        last_epoch = epochs[-1].epoch if epochs and config.kip_101 else -1
+        log, config = self.log, self.config
+        last_epoch = log.latest_epoch if config.kip_101 else -1
         if is_truncating and last_epoch < 0:
-            log.truncate_to(log.high_watermark, now)
+            log.truncate_to(log.high_watermark)
         if is_truncating and last_epoch >= 0 and not config.kip_595:
             return self._want(rpc.OffsetsForLeaderEpochRequest(self.topic_partition, last_epoch, self.leader_epoch))
         at = self.topic_partition, log.log_end_offset, self.leader_epoch, last_epoch if config.kip_595 else -1
         most = config.replica_fetch_max_records, False, config.replica_fetch_wait_max
         return self._want(rpc.FetchRequest(*at, self.broker_id, *most))
 
-    def _truncate(self, leaders: EpochEndOffset, now: int) -> None:
+    def _truncate(self, leaders: EpochEndOffset) -> None:
         """To the end of the last epoch that both logs know, asking again if this log has to go back one further."""
         own = self.log.end_offset_for_epoch(leaders.epoch)
         is_final = own == UNDEFINED or own.epoch == leaders.epoch
         end = leaders.end_offset if leaders.end_offset >= 0 else self.log.high_watermark
         offset = end if own == UNDEFINED else min(own.end_offset, end) if is_final else own.end_offset
-        self.log.truncate_to(offset, now)
-        self._ask(not is_final, now)
+        self.log.truncate_to(offset)
+        self._ask(not is_final)
 
-    def _reset(self, request: rpc.ListOffsetsRequest, offset: int, now: int) -> None:
+    def _reset(self, request: rpc.ListOffsetsRequest, offset: int) -> None:
         """Out of range: go back to the leader's end, or else begin anew at its start if this log ends before it."""
         if request.timestamp == rpc.LATEST and offset >= self.log.log_end_offset:
             return self._want(request._replace(timestamp=rpc.EARLIEST))
         if request.timestamp == rpc.LATEST:
-            self.log.truncate_to(offset, now)
+            self.log.truncate_to(offset)
         elif offset > self.log.log_end_offset:
             self.log.truncate_fully_and_start_at(offset)
-        return self._ask(False, now)
+        return self._ask(False)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hwmark.refimpl.batches import Batch, Producer, TopicPartition
+from hwmark.refimpl.batches import Batch, EpochEndOffset, Producer, TopicPartition
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import Assignments, Commits, ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import Protocols
-from hwmark.refimpl.leader_epochs import EpochEndOffset
 from hwmark.refimpl.partition_change import BrokerIds, PartitionRegistration
 
 LATEST, EARLIEST = -1, -2  # timestamps that ListOffsets knows

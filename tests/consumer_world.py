@@ -247,7 +247,7 @@ class World:
         replica = self.replicas[TOPIC, partition]
         if truncate_to is not None:
             replica.log.high_watermark = truncate_to
-            replica.log.truncate_to(truncate_to, self.now)
+            replica.log.truncate_to(truncate_to)
         replica.become(PartitionRegistration((BROKER,), (BROKER,), BROKER, epoch, epoch), self.now)
         replica.maybe_increment_high_watermark(self.now)
 

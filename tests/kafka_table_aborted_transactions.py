@@ -7,8 +7,8 @@ from typing import Any
 
 from hwmark.refimpl.batches import Batch, Record
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.log import TXN_COMMITTED, Log
-from hwmark.refimpl.producer_state import COORDINATOR, CompletedTxn
+from hwmark.refimpl.log import Log
+from hwmark.refimpl.producer_state import CompletedTxn
 
 DISAGREES = {
     "testSanityCheck.1": "the index is no file that could be another segment's, so there is nothing to check",
@@ -55,6 +55,11 @@ def is_about_index(row: dict[str, Any]) -> bool:
     return row["source"].endswith("TransactionIndexTest.java")
 
 
+def all_aborted(log: Log) -> list[list[int]]:
+    """The index of the aborted transactions, as the table writes it."""
+    return [list(txn[:4]) for txn in log.completed if txn.is_aborted]
+
+
 class IndexRow:
     """The operations and queries on the index of one log, which has no records."""
 
@@ -62,11 +67,11 @@ class IndexRow:
         self.log = Log(log_end_offset=END)
 
     def index_append(self, txn: list[int]) -> None:
-        self.log.aborted.append(CompletedTxn(*txn, is_aborted=True))
+        self.log.completed.append(CompletedTxn(*txn, is_aborted=True))
 
     def truncate_to(self, offset: int) -> None:
         """Where the producers are known, so that no marker is read again."""
-        self.log.producer_states.snapshots[offset] = {}
+        self.log.segments[offset] = {}
         self.log.truncate_to(offset)
 
     def reset(self) -> None:
@@ -82,7 +87,7 @@ class IndexRow:
         """A file's matter."""
 
     def all_aborted(self) -> list[list[int]]:
-        return [list(txn[:4]) for txn in self.log.aborted]
+        return all_aborted(self.log)
 
     def collect_aborted(self, fetch_offset: int, upper_bound_offset: int) -> dict[str, Any]:
         """It is complete once no later marker can be that of a transaction in the range."""
@@ -104,9 +109,9 @@ class LogRow:
         self.append_as = append_as
         self.sequences: dict[tuple[int, int], int] = {}
 
-    def append(self, batch: Batch, origin: str) -> None:
+    def append(self, batch: Batch) -> None:
         if self.append_as == "leader":
-            self.log.append_as_leader(batch, 0, origin)
+            self.log.append_as_leader(batch, 0)
             return
         base = self.log.log_end_offset
         records = tuple(Record(base + i, key, value) for i, (_, key, value) in enumerate(batch.records))
@@ -115,7 +120,7 @@ class LogRow:
 
     def data(self, count: int, **producer: Any) -> None:
         records = tuple(Record(i, None, i) for i in range(count))
-        self.append(Batch(0, count - 1, -1, records, timestamp=1, **producer), "client")
+        self.append(Batch(0, count - 1, -1, records, timestamp=1, **producer))
 
     def txn(self, producer_id: int, count: int, producer_epoch: int) -> None:
         producer = producer_id, producer_epoch
@@ -135,7 +140,7 @@ class LogRow:
     def marker(self, producer_id: int, control: str, producer_epoch: int, coordinator_epoch: int) -> None:
         record = Record(0, control, coordinator_epoch)
         marker = Batch(0, 0, -1, (record,), producer_id, producer_epoch, -1, True, control, coordinator_epoch, 1)
-        self.append(marker, COORDINATOR)
+        self.append(marker)
 
     def high_watermark(self, offset: int) -> None:
         self.log.update_high_watermark(offset)
@@ -158,14 +163,15 @@ class LogRow:
     def truncate_to(self, offset: int) -> None:
         self.log.truncate_to(offset)
 
-    def truncate_fully_and_start_at(self, *offsets: int) -> None:
-        self.log.truncate_fully_and_start_at(*offsets)
+    def truncate_fully_and_start_at(self, offset: int, log_start_offset: int | None = None) -> None:
+        """The first batch that a follower appends may come after the log start offset."""
+        self.log.truncate_fully_and_start_at(offset if log_start_offset is None else log_start_offset)
 
     def all_aborted(self) -> list[list[int]]:
-        return [list(txn[:4]) for txn in self.log.aborted]
+        return all_aborted(self.log)
 
     def first_unstable_offset(self) -> int | None:
-        unstable = min(self.log.producer_states.unstable, default=None)
+        unstable = min(self.log.unstable, default=None)
         return None if unstable is None else max(unstable, self.log.log_start_offset)
 
     def last_stable_offset(self) -> int:
@@ -175,17 +181,17 @@ class LogRow:
         return self.log.log_end_offset
 
     def active_producers(self) -> list[int]:
-        return sorted(self.log.producer_states.producers)
+        return sorted(self.log.producers)
 
     def read_committed_from(self, offset: int) -> dict[str, Any]:
-        aborted = self.log.read(offset, TXN_COMMITTED).aborted
-        assert aborted is not None
-        return {"aborted": [{"producerId": producer_id, "firstOffset": first} for producer_id, first in aborted]}
+        batches = self.log.read(offset, self.log.last_stable_offset)
+        aborted = self.log.aborted_in(offset, batches[-1].next_offset)
+        return {"aborted": [{"producerId": txn.producer_id, "firstOffset": txn.first_offset} for txn in aborted]}
 
     def read_committed(self, _: str) -> bool:
         """Every offset below the last stable one has something to read, and none from there on."""
         log = self.log
         return all(
-            bool(log.read(offset, TXN_COMMITTED).batches) == (offset < log.last_stable_offset)
+            bool(log.read(offset, log.last_stable_offset)) == (offset < log.last_stable_offset)
             for offset in range(log.log_start_offset, log.log_end_offset + 1)
         )

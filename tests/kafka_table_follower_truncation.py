@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import Batch, Record
+from hwmark.refimpl.batches import Batch, EpochEndOffset, Record
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.leader_epochs import EpochEndOffset, EpochEntry, LeaderEpochCache
-from hwmark.refimpl.log import LOG_END, Log
+from hwmark.refimpl.log import Log
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.replica import NEVER, Replica
 
@@ -29,9 +28,9 @@ class CountingLog(Log):
 
     truncations = 0
 
-    def truncate_to(self, offset: int, now: int = 0) -> None:
+    def truncate_to(self, offset: int) -> None:
         self.truncations += 1
-        Log.truncate_to(self, offset, now)
+        Log.truncate_to(self, offset)
 
 
 def batch(base: int, epoch: int, values: str) -> Batch:
@@ -45,13 +44,14 @@ def log_of(state: dict[str, Any]) -> CountingLog:
     log.truncate_fully_and_start_at(state["start"])
     log.append_as_follower([batch(*fields) for fields in state["log"]])
     assert log.log_end_offset == state["end"]
+    log.truncations = 0
     log.update_high_watermark(state["hw"])
     return log
 
 
 def batches(log: Log) -> list[list[Any]]:
     """What a log holds, as the table writes it."""
-    read = log.read(log.log_start_offset, LOG_END).batches
+    read = log.read(log.log_start_offset, log.log_end_offset)
     return [[b.base_offset, b.leader_epoch, "".join(str(record.value) for record in b.records)] for b in read]
 
 
@@ -90,7 +90,7 @@ class Fetcher:
         """Truncating without a record, as Kafka's mock may be: it takes the latest epoch of an empty log for 0."""
         log = self.follower.log
         assert isinstance(log, CountingLog)
-        log.leader_epochs.assign(0, log.log_end_offset)
+        log.assign_leader_epoch(0, log.log_end_offset)
         log.truncations = 0
         epoch = self.follower.leader_epoch
         self.follower.request = rpc.OffsetsForLeaderEpochRequest(HERE, 0, epoch)
@@ -158,9 +158,9 @@ class Fetcher:
 def leader_of(state: dict[str, Any], config: ClusterConfig) -> Replica:
     """A leader as a table describes it; it has no epoch that only begins, as Kafka's mock has none."""
     leader = Replica(LEADER, HERE, config, log=log_of(state))
-    entries = list(leader.log.leader_epochs.entries)
+    epochs = dict(leader.log.leader_epochs)
     leader.become(registration(LEADER, state["leader_epoch"]), 0)
-    leader.log.leader_epochs.entries = entries
+    leader.log.leader_epochs = epochs
     return leader
 
 
@@ -173,7 +173,7 @@ def run_fetcher(row: dict[str, Any]) -> None:
     )
     follower = Replica(FOLLOWER, HERE, config, log=log_of(row["follower"]))
     if "follower_latest_epoch" in row and row["follower_latest_epoch"] is None:
-        follower.log.leader_epochs = LeaderEpochCache()
+        follower.log.leader_epochs = {}
     nothing = {"log": [], "leader_epoch": row["follower"]["leader_epoch"], "start": 0, "end": 0, "hw": 0}
     fetcher = Fetcher(row, follower, leader_of(leads or nothing, config))
     fetcher.follow(row.get("follower_epoch", row["follower"]["leader_epoch"]), row["fetch_offset"])
@@ -224,13 +224,13 @@ def check(expect: dict[str, Any], fetcher: Fetcher) -> None:
             assert answers[name]() == value, name
 
 
-def epoch_cache(asked: int, answer: list[int] | None, log_end_offset: int) -> list[EpochEntry]:
+def epoch_cache(asked: int, answer: list[int] | None, log_end_offset: int) -> dict[int, int]:
     """The epochs of a log that gives this answer: a later one than asked for begins there, if the log goes on."""
     if answer is None:
-        return []
+        return {}
     end, epoch = answer
-    later = [] if epoch == asked and end == log_end_offset else [EpochEntry(asked + 1, end)]
-    return [EpochEntry(epoch, 0), *later]
+    later = {} if epoch == asked and end == log_end_offset else {asked + 1: end}
+    return {epoch: 0} | later
 
 
 def run_truncation_decision(row: dict[str, Any]) -> None:
@@ -243,7 +243,7 @@ def run_truncation_decision(row: dict[str, Any]) -> None:
     latest, high_watermark = row["follower_latest_epoch"], row["high_watermark"]
     log = CountingLog()
     log.log_end_offset = row["log_end_offset"] or high_watermark + 1
-    log.leader_epochs.entries = [EpochEntry(0 if latest is None else latest, 0)]
+    log.leader_epochs = {0 if latest is None else latest: 0}
     log.update_high_watermark(high_watermark)
     follower = Replica(FOLLOWER, HERE, ClusterConfig(kip_595=is_fetch), log=log)
     fetcher = Fetcher(row, follower, follower)
@@ -251,7 +251,7 @@ def run_truncation_decision(row: dict[str, Any]) -> None:
     request = follower.request
     assert request is not None
     known = row["follower_end_offset_for_epoch"].get(str(reply["epoch"]))
-    log.leader_epochs.entries = epoch_cache(reply["epoch"], known, log.log_end_offset)
+    log.leader_epochs = epoch_cache(reply["epoch"], known, log.log_end_offset)
     answer = EpochEndOffset(reply["epoch"], reply["end_offset"])
     if is_fetch:
         follower.handle_response(request, rpc.FetchResponse(diverging_epoch=answer), 0)

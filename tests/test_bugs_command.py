@@ -11,7 +11,7 @@ from hwmark.checkers.simulation.mutants import Mutant
 
 ACKS = "acks-all-is-acks-one"
 HARMLESS = Mutant(
-    "harmless", "Nothing is wrong.", where="leader_epochs.LeaderEpochCache.assign", old="< 0 or", new="< -9 or"
+    "harmless", "Nothing is wrong.", where="log.Log.assign_leader_epoch", old="known < epoch", new="epoch > known"
 )
 
 

@@ -490,10 +490,10 @@ def test_logs_roll_and_compacted_topics_are_cleaned() -> None:
             alone.ask(rpc.ProduceRequest(here, batch(value)))
     assert values(alone.broker) == list("aaaa") and values(alone.broker, OFFSETS) == ["a"]
     log = alone.broker.disk.logs[HERE]
-    assert log.segments == [0, 2, 4] and log.recovery_point == 4
+    assert list(log.segments) == [2, 4] and log.recovery_point == 4
     alone.ask(rpc.DeleteRecordsRequest(HERE, 3))
     alone.tick(alone.now + 5_000)
-    assert log.segments == [2, 4] and values(alone.broker) == ["a", "a"]
+    assert list(log.segments) == [4] and values(alone.broker) == ["a"]
 
 
 def test_requests_expire_in_order_though_the_clock_goes_back() -> None:

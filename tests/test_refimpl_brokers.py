@@ -53,7 +53,7 @@ class Cluster:
         disk: Disk = self.machines.pop(f"broker-{id}").disk
         self.network = deque(message for message in self.network if message.destination != f"broker-{id}")
         for here, log in disk.logs.items():
-            log.recover(disk.high_watermarks.get(here, 0), False, self.now)
+            log.recover(disk.high_watermarks.get(here, 0), False)
         return disk
 
     def settle(self) -> None:

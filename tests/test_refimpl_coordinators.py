@@ -19,7 +19,6 @@ from hwmark.refimpl.group_metadata import OffsetAndMetadata
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
-from hwmark.refimpl.producer_state import COORDINATOR
 from hwmark.refimpl.requests import Response
 
 BY_HAND = runpy.run_path(str(Path(__file__).with_name("coordinators_by_hand.py")))
@@ -70,7 +69,7 @@ class Host:
 
     def write(self, partition: TopicPartition, batch: Batch) -> int:
         log = self.logs[partition]
-        base = log.append_as_leader(batch, 5, COORDINATOR).first_offset
+        base = log.append_as_leader(batch, 5).base_offset
         log.update_high_watermark(log.log_end_offset)
         return base
 
@@ -209,7 +208,7 @@ def test_who_leads_on_misses_no_marker() -> None:
     producer = host.begin(OFFSETS)
     commit_in_transaction(host, producer, 7)
     log = host.logs[OFFSETS]
-    log.append_as_leader(marker(producer, COMMIT), 5, COORDINATOR)
+    log.append_as_leader(marker(producer, COMMIT), 5)
     host.do(host.coordinators.on_leader(OFFSETS, log, 9, 0))
     assert host.ask(rpc.OffsetFetchRequest(GROUP, (X0,))) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
     replicate(host)
@@ -226,7 +225,7 @@ def test_a_marker_that_was_written_while_the_log_was_loaded_is_not_missed() -> N
     assert second.coordinators.groups.epochs == {}
     log.append_as_leader(Batch(0, 0, -1, (Record(0, GroupKey("h", X0), None),)), 6)
     second.do(second.coordinators.on_leader(OFFSETS, log, 6, 0))
-    log.append_as_leader(marker(producer, COMMIT), 6, COORDINATOR)
+    log.append_as_leader(marker(producer, COMMIT), 6)
     log.update_high_watermark(log.log_end_offset - 1)
     second.do(second.coordinators.on_high_watermark(OFFSETS, 0))
     assert fetched(second) == (Error.UNSTABLE_OFFSET_COMMIT, -1)
@@ -238,7 +237,7 @@ def test_a_marker_ends_only_the_transaction_before_it() -> None:
     host = Host(kip_890=False)
     producer = host.begin(OFFSETS)
     commit_in_transaction(host, producer, 7)
-    host.logs[OFFSETS].append_as_leader(marker(producer, COMMIT), 5, COORDINATOR)
+    host.logs[OFFSETS].append_as_leader(marker(producer, COMMIT), 5)
     replicate(host)
     commit_in_transaction(host, producer, 8)  # of the next transaction
     host.ask(rpc.OffsetCommitRequest(GROUP, ((X1, OffsetAndMetadata(1)),)))
@@ -257,7 +256,7 @@ def test_a_late_copy_of_a_commit_changes_nothing(
     host.replicates, host.now = False, 9
     assert host.ask(rpc.TxnOffsetCommitRequest(GROUP, commits(7), producer)) is None
     late, log = host.appended[-1], host.logs[OFFSETS]
-    log.append_as_leader(marker(producer, result), 5, COORDINATOR)
+    log.append_as_leader(marker(producer, result), 5)
     base = 0 if is_before_marker else log.log_end_offset
     outcome = late, error, base if error is Error.NONE else -1, host.now
     if is_before_marker:
@@ -273,7 +272,7 @@ def test_of_two_commits_in_a_transaction_the_later_counts() -> None:
     producer = host.begin(OFFSETS)
     commit_in_transaction(host, producer, 7)
     commit_in_transaction(host, producer, 8)
-    host.logs[OFFSETS].append_as_leader(marker(producer, COMMIT), 5, COORDINATOR)
+    host.logs[OFFSETS].append_as_leader(marker(producer, COMMIT), 5)
     replicate(host)
     assert fetched(host) == (Error.NONE, 8)
 
@@ -560,7 +559,7 @@ def test_transactional_offsets_count_with_the_replicated_marker(result: str, off
     assert written.producer.transactional_id == "t" and written.topic_partition == OFFSETS
     assert written.batch(0).is_transactional and written.batch(0)[4:6] == producer[1:]
     log = host.logs[OFFSETS]
-    log.append_as_leader(marker(producer, result), 5, COORDINATOR)
+    log.append_as_leader(marker(producer, result), 5)
     host.do(host.coordinators.on_high_watermark(OFFSETS, 0))
     assert fetched(host) == (Error.UNSTABLE_OFFSET_COMMIT, -1) and fetched(host, False) == (Error.NONE, 3)
     log.update_high_watermark(log.log_end_offset)

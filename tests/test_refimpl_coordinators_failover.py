@@ -21,10 +21,9 @@ from hwmark.refimpl.coordinator import Append, Respond
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
-from hwmark.refimpl.log import HIGH_WATERMARK, TXN_COMMITTED, Log
+from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import PartitionRegistration
-from hwmark.refimpl.producer_state import CLIENT, COORDINATOR
 from hwmark.refimpl.requests import Response
 
 BY_HAND = runpy.run_path(str(Path(__file__).with_name("coordinators_by_hand.py")))
@@ -90,7 +89,7 @@ class Cluster:
 
     def produce(self, correlation: int) -> None:
         batch = Batch(0, 0, -1, (Record(0, None, "value"),), *self.producer[1:], 0, is_transactional=True)
-        self.write(X, batch, CLIENT, lambda error, offset: self.on_answer(correlation, Response(error)))
+        self.write(X, batch, lambda error, offset: self.on_answer(correlation, Response(error)))
 
     def on_answer(self, correlation: int, response: Response) -> None:
         if correlation != self.correlation or not self.is_waiting:
@@ -136,7 +135,7 @@ class Cluster:
                 return then(error, -1)
         if (registration.leader, registration.leader_epoch) != (id, effect.leader_epoch):
             return then(Error.NOT_LEADER_OR_FOLLOWER, -1)
-        return self.write(partition, effect.batch(self.now), COORDINATOR, then)
+        return self.write(partition, effect.batch(self.now), then)
 
     def verify(self, id: int, effect: Append) -> Error:
         """What the transaction's coordinator says about an append for it (KIP-890)."""
@@ -146,13 +145,13 @@ class Cluster:
         self.do(leader, self.brokers[leader].handle(Message(f"broker-{id}", f"broker-{leader}", 0, question), self.now))
         return self.verified.error
 
-    def write(self, partition: TopicPartition, batch: Batch, origin: str, then: Callable[[Error, int], None]) -> None:
+    def write(self, partition: TopicPartition, batch: Batch, then: Callable[[Error, int], None]) -> None:
         log = self.logs[partition]
         try:
-            info = log.append_as_leader(batch, self.metadata[partition].leader_epoch, origin)
+            written = log.append_as_leader(batch, self.metadata[partition].leader_epoch)
         except KafkaError as refusal:
             return then(refusal.error, -1)
-        self.waiting.append(Waiting(partition, info.first_offset, then))
+        self.waiting.append(Waiting(partition, written.base_offset, then))
         return None if log.high_watermark < log.log_end_offset else self.replicate(partition)
 
     def markers(self, id: int, asked: Any) -> Callable[[bool], None]:
@@ -173,7 +172,7 @@ class Cluster:
             if self.metadata[here].leader != leader:
                 return written(Error.NOT_LEADER_OR_FOLLOWER, -1)
             batch = Batch(0, 0, -1, (Record(0, "marker", result),), *producer, is_transactional=True)
-            return self.write(here, batch._replace(control=result, coordinator_epoch=epoch), COORDINATOR, written)
+            return self.write(here, batch._replace(control=result, coordinator_epoch=epoch), written)
 
         return deliver
 
@@ -262,7 +261,7 @@ class Cluster:
 
     def check(self) -> None:
         """Offsets count when, and only when, the marker is replicated; no log has markers of both kinds."""
-        replicated = self.logs[OFFSETS].read(0, HIGH_WATERMARK).batches
+        replicated = self.logs[OFFSETS].read(0, self.logs[OFFSETS].high_watermark)
         is_decided = any(batch.control == COMMIT for batch in replicated)
         assert self.committed(False) in (Error.COORDINATOR_LOAD_IN_PROGRESS, (Error.NONE, 7 if is_decided else -1))
         for log in self.logs.values():
@@ -274,9 +273,9 @@ class Cluster:
         assert self.committed(True) == (Error.NONE, 7 if is_commit else -1)
         for one in (X, OFFSETS):
             assert self.logs[one].last_stable_offset == self.logs[one].log_end_offset
-        data = log.read(0, TXN_COMMITTED)
-        assert [batch.records[0].value for batch in data.batches if batch.control is None] == ["value"]
-        assert bool(data.aborted) != is_commit
+        batches = log.read(0, log.last_stable_offset)
+        assert [batch.records[0].value for batch in batches if batch.control is None] == ["value"]
+        assert bool(log.aborted_in(0, log.last_stable_offset)) != is_commit
 
 
 VERSIONS = ({}, {"kip_890": False}, {"kip_890": False, "kip_447": False, "kip_360": False})

@@ -9,16 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 from hwmark.refimpl.batches import ABORT, COMMIT, SEQUENCE_MAX, Batch, Record
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.log import (
-    HIGH_WATERMARK,
-    LOG_END,
-    TXN_COMMITTED,
-    AppendInfo,
-    FetchData,
-    Log,
-)
-from hwmark.refimpl.log_cleaner import compact
-from hwmark.refimpl.producer_state import CLIENT, COORDINATOR, NO_GUARD, ProducerStateEntry, ProducerStates
+from hwmark.refimpl.log import Log
+from hwmark.refimpl.producer_state import NO_GUARD, ProducerStateEntry
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -43,15 +35,31 @@ def marker(producer_id: int, control: str, epoch: int = 0, coordinator_epoch: in
     return Batch(0, 0, -1, (record,), producer_id, epoch, -1, True, control, coordinator_epoch, 1)
 
 
-def offsets(fetched: FetchData, since: int = 0) -> list[int]:
-    return [record.offset for batch in fetched.batches for record in batch.records if record.offset >= since]
+def offsets(batches: list[Batch], since: int = 0) -> list[int]:
+    return [record.offset for batch in batches for record in batch.records if record.offset >= since]
 
 
-def refused(error: Error, log: Log, batch: Batch, *arguments: object) -> None:
+def appended(log: Log, batch: Batch, leader_epoch: int = 0) -> tuple[int, int]:
+    """The offsets of a batch that was written."""
+    end = log.log_end_offset
+    written = log.append_as_leader(batch, leader_epoch)
+    assert end <= written.base_offset and log.log_end_offset == written.next_offset
+    return written.base_offset, written.last_offset
+
+
+def repeated(log: Log, batch: Batch) -> tuple[int, int]:
+    """The offsets of a batch that had been written before."""
+    before = copy.deepcopy(log)
+    known = log.append_as_leader(batch, 0)
+    assert log == before and known in log.batches
+    return known.base_offset, known.last_offset
+
+
+def refused(error: Error, log: Log, batch: Batch) -> None:
     """The append is refused, and the log is as it was."""
     before = copy.deepcopy(log)
     with pytest.raises(KafkaError) as refusal:
-        log.append_as_leader(batch, 0, *arguments)
+        log.append_as_leader(batch, 0)
     assert refusal.value.error is error and log == before
 
 
@@ -114,14 +122,14 @@ class LogAgainstList(RuleBasedStateMachine):
     def append_as_leader(self, count: int, bump: int) -> None:
         self.epoch += bump
         base = self.list.end
-        assert self.log.append_as_leader(plain(count), self.epoch) == AppendInfo(base, base + count - 1)
+        assert appended(self.log, plain(count), self.epoch) == (base, base + count - 1)
         self.list.append(base, count, self.epoch)
 
     @rule()
     def become_leader(self) -> None:
         """A new leader's epoch begins before its first record does."""
         self.epoch += 1
-        self.log.leader_epochs.assign(self.epoch, self.log.log_end_offset)
+        self.log.assign_leader_epoch(self.epoch, self.log.log_end_offset)
         self.list.begins = dict(self.list.epochs())
         self.list.begin(self.epoch, self.list.end)
 
@@ -183,23 +191,23 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @invariant()
     def segments_lie_in_the_log(self) -> None:
-        segments = self.log.segments
-        assert segments == sorted(set(segments))
-        assert segments[0] <= self.log.log_start_offset and segments[-1] <= self.log.log_end_offset
+        segments = list(self.log.segments)
+        assert segments == sorted(segments)
+        assert all(self.log.log_start_offset <= base <= self.log.log_end_offset for base in segments)
 
     @invariant()
     def reads_agree(self) -> None:
         for since in range(self.list.start, self.list.end + 1):
-            assert offsets(self.log.read(since, LOG_END), since) == self.list.offsets(since, self.list.end)
+            assert offsets(self.log.read(since, self.list.end), since) == self.list.offsets(since, self.list.end)
             committed = self.list.offsets(since, self.list.high_watermark)
-            assert offsets(self.log.read(since, HIGH_WATERMARK), since) == committed
+            assert offsets(self.log.read(since, self.list.high_watermark), since) == committed
         for outside in (self.list.start - 1, self.list.end + 1):
             with pytest.raises(KafkaError, match="OFFSET_OUT_OF_RANGE"):
-                self.log.read(outside, LOG_END)
+                self.log.read(outside, self.list.end)
 
     @invariant()
     def epochs_agree(self) -> None:
-        assert self.log.leader_epochs.entries == self.list.epochs()
+        assert list(self.log.leader_epochs.items()) == self.list.epochs()
         for epoch in range(self.epoch + 2):
             assert self.log.end_offset_for_epoch(epoch) == self.list.end_offset_for(epoch)
 
@@ -211,7 +219,7 @@ def test_reads_whole_batches_and_at_least_one() -> None:
     log = Log()
     for _ in range(3):
         log.append_as_leader(plain(2), 0)
-    assert [offsets(log.read(1, LOG_END, max_records=count)) for count in (0, 1, 2, 3)] == [
+    assert [offsets(log.read(1, 6, max_records=count)) for count in (0, 1, 2, 3)] == [
         [0, 1],
         [0, 1],
         [0, 1],
@@ -239,7 +247,7 @@ def test_a_log_cut_off_below_its_start_is_empty() -> None:
     log.maybe_increment_log_start_offset(2)
     log.truncate_to(1)
     assert (log.log_start_offset, log.high_watermark, log.log_end_offset) == (1, 1, 1)
-    assert log.leader_epochs.entries == [] and log.read(1, LOG_END) == FetchData([])
+    assert log.leader_epochs == {} and log.read(1, 1) == []
 
 
 # Idempotent producers
@@ -248,9 +256,9 @@ def test_a_log_cut_off_below_its_start_is_empty() -> None:
 def test_the_last_five_batches_are_recognised_in_any_order() -> None:
     log = Log()
     for sequence in range(6):
-        assert log.append_as_leader(sequenced(1, sequence), 0) == AppendInfo(sequence, sequence)
+        assert appended(log, sequenced(1, sequence)) == (sequence, sequence)
     for sequence in (5, 1, 3, 2, 4):
-        assert log.append_as_leader(sequenced(1, sequence), 0) == AppendInfo(sequence, sequence, is_duplicate=True)
+        assert repeated(log, sequenced(1, sequence)) == (sequence, sequence)
     refused(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, log, sequenced(1, 0))
     refused(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, log, sequenced(1, 7))
     assert log.log_end_offset == 6
@@ -260,7 +268,7 @@ def test_sequence_numbers_wrap() -> None:
     log = Log()
     log.append_as_leader(sequenced(1, SEQUENCE_MAX - 1, count=3), 0)
     refused(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, log, sequenced(1, SEQUENCE_MAX))
-    assert log.append_as_leader(sequenced(1, 1), 0) == AppendInfo(3, 3)
+    assert appended(log, sequenced(1, 1)) == (3, 3)
 
 
 def test_a_new_epoch_begins_with_sequence_zero_and_fences_the_old_one() -> None:
@@ -278,7 +286,7 @@ def test_a_snapshot_remembers_one_batch_of_each_producer() -> None:
         log.append_as_leader(sequenced(1, sequence), 0)
     log.roll()
     log.recover(keeps_unflushed=True)
-    assert log.append_as_leader(sequenced(1, 2), 0).is_duplicate
+    assert repeated(log, sequenced(1, 2)) == (2, 2)
     refused(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, log, sequenced(1, 1))
 
 
@@ -287,10 +295,9 @@ def test_a_lost_snapshot_is_passed_over() -> None:
     for sequence in range(3):
         log.append_as_leader(sequenced(1, sequence), 0)
         log.roll()
-    del log.producer_states.snapshots[3]
+    del log.segments[3]
     log.recover(keeps_unflushed=True)
-    assert sorted(log.producer_states.snapshots) == [1, 2]
-    assert [batch.base_offset for batch in log.producer_states.producers[1].batches] == [1, 2]
+    assert [batch.base_offset for batch in log.producers[1].batches] == [1, 2]
 
 
 def test_deleted_records_leave_their_producer_known_until_a_restart() -> None:
@@ -302,41 +309,57 @@ def test_deleted_records_leave_their_producer_known_until_a_restart() -> None:
     refused(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, log, sequenced(1, 7))
     log.flush()
     log.recover()
-    assert log.append_as_leader(sequenced(1, 7), 0) == AppendInfo(2, 2)
+    assert appended(log, sequenced(1, 7)) == (2, 2)
 
 
 def test_any_sequence_is_taken_from_a_producer_of_whom_nothing_is_known() -> None:
-    states = ProducerStates()
+    log = Log()
     for sequence in (5, 6):
-        states.check(sequenced(1, sequence), CLIENT)
-        states.append(sequenced(1, sequence))
-    assert [batch.base_sequence for batch in states.producers[1].batches] == [5, 6]
+        log.append_as_leader(sequenced(1, sequence), 0)
+    assert [batch.base_sequence for batch in log.producers[1].batches] == [5, 6]
+
+
+def test_a_transaction_of_an_unknown_producer_begins_with_sequence_zero() -> None:
+    """A batch that is verified does not overtake the one before, which is not verified yet."""
+    log = Log()
+    refused(Error.OUT_OF_ORDER_SEQUENCE_NUMBER, log, sequenced(1, 1, is_transactional=True))
+    for sequence in (0, 1):
+        assert appended(log, sequenced(1, sequence, is_transactional=True)) == (sequence, sequence)
+
+
+def test_batches_without_sequence_numbers_are_never_repeated() -> None:
+    """A group coordinator's, for a producer that commits offsets; and markers."""
+    log = Log()
+    written = [sequenced(1, -1, is_transactional=True)] * 2 + [marker(1, COMMIT)] * 2
+    assert [appended(log, batch) for batch in written] == [(offset, offset) for offset in range(4)]
 
 
 # Transactions
 
 
 def test_a_transaction_begins_only_with_the_guard_that_was_given_out() -> None:
-    log = Log()
-    states, first = log.producer_states, sequenced(1, 0, is_transactional=True)
-    assert not states.is_verified(first, NO_GUARD)
-    stale = states.maybe_start_transaction_verification(first)
-    assert states.is_verified(first, stale)
-    log.append_as_leader(marker(1, ABORT), 0, COORDINATOR)
-    assert not states.is_verified(first, stale)
-    guard = states.maybe_start_transaction_verification(first)
-    assert guard != stale and not states.is_verified(first, stale) and states.is_verified(first, guard)
+    log, first = Log(), sequenced(1, 0, is_transactional=True)
+    assert not log.producer(1).is_verified(first, NO_GUARD)
+    stale = log.producer(1).guard
+    assert log.producer(1).is_verified(first, stale)
+    for _ in range(2):  # also where there is no transaction to end
+        log.append_as_leader(marker(1, ABORT), 0)
+        assert not log.producer(1).is_verified(first, stale)
+        guard = log.producer(1).guard
+        assert guard != stale and log.producer(1).is_verified(first, guard)
+        stale = guard
     log.append_as_leader(first, 0)
     second = sequenced(1, 1, is_transactional=True)
-    assert states.maybe_start_transaction_verification(second) == NO_GUARD and states.is_verified(second, NO_GUARD)
+    assert log.producer(1).guard == NO_GUARD
+    assert log.producer(1).is_verified(second, NO_GUARD) and log.producer(1).is_verified(second, guard)
 
 
 def test_a_marker_fences_its_producer_and_older_coordinators() -> None:
     log = Log()
     log.append_as_leader(sequenced(1, 0, is_transactional=True), 0)
-    log.append_as_leader(marker(1, ABORT, epoch=1, coordinator_epoch=2), 0, COORDINATOR)
+    log.append_as_leader(marker(1, ABORT, epoch=1, coordinator_epoch=2), 0)
     refused(Error.INVALID_PRODUCER_EPOCH, log, sequenced(1, 1, is_transactional=True))
-    refused(Error.TRANSACTION_COORDINATOR_FENCED, log, marker(1, ABORT, epoch=1, coordinator_epoch=1), COORDINATOR)
+    refused(Error.TRANSACTION_COORDINATOR_FENCED, log, marker(1, ABORT, epoch=1, coordinator_epoch=1))
 
 
 @dataclass
@@ -356,7 +379,7 @@ class Workload:
         base = self.log.log_end_offset
         if kind in (COMMIT, ABORT):
             opened = self.open.pop(producer_id, None)
-            self.log.append_as_leader(marker(producer_id, kind), 0, COORDINATOR)
+            self.log.append_as_leader(marker(producer_id, kind), 0)
             if opened:
                 self.markers[opened[0]] = opened[0], base
                 self.aborted |= set(opened) if kind == ABORT else set()
@@ -405,12 +428,12 @@ def written(steps: Iterable[tuple[int, str, int, bool]]) -> Workload:
 
 def read_committed(log: Log, since: int) -> list[Record]:
     """The records that a consumer shows: it leaves out a producer's from an aborted transaction's first offset on."""
-    fetched = log.read(since, TXN_COMMITTED)
-    assert fetched.aborted is not None
-    pending, leaving_out, shown = sorted(fetched.aborted, key=lambda txn: txn[1]), set(), []
-    for batch in fetched.batches:
-        while pending and pending[0][1] <= batch.last_offset:
-            leaving_out.add(pending.pop(0)[0])
+    batches = log.read(since, log.last_stable_offset)
+    aborted = log.aborted_in(since, batches[-1].next_offset) if batches else []
+    pending, leaving_out, shown = sorted(aborted, key=lambda txn: txn.first_offset), set(), []
+    for batch in batches:
+        while pending and pending[0].first_offset <= batch.last_offset:
+            leaving_out.add(pending.pop(0).producer_id)
         if batch.control == ABORT:
             leaving_out.discard(batch.producer_id)
         elif batch.control is None and not (batch.is_transactional and batch.producer_id in leaving_out):
@@ -420,9 +443,8 @@ def read_committed(log: Log, since: int) -> list[Record]:
 
 def derived(log: Log) -> tuple[object, ...]:
     """What a log knows beyond its batches, as far as a snapshot keeps it."""
-    states = log.producer_states
-    producers = {key: last_only(entry) for key, entry in states.producers.items()}
-    return producers, states.ongoing, log.aborted, states.map_end_offset
+    producers = {key: last_only(entry) for key, entry in log.producers.items()}
+    return producers, log.ongoing, log.completed, log.log_end_offset
 
 
 def last_sent(entry: ProducerStateEntry) -> tuple[int, int, int]:
@@ -456,7 +478,7 @@ def test_replicas_know_what_their_leader_knows(steps: list[tuple[int, str, int, 
     leader, follower = written(steps).log, Log()
     follower.append_as_follower(leader.batches)
     assert derived(follower) == derived(leader)
-    assert follower.producer_states.producers == leader.producer_states.producers
+    assert follower.producers == leader.producers
 
 
 @given(STEPS, st.data())
@@ -465,7 +487,7 @@ def test_truncation_forgets_what_the_records_told(steps: list[tuple[int, str, in
     offset = draw.draw(st.integers(0, log.log_end_offset))
     prefix = Log()
     prefix.append_as_follower([batch for batch in log.batches if batch.last_offset < offset])
-    prefix.producer_states.map_end_offset = offset
+    prefix.log_end_offset = offset
     log.truncate_to(offset)
     assert log.batches == prefix.batches and derived(log) == derived(prefix)
 
@@ -496,10 +518,10 @@ def test_the_newest_record_of_each_key_stays_where_it_is() -> None:
     log.roll()
     log.append_as_leader(data(("b", 2)), 0)
     log.update_high_watermark(log.log_end_offset)
-    assert compact(log) == 6
+    log.compact()
     assert [record[:2] for batch in log.batches for record in batch.records] == [(1, "b"), (4, "c"), (5, "a"), (6, "b")]
     assert [(batch.base_offset, batch.last_offset) for batch in log.batches] == [(0, 1), (4, 5), (6, 6)]
-    assert offsets(log.read(2, LOG_END)) == [4, 5, 6]
+    assert offsets(log.read(2, 7)) == [4, 5, 6]
 
 
 def test_nothing_is_cleaned_from_the_last_stable_offset_on_or_in_the_active_segment() -> None:
@@ -511,9 +533,9 @@ def test_nothing_is_cleaned_from_the_last_stable_offset_on_or_in_the_active_segm
     log.roll()
     log.append_as_leader(data(("a", 3)), 0)
     before = list(log.batches)
-    assert compact(log) == 0
+    log.compact()
     log.update_high_watermark(4)
-    assert compact(log) == 1
+    log.compact()
     assert log.batches == before
 
 
@@ -523,15 +545,15 @@ def test_tombstones_and_markers_stay() -> None:
     log.append_as_leader(data(("a", 1)), 0)
     log.append_as_leader(data(("a", None)), 0)
     log.append_as_leader(sequenced(1, 0, 2, is_transactional=True), 0)
-    log.append_as_leader(marker(1, ABORT), 0, COORDINATOR)
+    log.append_as_leader(marker(1, ABORT), 0)
     log.append_as_leader(sequenced(1, 2, is_transactional=True)._replace(records=(Record(0, "b", 1),)), 0)
-    log.append_as_leader(marker(1, COMMIT), 0, COORDINATOR)
+    log.append_as_leader(marker(1, COMMIT), 0)
     log.roll()
     log.update_high_watermark(log.log_end_offset)
     for _ in range(2):
-        compact(log)
+        log.compact()
         assert [(batch.base_offset, len(batch.records)) for batch in log.batches] == [(1, 1), (4, 1), (5, 1), (6, 1)]
-        assert len(log.aborted) == 1
+        assert [txn.is_aborted for txn in log.completed] == [True, False]
 
 
 def test_the_last_cleaned_batch_stays_without_its_records() -> None:
@@ -540,7 +562,7 @@ def test_the_last_cleaned_batch_stays_without_its_records() -> None:
         log.append_as_leader(batch, 0)
     log.roll()
     log.update_high_watermark(3)
-    assert compact(log) == 3
+    log.compact()
     assert [(batch.base_offset, batch.last_offset, len(batch.records)) for batch in log.batches] == [
         (0, 0, 1),
         (1, 2, 0),
@@ -553,24 +575,24 @@ def test_an_aborted_record_hides_no_older_one() -> None:
     for producer_id, key in ((1, "a"), (2, "b")):
         log.append_as_leader(sequenced(producer_id, 0, is_transactional=True)._replace(records=(Record(0, key, 2),)), 0)
     for producer_id in (1, 2):
-        log.append_as_leader(marker(producer_id, ABORT), 0, COORDINATOR)
+        log.append_as_leader(marker(producer_id, ABORT), 0)
     log.roll()
     log.update_high_watermark(log.log_end_offset)
-    compact(log)
+    log.compact()
     assert table(read_committed(log, 0)) == {"a": 1, "b": 1}
 
 
-def test_deleted_segments_take_their_snapshots_and_aborted_transactions() -> None:
+def test_deleted_records_take_their_segments_and_transactions() -> None:
     log = Log()
     for producer_id in (1, 2, 3):
         log.append_as_leader(sequenced(producer_id, 0, is_transactional=True), 0)
-        log.append_as_leader(marker(producer_id, ABORT), 0, COORDINATOR)
+        log.append_as_leader(marker(producer_id, ABORT), 0)
         log.roll()
     log.update_high_watermark(6)
     log.maybe_increment_log_start_offset(5)
-    assert (log.segments, sorted(log.producer_states.snapshots)) == ([4, 6], [4, 6])
-    assert [txn.producer_id for txn in log.aborted] == [3]
-    assert [batch.base_offset for batch in log.batches] == [4, 5]
+    assert list(log.segments) == [6]
+    assert [txn.producer_id for txn in log.completed] == [3]
+    assert [batch.base_offset for batch in log.batches] == [5]
 
 
 def test_a_producers_last_batch_stays_without_its_records() -> None:
@@ -579,11 +601,11 @@ def test_a_producers_last_batch_stays_without_its_records() -> None:
     log.append_as_leader(data(("a", 2)), 0)
     log.roll()
     log.update_high_watermark(2)
-    compact(log)
+    log.compact()
     assert [(batch.base_offset, len(batch.records)) for batch in log.batches] == [(0, 0), (1, 1)]
-    log.producer_states.snapshots.clear()
+    log.segments.clear()
     log.recover(keeps_unflushed=True)
-    assert log.append_as_leader(sequenced(1, 0), 0).is_duplicate
+    assert log.append_as_leader(sequenced(1, 0), 0).base_offset == 0 and log.log_end_offset == 2
 
 
 def table(records: Iterable[Record]) -> dict[object, object]:
@@ -599,17 +621,18 @@ def test_compaction_changes_no_table_and_forgets_no_producer(steps: list[tuple[i
     log.update_high_watermark(log.log_end_offset)
     before = copy.deepcopy(log)
     for _ in range(2):
-        clean_point = compact(log)
+        log.compact()
+        clean_point = max(base for base in log.segments if base <= log.last_stable_offset)
         shown, expected = read_committed(log, 0), read_committed(before, 0)
         assert set(shown) <= set(expected) and table(shown) == table(expected)
         below = [record.key for record in shown if record.offset < clean_point]
         assert len(below) == len(set(below))
         assert log.batches[log.index_of(clean_point) :] == before.batches[before.index_of(clean_point) :]
         assert log.last_stable_offset == before.last_stable_offset
-    log.producer_states.snapshots.clear()
+    log.segments.clear()
     log.recover(high_watermark=log.log_end_offset, keeps_unflushed=True)
     assert read_committed(log, 0) == shown and log.last_stable_offset == before.last_stable_offset
-    assert log.producer_states.ongoing == before.producer_states.ongoing
-    for producer_id, entry in before.producer_states.producers.items():
+    assert log.ongoing == before.ongoing
+    for producer_id, entry in before.producers.items():
         if entry.batches:
-            assert last_sent(log.producer_states.producers[producer_id]) == last_sent(entry)
+            assert last_sent(log.producers[producer_id]) == last_sent(entry)

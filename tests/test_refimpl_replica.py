@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import Batch, Record
+from hwmark.refimpl.batches import Batch, EpochEndOffset, Record
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.leader_epochs import EpochEndOffset
-from hwmark.refimpl.log import LOG_END, AppendInfo
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.replica import Replica
 
@@ -36,7 +34,7 @@ def produce(leader: Replica, value: str, acks: int = -1, now: int = 0) -> int:
 def acknowledgement(leader: Replica, offset: int) -> Error | None:
     """What a producer that awaits an offset is told; None: to wait."""
     try:
-        answer = leader.acknowledged(AppendInfo(offset, offset))
+        answer = leader.acknowledged(Batch(offset, offset, 0, ()))
         return answer.error if answer else None
     except KafkaError as refusal:
         return refusal.error
@@ -70,7 +68,7 @@ def grant(leader: Replica, now: int = 0) -> None:
 
 
 def values(replica: Replica, limit: int | None = None) -> str:
-    records = [record for batch in replica.log.read(0, LOG_END).batches for record in batch.records]
+    records = [record for batch in replica.log.read(0, replica.log.log_end_offset) for record in batch.records]
     return "".join(str(record.value) for record in records[:limit])
 
 

@@ -11,11 +11,11 @@ from hwmark.checkers.simulation.promises import NO_MACHINE_FAILS
 from hwmark.checkers.simulation.run import Failure
 from hwmark.refimpl.batches import Batch
 from hwmark.refimpl.config import ClusterConfig
-from hwmark.refimpl.leader_epochs import LeaderEpochCache
+from hwmark.refimpl.log import Log
 from hwmark.refimpl.partition_change import without
 
 MUTANTS = all_mutants.MUTANTS
-EPOCH_ZERO = Mutant("epoch-zero", "", where="leader_epochs.LeaderEpochCache.assign", old="< 0 or", new="< -9 or")
+OVERLAP = Mutant("overlap", "", where="log.Log.append_as_follower", old="< self.log_end_offset:", new="< 0:")
 ACKS = MUTANTS["acks-all-is-acks-one"]
 
 
@@ -49,12 +49,12 @@ def _key(mutant: Mutant) -> object:
 
 
 def test_a_mutant_is_off_again_after_an_error() -> None:
-    cache = LeaderEpochCache()
-    with pytest.raises(KeyError), switched_on(EPOCH_ZERO):
-        cache.assign(-1, 0)
+    overlapping = [Batch(0, 0, 0, ())]
+    with pytest.raises(KeyError), switched_on(OVERLAP):
+        Log(log_end_offset=1).append_as_follower(overlapping)
         raise KeyError
-    with pytest.raises(ValueError, match="leader epoch -1"):
-        LeaderEpochCache().assign(-1, 0)
+    with pytest.raises(ValueError, match="less than the end"):
+        Log(log_end_offset=1).append_as_follower(overlapping)
 
 
 def test_who_has_imported_a_function_has_the_mutant_too() -> None:
@@ -89,16 +89,16 @@ def test_a_hunt_finds_the_same_each_time_and_in_each_process() -> None:
     found = hunt(ACKS, 5)
     assert found is not None and found.promise == "what is acknowledged by all is committed"
     assert found.examples == 1 and found.steps > 0
-    assert hunt_all([ACKS, EPOCH_ZERO], 1, workers=2) == hunt_all([ACKS, EPOCH_ZERO], 1, workers=1)
-    assert hunt_all([ACKS, EPOCH_ZERO], 1, workers=2) == {ACKS.name: hunt(ACKS, 1), "epoch-zero": None}
+    assert hunt_all([ACKS, OVERLAP], 1, workers=2) == hunt_all([ACKS, OVERLAP], 1, workers=1)
+    assert hunt_all([ACKS, OVERLAP], 1, workers=2) == {ACKS.name: hunt(ACKS, 1), "overlap": None}
 
 
 def test_what_breaks_without_the_mutant_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     failures = [Failure("history", "duplicate", "", {})] * 2 + [Failure("promises", NO_MACHINE_FAILS, "", {}), None]
     monkeypatch.setattr(hunting, "_go", lambda plan: (failures.pop(0), 7))
-    assert hunt(EPOCH_ZERO, 5) == Found("crash", NO_MACHINE_FAILS, "", 2, 7)
+    assert hunt(OVERLAP, 5) == Found("crash", NO_MACHINE_FAILS, "", 2, 7)
     failures += [Failure("history", "duplicate", "", {})] * 4
-    assert hunt(EPOCH_ZERO, 2) is None
+    assert hunt(OVERLAP, 2) is None
 
 
 def test_without_a_focus_a_seed_keeps_its_plan() -> None:

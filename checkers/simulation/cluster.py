@@ -335,7 +335,7 @@ class Cluster:
             self.disks[name] = copy_of(disk) if name in self._shared else disk
             for topic_partition, log in self.disks[name].logs.items():
                 high_watermark = disk.high_watermarks.get(topic_partition, 0)
-                log.recover(high_watermark, action.keeps_unflushed, action.at + self.clock_offsets[name])
+                log.recover(high_watermark, action.keeps_unflushed)
         self._shared.discard(name)
         self._frozen.pop(name, None)
         self.paused -= {name}

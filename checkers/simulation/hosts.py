@@ -61,7 +61,7 @@ def crash(host: Host, keeps_unflushed: bool) -> tuple[Host, list[Message]]:
     disk = copy_of(getattr(host.machine, "disk", None))
     if disk is not None:
         for topic_partition, log in disk.logs.items():
-            log.recover(disk.high_watermarks.get(topic_partition, 0), keeps_unflushed, host.clock)
+            log.recover(disk.high_watermarks.get(topic_partition, 0), keeps_unflushed)
     return replace(host, machine=None, disk=disk), []
 
 

@@ -74,7 +74,7 @@ def _of_producer(make: Callable[[Replica, ProducerStateEntry], Any]) -> Maker:
 
     def maker(broker: Broker) -> Any:
         replica = _led(broker)
-        known = replica.log.producer_states.producers.values() if replica else ()
+        known = replica.log.producers.values() if replica else ()
         oldest = max(known, key=lambda one: (one.coordinator_epoch, one.producer_epoch, one.producer_id), default=None)
         return make(replica, oldest) if replica and oldest else None
 
