@@ -111,7 +111,7 @@ class Broker:
             self.tick(now)
         while self.touched:
             self.settle(self.touched.pop(next(iter(self.touched))), now)
-        self.provide_producer_ids(now)
+        self.transactions.broker_epoch = self.controller.broker_epoch
         effects, self.effects = self.effects, []
         return effects
 
@@ -357,12 +357,3 @@ class Broker:
                 case Append(here, producer=producer):
                     batch, name = effect.batch(now), producer.transactional_id or None
                     self.append(rpc.ProduceRequest(here, batch, -1, name, self.config.request_timeout), effect, now)
-
-    def provide_producer_ids(self, now: int) -> None:
-        """Give the coordinators a block of producer ids if they need one, or obtain one first."""
-        controller, is_needed = self.controller, self.transactions.needs_producer_ids
-        if is_needed and controller.producer_ids[0] < controller.producer_ids[1]:
-            self.transactions.give_producer_ids(controller.producer_ids)
-            controller.producer_ids = (0, 0)
-        elif is_needed:
-            self.effects += controller.want_producer_ids(now)

@@ -1,11 +1,11 @@
 """The controller, a part of every broker and active on one, and all that a broker has to do with ZooKeeper.
 
-A broker registers, wins the race for /controller or watches who has, obtains blocks of producer ids and, before
-KIP-497, writes the ISRs of the partitions that it leads. It knows what it has read of ZooKeeper (the active controller:
-all of /brokers), and reads it again after every change, its own included. From that alone follows what to write next,
-on condition that nobody else has written meanwhile: so there is nothing to go on with after an answer or its loss. A
-`ClusterImage` says what becomes of partitions, if the controller epoch is still its own (KAFKA-6082), and what a broker
-is to be told: the difference to what it was told before, in order, and again until it acknowledges.
+A broker registers, wins the race for /controller or watches who has and, before KIP-497, writes the ISRs of the
+partitions that it leads. It knows what it has read of ZooKeeper (the active controller: all of /brokers), and reads it
+again after every change, its own included. From that alone follows what to write next, on condition that nobody else
+has written meanwhile, and that the controller epoch is still its own (KAFKA-6082): so there is nothing to go on with
+after an answer or its loss. A request is answered when it leaves nothing to write. What a broker is to be told is the
+difference to what it was told before, in order, and again until it acknowledges.
 
 All that a controller changes of its own accord begins a leader epoch, by which the replicas know that there is news
 for them; the ISR that a leader asks for does not. A broker that registers anew has failed and come back (KIP-380).
@@ -16,10 +16,11 @@ ends. /brokers/epochs keeps the registrations that a controller has dealt with, 
 meanwhile; Kafka's goes on with a leader that did.
 
 Not modelled: KIP-704's recovery, KIP-903's broker epochs in AlterPartition, creating and deleting topics, clean
-shutdowns: whoever registers may have lost what it had not flushed.
+shutdowns: whoever registers may have lost what it had not flushed. What is so already is no error, but done.
 
-Source: kafka.controller (KafkaController, ControllerChannelManager), kafka.zk.KafkaZkClient, ReplicationControlManager;
-KIP-237, KIP-380, KIP-455, KIP-497, KIP-966.
+Source: kafka.controller (KafkaController, ControllerChannelManager, PartitionStateMachine,
+ControllerBrokerRequestBatch), kafka.zk.KafkaZkClient, ReplicationControlManager; KIP-237, KIP-380, KIP-455, KIP-497,
+KIP-966.
 """
 
 from __future__ import annotations
@@ -27,17 +28,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hwmark.refimpl import partition_change as changing
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl import zookeeper as zk
-from hwmark.refimpl.cluster_image import ClusterImage, Partitions
+from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.machine import ZOOKEEPER, Address, Message, address, earliest
-from hwmark.refimpl.partition_change import PartitionRegistration
-from hwmark.refimpl.zookeeper import CHECK, CREATE, DELETE, SET, Multi, Nodes, Op, Read
+from hwmark.refimpl.partition_change import NO_LEADER, ONLINE, PREFERRED, UNCLEAN
+from hwmark.refimpl.partition_change import PartitionRegistration as Partition
+from hwmark.refimpl.zookeeper import CHECK, CREATE, DELETE, SET, Nodes, Op, ZooKeeperRequest, ZooKeeperResponse
 
-PRODUCER_IDS_BLOCK = 1000
 REQUESTS = rpc.AlterPartitionRequest, rpc.AlterPartitionReassignmentsRequest, rpc.ElectLeadersRequest
+NOT_AVAILABLE = {PREFERRED: Error.PREFERRED_LEADER_NOT_AVAILABLE, UNCLEAN: Error.ELIGIBLE_LEADERS_NOT_AVAILABLE}
+
+Partitions = dict[TopicPartition, Partition]
 
 
 @dataclass(slots=True)
@@ -45,7 +50,7 @@ class Channel:
     """What a registered broker is told: it knows `told` when it has acknowledged the requests, one after the other."""
 
     broker_epoch: int
-    told: ClusterImage
+    told: Partitions = field(default_factory=dict)
     requests: list[Any] = field(default_factory=list)
     correlation: int = 0  # of the request under way
     deadline: int = 0  # when to send it (again)
@@ -55,186 +60,234 @@ class Channel:
 class Controller:
     """One broker's. `broker_epoch` is -1 before it is registered, `controller_epoch` without a term of its own.
 
-    `image` is what there is, if all of it was read: `requests` are decided on by it, one after the other. `messages`
-    are to be sent, and empty between steps.
+    `nodes` were read last, of the paths that it `watches`: none, if something has changed since. `partitions` is what
+    they say, and `live` the registrations of the brokers that live as far as the partitions know. `requests` are
+    decided on, one after the other; `asked` is under way to ZooKeeper. `messages` is empty between steps.
     """
 
     broker_id: int
     config: ClusterConfig
-    name: Address = field(init=False)
     broker_epoch: int = -1
     controller_epoch: int = -1
-    producer_ids: tuple[int, int] = (0, 0)
-    wants_producer_ids: bool = False
-    image: ClusterImage | None = None
+    session: int = 0
+    watches: tuple[str, ...] = ()
+    nodes: Nodes = field(default_factory=dict)
+    partitions: Partitions = field(default_factory=dict)
+    live: dict[int, int] = field(default_factory=dict)
+    asked: Message | None = None
+    ask_at: int = 0  # when to ask again, or to ping
     requests: list[Message] = field(default_factory=list)
     channels: dict[int, Channel] = field(default_factory=dict)
-    correlation: int = -3
+    correlation: int = -1  # of a message to whomever, always odd
     messages: list[Message] = field(default_factory=list)
-    zookeeper: zk.ZooKeeperClient = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.name = address(self.broker_id)
-        self.zookeeper = zk.ZooKeeperClient(self.name, self.config.zookeeper_session_timeout)
+    @property
+    def name(self) -> Address:
+        """The broker's address."""
+        return address(self.broker_id)
 
     @property
     def is_active(self) -> bool:
         """Whether it was elected and has read what there is."""
-        return self.controller_epoch >= 0 and self.image is not None
+        return self.controller_epoch >= 0 and zk.BROKER_EPOCHS in self.nodes
 
     def step(self, message: Message | None, now: int) -> list[Message]:
-        """Take what ZooKeeper says, a request to the controller, a broker's answer to it, or a tick (None).
-
-        Before KIP-497 the own broker's AlterPartitionRequest is for ZooKeeper.
-        """
+        """Take what ZooKeeper says, a request to the controller, a broker's answer to it, or a tick (None)."""
         if message is None:
             pass
-        elif message.source == ZOOKEEPER:
-            self._on_zookeeper(self.zookeeper.receive(message.body))
-        elif not isinstance(message.body, REQUESTS):
-            self._on_acknowledged(message, now)
-        elif self.is_active or (message.source == self.name and not self.config.kip_497):
+        elif isinstance(message.body, ZooKeeperResponse):
+            self._on_zookeeper(message.correlation, message.body)
+        elif isinstance(message.body, REQUESTS):
             self.requests.append(message)
         else:
-            self._reply(message, Error.NOT_CONTROLLER)
-        return self._send(now)
+            self._on_acknowledged(message, now)
+        self._refuse_requests()
+        self._ask_zookeeper(now)
+        self._tell(now)
+        messages, self.messages = self.messages, []
+        return messages
 
     def deadline(self) -> int | None:
         """When to tick."""
-        return earliest(self.zookeeper.deadline, *[one.deadline for one in self.channels.values() if one.requests])
+        return earliest(self.ask_at, *[one.deadline for one in self.channels.values() if one.requests])
 
-    def want_producer_ids(self, now: int) -> list[Message]:
-        """Obtain a block of `producer_ids`: (next, end), unless the session expires meanwhile."""
-        self.wants_producer_ids = True
-        return self._send(now)
+    def _reply(self, message: Message, response: rpc.Response) -> None:
+        """Answer a request."""
+        self.requests.remove(message)
+        self.messages.append(Message(self.name, message.source, message.correlation, response))
 
-    def _send(self, now: int) -> list[Message]:
-        """Ask ZooKeeper for what is next, unless it has to answer yet; tell what is new; send what is to be sent."""
-        operation = self._next() if self.zookeeper.session and not self.zookeeper.is_asking else None
-        if self.image:
-            self._tell(self.image, now)
-        messages, self.messages = self.messages + self.zookeeper.send(operation, now), []
-        return messages
+    def _refuse_requests(self) -> None:
+        """Only the active controller decides; before KIP-497 leaders write the ISRs of their partitions themselves."""
+        for message in self.requests.copy():
+            if not self.is_active and (self.config.kip_497 or message.source != self.name):
+                self._reply(message, rpc.Response(Error.NOT_CONTROLLER))
 
-    def _reply(self, message: Message, error: Error, at: PartitionRegistration | None = None) -> None:
-        """Answer; a leader learns its ISR from what was written, unless it is none any more."""
-        value = None
-        if at and isinstance(message.body, rpc.AlterPartitionRequest):
-            is_leader = at.leader == message.body.broker_id
-            error, value = (error, (at.partition_epoch, at.isr)) if is_leader else (Error.NEW_LEADER_ELECTED, None)
-        self.messages.append(Message(self.name, message.source, message.correlation, rpc.Response(error, value)))
+    # ZooKeeper
 
-    # What ZooKeeper says.
-
-    def _on_zookeeper(self, news: str | Read | Multi | None) -> None:
-        if news == zk.CONNECTED:
-            self._resign()
-        elif isinstance(news, Read):
-            self._on_read(self.zookeeper.nodes)
-        elif isinstance(news, Multi):
-            self._on_written({op.path: op.value for op in news.ops})
-
-    def _resign(self) -> None:
-        """Begin anew in another session."""
-        self.broker_epoch = self.controller_epoch = -1
-        self.image, self.wants_producer_ids, self.channels = None, False, {}
-        while self.requests:
-            self._reply(self.requests.pop(0), Error.NOT_CONTROLLER)
+    def _on_zookeeper(self, correlation: int, response: ZooKeeperResponse) -> None:
+        """Take an answer, or see that a watch has fired; a former session says nothing any more."""
+        if self.asked and self.asked.correlation == correlation:
+            self.session, self.asked = response.session, None
+            self._on_read(response.nodes or {})
+        elif response.session == self.session:
+            self.watches = ()
 
     def _on_read(self, nodes: Nodes) -> None:
         """See whether the broker is registered, and elected, in this session; a version is the controller's epoch."""
         mine, elected = [nodes.get(path, zk.NO_NODE) for path in (zk.id_path(self.broker_id), zk.CONTROLLER)]
-        if mine.owner == self.zookeeper.session:
-            self.broker_epoch = mine.czxid
-        if elected.owner == self.zookeeper.session:
-            self.controller_epoch = nodes[zk.CONTROLLER_EPOCH].version
-        self.image = ClusterImage.of(self.config, nodes) if zk.BROKER_EPOCHS in nodes else None
-        if self.image and self.controller_epoch >= 0:
-            live, nothing = self.image.live, ClusterImage(self.config, {}, {})
-            known = {id: channel for id, channel in self.channels.items() if live.get(id) == channel.broker_epoch}
-            self.channels = {id: known.get(id) or Channel(epoch, nothing) for id, epoch in live.items()}
+        self.broker_epoch = mine.czxid if mine.owner == self.session else -1
+        self.controller_epoch = nodes[zk.CONTROLLER_EPOCH].version if elected.owner == self.session else -1
+        self.nodes, self.partitions, self.live = nodes, {}, {}
+        if zk.BROKER_EPOCHS in nodes:
+            self.partitions = {tp: nodes[zk.state_path(tp)].value for tp in self.config.assignment()}
+            self.live = dict(nodes[zk.BROKER_EPOCHS].value)
+        live = self.live if self.is_active else {}
+        known = {id: channel for id, channel in self.channels.items() if live.get(id) == channel.broker_epoch}
+        self.channels = {id: known.get(id) or Channel(epoch) for id, epoch in live.items()}
 
-    def _on_written(self, written: dict[str, Any]) -> None:
-        """Take the block of producer ids, or answer the request."""
-        if zk.PRODUCER_IDS in written:
-            end = written[zk.PRODUCER_IDS]
-            self.producer_ids, self.wants_producer_ids = (end - PRODUCER_IDS_BLOCK, end), False
-        is_request = bool(self.requests) and zk.BROKER_EPOCHS not in written
-        if is_request and (at := written.get(zk.state_path(self.requests[0].body.topic_partition))):
-            self._reply(self.requests.pop(0), Error.NONE, at)
+    def _ask_zookeeper(self, now: int) -> None:
+        """Write what follows from what was read, and read what may have changed; in time ask again, or ping."""
+        if self.asked is None:
+            knows_all = self.controller_epoch >= 0 or not self.config.kip_497
+            paths, ops = (zk.CONTROLLER, zk.BROKERS if knows_all else zk.id_path(self.broker_id)), self._ops()
+            if ops or paths != self.watches or self.ask_at <= now:
+                self.correlation += 2
+                request = ZooKeeperRequest(self.session, paths, tuple(ops))
+                self.asked = Message(self.name, ZOOKEEPER, self.correlation, request)
+                self.watches, self.ask_at = paths, now
+        if self.asked and self.ask_at <= now:
+            self.ask_at = now + self.config.zookeeper_session_timeout // 3
+            self.messages.append(self.asked)
 
-    # What it asks ZooKeeper for.
-
-    def _next(self) -> Read | Multi | None:
-        """Read what may have changed; write what follows from it."""
-        wanted = [zk.CONTROLLER, zk.id_path(self.broker_id)]
-        if self.wants_producer_ids:
-            wanted.append(zk.PRODUCER_IDS)
-        if self.controller_epoch >= 0 or self.requests:
-            wanted.append(zk.BROKERS)
-        if not set(wanted) <= set(self.zookeeper.watches):
-            return Read(tuple(wanted))
-        ops = self._writes(self.zookeeper.nodes)
-        return Multi(tuple(ops)) if ops else None
-
-    def _writes(self, nodes: Nodes) -> list[Op]:
+    def _ops(self) -> list[Op]:
         """What is to be written: the first thing that is wanting."""
+        nodes, mine = self.nodes, zk.id_path(self.broker_id)
         if self.broker_epoch < 0:
-            version = nodes.get(zk.id_path(self.broker_id), zk.NO_NODE).version
-            return [Op(CREATE if version == zk.ABSENT else DELETE, zk.id_path(self.broker_id), version)]
+            version = nodes.get(mine, zk.NO_NODE).version
+            return [Op(CREATE if version == zk.ABSENT else DELETE, mine, version)]
         if zk.CONTROLLER not in nodes:
             epoch = nodes[zk.CONTROLLER_EPOCH].version
             return [Op(CREATE, zk.CONTROLLER, value=self.broker_id), Op(SET, zk.CONTROLLER_EPOCH, epoch, epoch + 1)]
-        if self.wants_producer_ids:
-            node = nodes[zk.PRODUCER_IDS]
-            return [Op(SET, zk.PRODUCER_IDS, node.version, node.value + PRODUCER_IDS_BLOCK)]
-        ops = self._see_to_brokers(self.image, nodes) if self.image and self.controller_epoch >= 0 else []
-        while self.image and self.requests and not ops:
-            ops = self._decide(self.image, self.requests[0])
-        return ops
+        ops = self._see_to_brokers() if self.is_active else []
+        return ops or self._set(self._see_to_requests())
 
-    # The active controller, and leaders that write their ISRs.
-
-    def _see_to_brokers(self, image: ClusterImage, nodes: Nodes) -> list[Op]:
-        """Take note of the brokers that failed, and then of those that came."""
-        here = [(id, nodes[zk.id_path(id)].czxid) for id in self.config.brokers if zk.id_path(id) in nodes]
-        registered = {id: czxid if self.config.kip_380 else -1 for id, czxid in here}
-        remaining = {id: epoch for id, epoch in image.live.items() if registered.get(id) == epoch}
-        live = remaining if remaining != image.live else registered
-        changes, version = image.change_brokers(live), nodes[zk.BROKER_EPOCHS].version
-        if not changes and live == image.live:
-            return []
-        return [*self._set(image, changes), Op(SET, zk.BROKER_EPOCHS, version, tuple(live.items()))]
-
-    def _decide(self, image: ClusterImage, message: Message) -> list[Op]:
-        """What a request has written; it is answered at once if that is nothing."""
-        changes, error = Partitions(), Error.NONE
-        try:
-            changes = image.decide(message.body)
-        except KafkaError as refusal:
-            error = refusal.error
-        if changes:
-            return self._set(image, changes)
-        at = image.partitions[message.body.topic_partition] if error is Error.NONE else None
-        self._reply(self.requests.pop(0), error, at)
-        return []
-
-    def _set(self, image: ClusterImage, changes: Partitions) -> list[Op]:
+    def _set(self, changes: Partitions) -> list[Op]:
         """Write what is to change, if this is the controller still."""
-        old = image.partitions
+        old = self.partitions
         ops = [Op(SET, zk.state_path(tp), old[tp].partition_epoch, new) for tp, new in changes.items()]
-        return [Op(CHECK, zk.CONTROLLER_EPOCH, self.controller_epoch), *ops] if self.controller_epoch >= 0 else ops
+        return [Op(CHECK, zk.CONTROLLER_EPOCH, self.controller_epoch), *ops] if ops and self.is_active else ops
 
-    def _tell(self, image: ClusterImage, now: int) -> None:
+    # Decisions: the partitions as they are to be
+
+    def _see_to_brokers(self) -> list[Op]:
+        """Take note of the brokers that failed or came, and make leaders and ISRs live, if anybody is.
+
+        All live replicas are a partition's first ISR. Who has just come may have lost what it had not flushed.
+        """
+        here = [(id, self.nodes[zk.id_path(id)].czxid) for id in self.config.brokers if zk.id_path(id) in self.nodes]
+        live = {id: czxid if self.config.kip_380 else -1 for id, czxid in here}
+        back = tuple([id for id, epoch in live.items() if self.live.get(id) != epoch])
+        changes = Partitions()
+        for tp, old in self.partitions.items():
+            candidates = changing.without(old.isr, back) if old.leader_epoch >= 0 else old.replicas
+            target = old._replace(isr=tuple([id for id in candidates if id in live]))
+            new = self._change(old, target, may_lead=live.__contains__, unclean_shutdown=back)
+            changes |= {tp: new} if new != old else {}
+        if not changes and live == self.live:
+            return []
+        version = self.nodes[zk.BROKER_EPOCHS].version
+        return [*self._set(changes), Op(SET, zk.BROKER_EPOCHS, version, tuple(live.items()))]
+
+    def _see_to_requests(self) -> Partitions:
+        """What the first request has left to write; if that is nothing, answer it and go on with the next."""
+        while self.requests and self.partitions:
+            request = self.requests[0].body
+            try:
+                new = self._decide(request)
+                if new != self.partitions[request.topic_partition]:
+                    return {request.topic_partition: new}
+                response = rpc.Response(Error.NONE, (new.partition_epoch, new.isr))
+            except KafkaError as refusal:
+                response = rpc.Response(refusal.error)
+            self._reply(self.requests[0], response)
+        return {}
+
+    def _decide(self, request: Any) -> Partition:
+        """Do what is asked of the controller; KafkaError if it cannot be."""
+        old = self.partitions.get(request.topic_partition)
+        if old is None:
+            raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        match request:
+            case rpc.AlterPartitionRequest():
+                return self._alter_partition(old, request)
+            case rpc.ElectLeadersRequest():
+                return self._elect_leader(old, request.election)
+            case _:
+                return self._reassign(old, request.replicas)
+
+    def _alter_partition(self, old: Partition, request: rpc.AlterPartitionRequest) -> Partition:
+        """A leader wants another ISR; if it is so already, that was written. Before KIP-497 it writes it itself."""
+        _, leader, leader_epoch, partition_epoch, isr = request
+        is_later = leader_epoch > old.leader_epoch or partition_epoch > old.partition_epoch
+        refuse_if(is_later, Error.NOT_CONTROLLER)  # the leader knows of another one
+        refuse_if(leader_epoch < old.leader_epoch, Error.FENCED_LEADER_EPOCH)
+        if sorted(isr) == sorted(old.isr):
+            return old
+        refuse_if(partition_epoch < old.partition_epoch, Error.INVALID_UPDATE_VERSION)
+        refuse_if(leader != old.leader or not {leader} <= {*isr} <= {*old.replicas}, Error.INVALID_REQUEST)
+        if not self.config.kip_497:
+            return old._replace(isr=isr, partition_epoch=partition_epoch + 1)
+        refuse_if(not {*isr} <= {*self.live}, Error.INELIGIBLE_REPLICA)
+        return self._change(old, old._replace(isr=isr), always_bump=False)
+
+    def _elect_leader(self, old: Partition, election: str) -> Partition:
+        """Elect the PREFERRED leader, or an UNCLEAN one where there is none."""
+        new = self._change(old, old, election=election)
+        is_elected = new.leader == old.replicas[0] if election == PREFERRED else new.leader != NO_LEADER
+        refuse_if(not is_elected, NOT_AVAILABLE[election])
+        return new
+
+    def _reassign(self, old: Partition, replicas: tuple[int, ...] | None) -> Partition:
+        """Move a partition to other replicas, or (None) back."""
+        if replicas is None:
+            target, is_unclean = changing.revert_reassignment(old)
+            refuse_if(is_unclean and not self.config.unclean_leader_election, Error.INVALID_REPLICA_ASSIGNMENT)
+            return self._change(old, target)
+        added, is_set = set(replicas) - set(old.replicas), len(set(replicas)) == len(replicas) > 0
+        refuse_if(not is_set or not added <= set(self.live), Error.INVALID_REPLICA_ASSIGNMENT)
+        return self._change(old, changing.start_reassignment(old, replicas))
+
+    def _change(self, old: Partition, target: Partition, **rules: Any) -> Partition:
+        """What comes of the target; who has not asked for that learns it by a leader epoch."""
+        config = self.config
+        election = UNCLEAN if config.unclean_leader_election else ONLINE
+        builder = changing.PartitionChangeBuilder(old, self.live.__contains__, config.min_insync_replicas, election)
+        versions = {"eligible_leader_replicas": config.kip_966, "leader_recovery": False, "always_bump": True}
+        return builder._replace(**versions | rules).build(target)
+
+    # Brokers
+
+    def _tell(self, now: int) -> None:
         """Tell all brokers what is new to them, once they have acknowledged what was new before."""
         for id, channel in self.channels.items():
-            if not channel.requests and channel.told != image:
-                head = self.broker_id, self.controller_epoch, channel.broker_epoch
-                channel.requests, channel.told = image.news(channel.told, id, head), image
+            if not channel.requests and channel.told != self.partitions:
+                channel.requests, channel.told = self._news(id, channel), self.partitions
             if channel.requests and channel.deadline <= now:
-                self.correlation += 4
+                self.correlation += 2
                 channel.correlation, channel.deadline = self.correlation, now + self.config.request_timeout
                 self.messages.append(Message(self.name, address(id), self.correlation, channel.requests[0]))
+
+    def _news(self, to: int, channel: Channel) -> list[Any]:
+        """The requests that bring a broker from what it was told to what is so."""
+        head, told = (self.broker_id, self.controller_epoch, channel.broker_epoch), channel.told
+        led = [(tp, now) for tp, now in self.partitions.items() if now.leader_epoch >= 0]
+        states = tuple([(tp, now) for tp, now in led if now != told.get(tp)])
+        epochs = {tp: was.leader_epoch for tp, was in told.items() if to in was.replicas}
+        mine = tuple([(tp, now) for tp, now in states if to in now.replicas and epochs.get(tp) != now.leader_epoch])
+        gone = tuple([tp for tp, now in states if to not in now.replicas and (tp in epochs or tp not in told)])
+        requests: list[Any] = [rpc.LeaderAndIsrRequest(*head, mine)] if mine else []
+        requests.append(rpc.UpdateMetadataRequest(*head, states))
+        return [*requests, rpc.StopReplicaRequest(*head, gone)] if gone else requests
 
     def _on_acknowledged(self, response: Message, now: int) -> None:
         """Go on with what the broker is told; if it did not take it, ask it once more a little later."""
@@ -243,3 +296,9 @@ class Controller:
                 is_done = response.body.error is Error.NONE
                 del channel.requests[:is_done]
                 channel.deadline = now if is_done else now + self.config.retry_backoff
+
+
+def refuse_if(applies: bool, error: Error) -> None:
+    """Refuse a request for a reason."""
+    if applies:
+        raise KafkaError(error)

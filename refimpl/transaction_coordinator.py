@@ -16,8 +16,9 @@ producer id and epoch as its body, and a request refused at once raises KafkaErr
 
 Not modelled: ids are kept for ever, so that none is Dead; the abort of a transaction without partitions, which finished
 versions of KIP-890 accept; a fence that fails (it is tried again until the log has it, and who asked for it need not
-wait for that); intervals between looks for slow transactions. A record keeps the last epoch too, for a retry after
-a failover, and only as long as nothing happens in the new one.
+wait for that); intervals between looks for slow transactions; blocks of producer ids from the controller, as what is
+unique in ZooKeeper already makes them unique. A record keeps the last epoch too, for a retry after a failover, and only
+as long as nothing happens in the new one.
 Source: TransactionCoordinator, TransactionMetadata, TransactionState, TransactionStateManager, TransactionLog,
 TransactionMarkerChannelManager; KIP-98, KIP-360 (a producer goes on), KIP-890.
 """
@@ -48,6 +49,7 @@ VALID_PREVIOUS_STATES = {  # a state's place is its id in the log
 
 VERSION_2 = 2  # of the transaction protocol, KIP-890
 PRODUCER_EPOCH_MAX = 2**15 - 1  # given to no client: it stays for fencing the last
+PRODUCER_IDS_PER_EPOCH = 1_000_000
 # What leaders answer to markers if there is a newer producer or coordinator.
 SUPERSEDED = Error.INVALID_PRODUCER_EPOCH, Error.TRANSACTION_COORDINATOR_FENCED
 
@@ -154,15 +156,15 @@ class Transaction(NamedTuple):
 
 @dataclass(slots=True)
 class TransactionCoordinator(Coordinator):
-    """One broker's coordinator; `producer_ids` is what is left, (next, end), of the block that the controller gave.
+    """One broker's coordinator; `broker_epoch` is for its owner to set, -1 while the broker is not registered.
 
-    `needs_producer_ids`: the owner is to ask for the next block, and to give it. `transactions` are as the log has
-    them, `pending` the ids that are being appended for, `retries` what failed and when to try it again.
+    `transactions` are as the log has them, `pending` the ids that are being appended for, `retries` what failed and
+    when to try it again.
     """
 
     topic: ClassVar[str] = TRANSACTIONS_TOPIC
-    producer_ids: tuple[int, int] = (0, 0)
-    needs_producer_ids: bool = field(default=False, init=False)
+    broker_epoch: int = -1
+    producer_id_count: int = 0
     transactions: dict[str, Transaction] = field(default_factory=dict, init=False)
     pending: set[str] = field(default_factory=set, init=False)
     retries: list[tuple[int, Append | SendMarkers]] = field(default_factory=list, init=False)
@@ -322,14 +324,9 @@ class TransactionCoordinator(Coordinator):
         self.pending.add(transactional_id)
         return [self.append(transactional_id, ((transactional_id, transaction),), to)]
 
-    def give_producer_ids(self, block: tuple[int, int]) -> None:
-        """Producer ids from the controller: (first, end)."""
-        self.producer_ids, self.needs_producer_ids = block, False
-
     def _next_producer_id(self) -> int:
-        following, end = self.producer_ids
-        self.needs_producer_ids |= following == end
-        if following == end:
-            raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, "no producer ids left")
-        self.producer_ids = (following + 1, end)
-        return following
+        """An id that nobody else gives: no other registration of any broker has this broker epoch."""
+        if self.broker_epoch < 0:
+            raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS, "the broker is not registered")
+        self.producer_id_count += 1
+        return self.broker_epoch * PRODUCER_IDS_PER_EPOCH + self.producer_id_count

@@ -1,20 +1,22 @@
-"""ZooKeeper as Kafka uses it: one reliable, linearizable machine, and the session that a broker has with it.
+"""ZooKeeper as Kafka uses it: one reliable, linearizable machine.
 
-Sessions own ephemeral nodes, which are deleted when a session expires, and a one-shot watch on all nodes that they read
-last. A client has one request under way; it sends it again, under the same number, until it is answered, and a request
-that was carried out already is answered from memory: that stands for the real client's reconnecting. That a watch has
-fired is repeated in every response until the session reads again: a lost message loses none, as the real client's
-setWatches sees to, and one too many costs a Read.
+Sessions own ephemeral nodes, which are deleted when a session expires. A request carries out operations, all or none,
+each on condition that a node has a version still, reads all nodes below some paths, and leaves a one-shot watch there.
+So there is nothing that a client has to remember of a request: what is so now is in the next answer. A client has one
+request under way, and sends it again until it is answered; a copy only reads. That stands for the real client's
+reconnecting. If the message is lost that a watch has fired, the client's next ping, a request without operations, reads
+what has changed.
 
 Not modelled: ZooKeeper's own replication (ZAB), ACLs, sequential nodes, nodes of clients that stay, writes without
-condition. A read is of all nodes below some paths, and always watched. A request in a session that has expired opens
-the next one; the real client has to begin anew for that.
+condition, reads without watch. A request in a session that has expired opens the next one; the real client has to begin
+anew for that.
 
 Source: org.apache.zookeeper (ZooKeeper, ClientCnxn, DataTree), kafka.zookeeper.ZooKeeperClient, kafka.zk.ZkData.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,8 +26,7 @@ from hwmark.refimpl.machine import ZOOKEEPER, Address, Effects, Event, Message
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 
 CHECK, CREATE, SET, DELETE = "CHECK", "CREATE", "SET", "DELETE"
-BROKERS, IDS, BROKER_EPOCHS = "/brokers", "/brokers/ids", "/brokers/epochs"
-CONTROLLER, CONTROLLER_EPOCH, PRODUCER_IDS = "/controller", "/controller_epoch", "/latest_producer_id_block"
+BROKERS, BROKER_EPOCHS, CONTROLLER, CONTROLLER_EPOCH = "/brokers", "/brokers/epochs", "/controller", "/controller_epoch"
 NEW = -1  # the epochs of a partition that was never led, and its node's version: it goes along with partition_epoch
 ABSENT = -2  # the version of no node
 
@@ -37,7 +38,7 @@ def state_path(topic_partition: TopicPartition) -> str:
 
 def id_path(broker_id: int) -> str:
     """The node of a broker's registration."""
-    return f"{IDS}/{broker_id}"
+    return f"/brokers/ids/{broker_id}"
 
 
 class Node(NamedTuple):
@@ -62,43 +63,28 @@ class Op(NamedTuple):
     value: Any = None
 
 
-class Read(NamedTuple):
-    """All nodes whose paths begin with one of the prefixes; their next change is told."""
-
-    prefixes: tuple[str, ...]
-
-
-class Multi(NamedTuple):
-    """All of the operations, or none; the answer to that is None."""
-
-    ops: tuple[Op, ...]
-
-
 class ZooKeeperRequest(NamedTuple):
-    """An operation in a session, None to keep it; session 0 opens one."""
+    """Write all of the operations, or nothing; then read the nodes whose paths begin so. Session 0 opens one."""
 
     session: int
-    number: int
-    operation: Read | Multi | None
+    paths: tuple[str, ...]
+    ops: Sequence[Op] = ()
 
 
 class ZooKeeperResponse(NamedTuple):
-    """The answer to a request by its number, or to none (0), and what the session watches: nothing, if it changed."""
+    """What a request has read; or, under the correlation id 0, that this has changed since."""
 
     session: int
-    number: int = 0
-    answer: Nodes | None = None
-    watches: tuple[str, ...] = ()
+    nodes: Nodes | None = None
 
 
 @dataclass(slots=True)
 class Session:
-    """What the server keeps of a client: the last request's number and answer, and what it watches."""
+    """What the server keeps of a client: the number of its last request, and what it watches."""
 
     client: Address
     number: int
     deadline: int = 0
-    answer: Nodes | None = None
     watches: tuple[str, ...] = ()
 
 
@@ -113,7 +99,7 @@ class ZooKeeper:
     sessions: dict[int, Session] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.nodes = {CONTROLLER_EPOCH: Node(0), PRODUCER_IDS: Node(0), BROKER_EPOCHS: Node(())}
+        self.nodes = {CONTROLLER_EPOCH: Node(0), BROKER_EPOCHS: Node(())}
         for tp, replicas in self.config.assignment().items():
             self.nodes[state_path(tp)] = Node(PartitionRegistration(replicas, (), NO_LEADER, NEW, NEW), NEW)
 
@@ -124,96 +110,46 @@ class ZooKeeper:
         expired = [id for id, session in self.sessions.items() if session.deadline <= now]
         for id in expired:
             del self.sessions[id]
-        gone = [Op(DELETE, path, node.version) for path, node in self.nodes.items() if node.owner in expired]
-        return self._multi(tuple(gone), 0)[1]
+        gone = [(path, node.version) for path, node in self.nodes.items() if node.owner in expired]
+        return self._write([Op(DELETE, *one) for one in gone])
 
     def deadline(self) -> int | None:
         """When the next session expires."""
         return min((session.deadline for session in self.sessions.values()), default=None)
 
     def _handle(self, message: Message, request: ZooKeeperRequest, now: int) -> Effects:
-        pushes, id, operation = Effects(), request.session, request.operation
+        """A copy that comes later than another request is of no interest to anybody."""
+        (id, paths, ops), number = request, message.correlation
         if id not in self.sessions:
             self.zxid = id = self.zxid + 1
-            self.sessions[id] = Session(message.source, request.number)
+            self.sessions[id] = Session(message.source, number)
         session = self.sessions[id]
-        session.deadline = now + self.config.zookeeper_session_timeout
-        if request.number > session.number:
-            session.number = request.number
-            if isinstance(operation, Multi):
-                session.answer, pushes = self._multi(operation.ops, id)
-            elif operation:
-                session.watches = operation.prefixes
-                session.answer = {path: node for path, node in self.nodes.items() if path.startswith(session.watches)}
-        response = ZooKeeperResponse(id, request.number, session.answer, session.watches)
-        return [*pushes, Message(self.name, message.source, message.correlation, response)]
-
-    def _multi(self, ops: tuple[Op, ...], by: int) -> tuple[Nodes | None, Effects]:
-        nodes = self.nodes.copy()
-        for op in ops:
-            node = nodes.get(op.path, NO_NODE)
-            if op.version != node.version:
-                return None, []
-            if op.kind == CREATE:
-                nodes[op.path] = Node(op.value, 0, self.zxid + 1, by)
-            elif op.kind == SET:
-                nodes[op.path] = node._replace(value=op.value, version=node.version + 1)
-            elif op.kind == DELETE:
-                del nodes[op.path]
-        self.nodes, self.zxid = nodes, self.zxid + 1
-        return {}, self._fire([op.path for op in ops if op.kind != CHECK], by)
-
-    def _fire(self, paths: list[str], by: int) -> Effects:
-        """Fire the watches on the paths, and tell all but the session that hears it in its answer."""
-        pushes = Effects()
-        for id, session in self.sessions.items():
-            if any(path.startswith(session.watches) for path in paths):
-                session.watches = ()
-                if id != by:
-                    pushes.append(Message(self.name, session.client, 0, ZooKeeperResponse(id)))
-        return pushes
-
-
-CONNECTED = "CONNECTED"
-
-
-@dataclass(slots=True)
-class ZooKeeperClient:
-    """A broker's session: carries out one operation after the other; `session` is 0 while it never had one.
-
-    `nodes` is what it has read last, of the paths that it `watches`: none, if something has changed since. A request's
-    number is its correlation id too, one less than a multiple of four: the controller has others.
-    """
-
-    name: Address
-    timeout: int
-    session: int = 0
-    number: int = -1
-    operation: Read | Multi | None = None
-    is_asking: bool = False  # the operation is under way
-    deadline: int = 0  # when to ask again, or to ping
-    nodes: Nodes = field(default_factory=dict)
-    watches: tuple[str, ...] = ()
-
-    def send(self, operation: Read | Multi | None, now: int) -> list[Message]:
-        """Carry out an operation, if none is under way; at the deadline send that again, or a ping if there is none."""
-        if now < self.deadline and (self.is_asking or operation is None):
+        if number < session.number:
             return []
-        if not self.is_asking:
-            self.number, self.operation, self.is_asking = self.number + 4, operation, True
-        self.deadline = now + self.timeout // 3
-        return [Message(self.name, ZOOKEEPER, self.number, ZooKeeperRequest(self.session, self.number, self.operation))]
+        session.deadline, session.watches = now + self.config.zookeeper_session_timeout, ()
+        pushes = self._write(ops, id) if number > session.number else []
+        session.number, session.watches = number, paths
+        nodes = {path: node for path, node in self.nodes.items() if path.startswith(paths)}
+        return [*pushes, Message(self.name, message.source, number, ZooKeeperResponse(id, nodes))]
 
-    def receive(self, response: ZooKeeperResponse) -> str | Read | Multi | None:
-        """What a response is about: that a session is CONNECTED, what has been read or what was written, or nothing."""
-        is_answer, is_new = self.is_asking and response.number == self.number, response.session != self.session
-        if is_new and not is_answer:
-            return None
-        self.session, self.is_asking = response.session, self.is_asking and not is_answer
-        if is_answer and isinstance(self.operation, Read):
-            self.nodes, self.watches = response.answer or {}, response.watches
-        elif not response.watches:
-            self.watches = ()
-        if is_new:
-            return CONNECTED
-        return self.operation if is_answer and response.answer is not None else None
+    def _write(self, ops: Sequence[Op], session: int = 0) -> Effects:
+        """Carry out a transaction, if all its conditions hold, and tell who watches."""
+        nodes = self.nodes.copy()
+        for kind, path, version, value in ops:
+            if nodes.get(path, NO_NODE).version != version:
+                return []
+            if kind == CREATE:
+                nodes[path] = Node(value, 0, self.zxid + 1, session)
+            elif kind == SET:
+                nodes[path] = nodes[path]._replace(value=value, version=version + 1)
+            elif kind == DELETE:
+                del nodes[path]
+        self.nodes, self.zxid = nodes, self.zxid + 1
+        return self._fire([op.path for op in ops if op.kind != CHECK])
+
+    def _fire(self, paths: list[str]) -> Effects:
+        """A watch fires once."""
+        fired = [id for id, one in self.sessions.items() if any(path.startswith(one.watches) for path in paths)]
+        for id in fired:
+            self.sessions[id].watches = ()
+        return [Message(self.name, self.sessions[id].client, 0, ZooKeeperResponse(id)) for id in fired]

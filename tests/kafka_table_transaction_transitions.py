@@ -188,7 +188,7 @@ class ChangedOnSecondRead(dict[str, Transaction]):
 def coordinator_of(row: Row, transactional_id: str | None) -> TransactionCoordinator:
     """A coordinator with the metadata of a row."""
     metadata, first_id = row["metadata"], row.get("nextGeneratedProducerId", 0)
-    coordinator = TransactionCoordinator(ClusterConfig(), (first_id, first_id + 1000))
+    coordinator = TransactionCoordinator(ClusterConfig(), broker_epoch=0, producer_id_count=first_id - 1)
     error = (metadata or {}).get("coordinatorError")
     if error == "COORDINATOR_LOAD_IN_PROGRESS":
         coordinator.epochs[PARTITION] = LOADING

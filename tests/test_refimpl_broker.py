@@ -42,10 +42,10 @@ class Alone:
 
     def __init__(self, disk: Disk | None = None, **config: Any) -> None:
         self.broker = Broker(1, ClusterConfig(topics=TOPICS, **config), disk or Disk())
-        self.broker.controller.broker_epoch = 5
         self.now, self.asked = 0, 0
         self.sent: list[Message] = []
         self.tick()
+        self.broker.controller.broker_epoch = 5
 
     def tick(self, now: int = 0) -> list[Message]:
         self.now = max(now, self.now)

@@ -12,7 +12,8 @@ from hwmark.refimpl.broker import Broker, Disk
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick, earliest
-from hwmark.refimpl.zookeeper import PRODUCER_IDS, ZooKeeper
+from hwmark.refimpl.transaction_coordinator import PRODUCER_IDS_PER_EPOCH
+from hwmark.refimpl.zookeeper import ZooKeeper
 
 HERE, THERE, TRANSACTIONS = ("x", 0), ("x", 1), (TRANSACTIONS_TOPIC, 0)
 ALL = (1, 2, 3)
@@ -141,13 +142,12 @@ def init_producer_id(cluster: Cluster, transactional_id: str, timeout: int = 60_
     return Producer(transactional_id, *found.value)
 
 
-def test_producer_ids_come_in_blocks() -> None:
+def test_producer_ids_come_from_the_broker_epoch() -> None:
     cluster = Cluster()
     cluster.run(1_000)
-    assert [init_producer_id(cluster, name).producer_id for name in "ab"] == [0, 1]
-    assert cluster.machines[ZOOKEEPER].nodes[PRODUCER_IDS].value == 1000
-    cluster.machines["broker-2"].transactions.producer_ids = (1000, 1000)
-    assert [init_producer_id(cluster, name).producer_id for name in "cd"] == [1000, 1001]
+    epoch = cluster.machines["broker-2"].controller.broker_epoch
+    first = epoch * PRODUCER_IDS_PER_EPOCH + 1
+    assert [init_producer_id(cluster, name).producer_id for name in "ab"] == [first, first + 1]
 
 
 def test_a_transaction_that_lasts_too_long_is_aborted() -> None:

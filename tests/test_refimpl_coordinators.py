@@ -20,6 +20,7 @@ from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.requests import Response
+from hwmark.refimpl.transaction_coordinator import PRODUCER_IDS_PER_EPOCH
 
 BY_HAND = runpy.run_path(str(Path(__file__).with_name("coordinators_by_hand.py")))
 Coordinators, Marker = BY_HAND["Coordinators"], BY_HAND["Marker"]
@@ -38,7 +39,7 @@ def led_by(leader: int) -> PartitionRegistration:
 class Host:
     """A broker around its coordinators: it appends and, unless told otherwise, replicates at once."""
 
-    def __init__(self, epoch: int = 5, block: tuple[int, int] = (70, 80), **config: Any) -> None:
+    def __init__(self, epoch: int = 5, **config: Any) -> None:
         self.coordinators = Coordinators(ClusterConfig(**{"topics": TOPICS} | config))
         self.logs = {OFFSETS: Log(), TRANSACTIONS: Log()}
         self.replies: list[Response] = []
@@ -47,7 +48,7 @@ class Host:
         self.metadata = self.coordinators.partitions
         self.metadata |= {X0: led_by(1), X1: led_by(2), X2: led_by(1), OFFSETS: led_by(1)}
         self.correlation, self.now, self.replicates = 0, 0, True
-        self.coordinators.transactions.give_producer_ids(block)
+        self.coordinators.transactions.broker_epoch, self.coordinators.transactions.producer_id_count = 0, 69
         for partition, log in self.logs.items():
             self.do(self.coordinators.on_leader(partition, log, epoch, 0))
 
@@ -303,29 +304,19 @@ def test_a_key_belongs_to_the_partition_of_its_hash() -> None:
 # ------------------------------------------------------------ transactions
 
 
-def test_producer_ids_come_from_the_controller() -> None:
-    host = Host(block=(0, 0))
-    assert not host.coordinators.transactions.needs_producer_ids
-    assert host.ask(rpc.InitProducerIdRequest(None)) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
-    assert host.coordinators.transactions.needs_producer_ids
-    host.coordinators.transactions.give_producer_ids((3, 4))
-    assert not host.coordinators.transactions.needs_producer_ids
-    assert host.ask(rpc.InitProducerIdRequest(None)) == Response(Error.NONE, (3, 0))
-    assert host.ask(rpc.InitProducerIdRequest("t")) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
-    assert host.coordinators.transactions.needs_producer_ids
+def test_producer_ids_come_from_the_broker_epoch() -> None:
+    host, ids = Host(), []
+    for epoch in (3, 3, 7):
+        host.coordinators.transactions.broker_epoch = epoch
+        ids.append(host.ask(rpc.InitProducerIdRequest(None)).value[0])
+    assert [id // PRODUCER_IDS_PER_EPOCH for id in ids] == [3, 3, 7] and len(set(ids)) == 3
 
 
-def test_a_loading_coordinator_asks_for_no_producer_ids() -> None:
-    host = Host(block=(0, 0))
-    assert host.ask(rpc.InitProducerIdRequest("t", transaction_timeout=0)) == Response(
-        Error.INVALID_TRANSACTION_TIMEOUT
-    )
-    assert not host.coordinators.transactions.needs_producer_ids
-    host.coordinators.transactions.give_producer_ids((70, 80))
-    host.logs[TRANSACTIONS].append_as_leader(Batch(0, 0, -1, (Record(0, "?", None),)), 5)
-    host.do(host.coordinators.on_leader(TRANSACTIONS, host.logs[TRANSACTIONS], 6, 0))
-    assert host.ask(rpc.InitProducerIdRequest("t")) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
-    assert not host.coordinators.transactions.needs_producer_ids
+def test_before_the_broker_is_registered_there_are_no_producer_ids() -> None:
+    host = Host()
+    host.coordinators.transactions.broker_epoch = -1
+    for transactional_id in (None, "t"):
+        assert host.ask(rpc.InitProducerIdRequest(transactional_id)) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
 
 
 def test_records_of_transactions_are_appended_in_the_leader_epoch() -> None:

@@ -61,7 +61,7 @@ class Cluster:
         self.is_waiting = self.is_done = False
         for id, broker in self.brokers.items():
             broker.partitions = self.metadata
-            broker.transactions.give_producer_ids((1000 * id, 1000 * id + 1000))
+            broker.transactions.broker_epoch = id
         for partition, log in self.logs.items():
             self.do(1, self.brokers[1].on_leader(partition, log, 0, 0))
 

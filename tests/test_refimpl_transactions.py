@@ -15,6 +15,7 @@ from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.transaction_coordinator import (
     PREPARED,
     PRODUCER_EPOCH_MAX,
+    PRODUCER_IDS_PER_EPOCH,
     VALID_PREVIOUS_STATES,
     Effects,
     SendMarkers,
@@ -38,7 +39,7 @@ class Owner:
         self.log: list[Record] = []
         self.now = 0
         self.epoch = 0
-        self.first_id = 0
+        self.broker_epoch = 0
         self.waiting: list[Append | SendMarkers] = []
         self.answers: dict[int, Respond] = {}
         self.written: set[tuple[TopicPartition, Producer, str]] = set()
@@ -47,11 +48,11 @@ class Owner:
 
     def fail_over(self) -> None:
         """Another broker becomes the coordinator, from the log alone."""
-        self.first_id += 1000
+        self.broker_epoch += 1
+        self.first_id = self.broker_epoch * PRODUCER_IDS_PER_EPOCH + 1
         self.epoch += 1
         self.waiting = []
-        ids = (self.first_id, self.first_id + 1000)
-        self.coordinator = TransactionCoordinator(ClusterConfig(**self.options), ids)
+        self.coordinator = TransactionCoordinator(ClusterConfig(**self.options), self.broker_epoch)
         self.take(self.load(self.epoch))
 
     def load(self, epoch: int) -> Effects:
@@ -331,14 +332,14 @@ def test_the_last_epoch_is_for_fencing() -> None:
     assert owner.init() == Producer(ID, owner.first_id, 0)
 
 
-def test_without_producer_ids_clients_wait_for_the_next_block() -> None:
+def test_without_producer_ids_clients_wait_for_the_registration() -> None:
     owner = Owner()
-    owner.coordinator.producer_ids = (5, 5)
+    owner.coordinator.broker_epoch = -1
     for transactional_id in (None, ID):
         answer = owner.call("init_producer_id", transactional_id, TIMEOUT, None)
         assert answer.error is Error.COORDINATOR_LOAD_IN_PROGRESS
-    owner.coordinator.producer_ids = (9, 10)
-    assert owner.init() == Producer(ID, 9, 0)
+    owner.coordinator.broker_epoch = 1
+    assert owner.init() == Producer(ID, owner.first_id, 0)
 
 
 @pytest.mark.parametrize("timeout", [0, 900_001])

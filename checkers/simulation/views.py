@@ -48,8 +48,9 @@ def message_view(message: Message) -> View:
     body = message.body
     kind, told = type(body).__name__.removesuffix("Response").removesuffix("Request"), body
     if isinstance(body, ZooKeeperRequest):
-        told = body.operation or ()
-        kind = type(told).__name__ if told else "Ping" if body.session else "Connect"
+        told = body.ops or body.paths
+        kind = "Multi" if body.ops else "Read"
+        kind = kind if body.session else "Connect"
     return {
         "from": message.source,
         "to": message.destination,
