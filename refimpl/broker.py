@@ -76,8 +76,8 @@ class Disk:
 class Broker:
     """A machine. A broker that starts again is a new one, with the disk of the former.
 
-    `partitions` is what UpdateMetadata said; `said` is the controller's epoch and the id of its last request. `touched`
-    and `effects` are empty between steps.
+    `partitions` is what a controller said last, the one with that id and epoch. `touched` and `effects` are empty
+    between steps.
     """
 
     broker_id: int
@@ -89,7 +89,7 @@ class Broker:
     groups: GroupCoordinator = field(init=False)
     outbox: Outbox = field(init=False)
     controller_id: int = -1
-    said: tuple[int, int] = (-1, -1)
+    controller_epoch: int = -1
     partitions: dict[TopicPartition, PartitionRegistration] = field(default_factory=dict)
     replicas: dict[TopicPartition, Replica] = field(default_factory=dict)
     checkpoint_at: int = 0
@@ -151,42 +151,38 @@ class Broker:
                 self.on_answered(asked, message.body, now)
         else:
             try:
-                answer = self.handle(message, now)
+                self.handle(message, now)
             except KafkaError as refusal:
-                answer = rpc.refusal(message.body, refusal.error)
-            self.answer(message if answer is not None else None, answer, now)
+                self.answer(message, rpc.refusal(message.body, refusal.error), now)
 
-    def handle(self, message: Message, now: int) -> Any:
-        """What a request is answered with; None if that comes later, or never."""
+    def handle(self, message: Message, now: int) -> None:
+        """Do what a request asks for, and answer it now or later."""
         match request := message.body:
             case rpc.FetchRequest(here):
                 self.replica(here).fetch(request, now)
                 self.replica(here).waiting.append(Delayed(message, now + request.max_wait, request))
-            case rpc.ProduceRequest(acks=-1 | 0 | 1):
-                self.append(request, message if request.acks else None, now)
             case rpc.ProduceRequest():
-                return rpc.Response(Error.INVALID_REQUIRED_ACKS)
+                self.append(request, message if request.acks else None, now)
             case rpc.ListOffsetsRequest(here):
-                return self.replica(here).list_offsets(request)
+                self.answer(message, self.replica(here).list_offsets(request), now)
             case rpc.OffsetsForLeaderEpochRequest(here):
-                return self.replica(here).offsets_for_leader_epoch(request)
+                self.answer(message, self.replica(here).offsets_for_leader_epoch(request), now)
             case rpc.DeleteRecordsRequest(here, offset):
-                return self.replica(here).delete_records(offset)
+                self.answer(message, self.replica(here).delete_records(offset), now)
             case rpc.WriteTxnMarkersRequest(here, id, id_epoch, epoch, result):
                 records = (Record(0, result, epoch),)
                 marker = Batch(0, 0, -1, records, id, id_epoch, -1, True, result, epoch, now)
                 self.append(rpc.ProduceRequest(here, marker, timeout=self.config.request_timeout), message, now)
             case rpc.MetadataRequest(topics):
                 known = [one for one in self.partitions.items() if topics is None or one[0][0] in topics]
-                return rpc.Response(Error.NONE, tuple(known))
+                self.answer(message, rpc.Response(Error.NONE, tuple(known)), now)
             case rpc.FindCoordinatorRequest(key, is_transaction):
-                return rpc.Response(Error.NONE, self.coordinator(key, is_transaction))
-            case rpc.LeaderAndIsrRequest() | rpc.StopReplicaRequest() | rpc.UpdateMetadataRequest():
-                self.obey(message, now)
-                return rpc.Response()
+                self.answer(message, rpc.Response(Error.NONE, self.coordinator(key, is_transaction)), now)
+            case rpc.LeaderAndIsrRequest():
+                self.obey(request, now)
+                self.answer(message, rpc.Response(), now)
             case _:
                 self.coordinate(message, now)
-        return None
 
     def answer(self, waiter: Waiter, answer: Any, now: int) -> None:
         """Tell who waits; a marker that is replicated decides what becomes of the offsets of its transaction."""
@@ -212,44 +208,33 @@ class Broker:
             case rpc.WriteTxnMarkersRequest():
                 self.perform(self.transactions.on_markers(asked.context, response.error, now), now)
             case rpc.AddPartitionsToTxnRequest():
-                self.on_verified(response, now, *asked.context)
+                self.on_verified(response.error, now, *asked.context)
             case request if request.topic_partition in self.replicas:
                 self.replica(request.topic_partition).handle_response(request, response, now)
 
     # What the controller says
 
-    def obey(self, message: Message, now: int) -> None:
-        """Do what a controller says, but not a second time: a late copy is acknowledged, no more.
+    def obey(self, request: rpc.LeaderAndIsrRequest, now: int) -> None:
+        """Take the controller's word on partitions, but no older one than before.
 
-        Refuse one that was replaced, and what is meant for another incarnation of the broker (KIP-380).
+        Refuse a controller that was replaced, and what is meant for another incarnation of the broker (KIP-380).
         """
-        controller_id, epoch, broker_epoch, _ = message.body
-        if self.config.kip_380 and broker_epoch != self.controller.broker_epoch:
-            raise KafkaError(Error.STALE_BROKER_EPOCH, f"{broker_epoch} is not {self.controller.broker_epoch}")
-        if epoch < self.said[0]:
-            raise KafkaError(Error.STALE_CONTROLLER_EPOCH, f"{epoch} < {self.said[0]}")
-        if (epoch, message.correlation) > self.said:
-            self.controller_id, self.said = controller_id, (epoch, message.correlation)
-            self.take_news(message.body, now)
+        if self.config.kip_380 and request.broker_epoch != self.controller.broker_epoch:
+            raise KafkaError(Error.STALE_BROKER_EPOCH, f"{request.broker_epoch} is not {self.controller.broker_epoch}")
+        if request.controller_epoch < self.controller_epoch:
+            raise KafkaError(Error.STALE_CONTROLLER_EPOCH, f"{request.controller_epoch} < {self.controller_epoch}")
+        self.controller_id, self.controller_epoch = request.controller_id, request.controller_epoch
+        for here, partition in request.partitions:
+            if here not in self.partitions or partition.partition_epoch > self.partitions[here].partition_epoch:
+                self.partitions[here] = partition
+                self.become(here, partition, now)
 
-    def take_news(self, request: Any, now: int) -> None:
-        """Lead and follow as the registrations say, cease to be a replica, or know what to tell clients."""
-        match request:
-            case rpc.LeaderAndIsrRequest(partitions=partitions):
-                for here, partition in partitions:
-                    log = self.disk.logs.setdefault(here, Log())
-                    self.replicas.setdefault(here, Replica(self.broker_id, here, self.config, log))
-                    self.replica(here).become(partition, now)
-            case rpc.StopReplicaRequest(topic_partitions=topic_partitions):
-                for here in topic_partitions:
-                    self.stop(here)
-            case rpc.UpdateMetadataRequest(partitions=partitions):
-                self.partitions.update(partitions)
-
-    def stop(self, here: TopicPartition) -> None:
-        """Cease to be a replica of a partition, and delete its log; who waits there is told."""
-        if here in self.replicas:
-            self.replica(here).resign()
+    def become(self, here: TopicPartition, partition: PartitionRegistration, now: int) -> None:
+        """Lead or follow a partition; or delete its log, if the broker is no replica of it (any more)."""
+        log = self.disk.logs.setdefault(here, Log())
+        self.replicas.setdefault(here, Replica(self.broker_id, here, self.config, log))
+        self.replica(here).become(partition, now)
+        if self.broker_id not in partition.replicas:
             del self.replicas[here], self.disk.logs[here]
             self.disk.high_watermarks.pop(here, None)
 
@@ -268,12 +253,11 @@ class Broker:
         here, batch, acks, transactional_id, timeout = request
         try:
             replica = self.replica(here)
-            if transactional_id is not None and guard == NO_GUARD and self.config.kip_890:
-                guard = replica.maybe_start_transaction_verification(batch)
-                if guard != NO_GUARD:
-                    producer = Producer(transactional_id, batch.producer_id, batch.producer_epoch)
-                    question = rpc.AddPartitionsToTxnRequest(producer, (here,), verify_only=True)
-                    return self.ask(self.coordinator(transactional_id, True), question, (request, waiter, guard), now)
+            if transactional_id is not None and not replica.is_verified(batch, guard):
+                producer = Producer(transactional_id, batch.producer_id, batch.producer_epoch)
+                question = rpc.AddPartitionsToTxnRequest(producer, (here,), verify_only=True)
+                context = request, waiter, replica.log.producer(batch.producer_id).guard
+                return self.ask(self.coordinator(transactional_id, True), question, context, now)
             written = replica.produce(batch, acks, guard)
         except KafkaError as refusal:
             return self.answer(waiter, rpc.Response(refusal.error), now)
@@ -281,13 +265,11 @@ class Broker:
             return self.answer(waiter, rpc.Response(Error.NONE, written.base_offset), now)
         replica.waiting.append(Delayed(waiter, now + timeout, written))
 
-    def on_verified(self, response: Any, now: int, request: rpc.ProduceRequest, waiter: Waiter, guard: int) -> None:
+    def on_verified(self, error: Error, now: int, request: rpc.ProduceRequest, waiter: Waiter, guard: int) -> None:
         """Append what is in the transaction; if nobody could say that, the producer has to try again."""
-        if response.error is Error.NONE:
+        if error is Error.NONE:
             return self.append(request, waiter, now, guard)
-        self.answer(
-            waiter, rpc.Response(Error.NOT_ENOUGH_REPLICAS if response.error.is_retriable else response.error), now
-        )
+        self.answer(waiter, rpc.Response(Error.NOT_ENOUGH_REPLICAS if error.is_retriable else error), now)
 
     def settle(self, replica: Replica, now: int) -> None:
         """See to a partition that was touched."""
@@ -325,16 +307,14 @@ class Broker:
             self.perform(coordinator.load(partition, batches, replica.leader_epoch, now), now)
 
     def coordinator(self, key: str, is_transaction: bool) -> int:
-        """The broker that coordinates a group or a transactional id; KafkaError if none does."""
+        """The broker that coordinates a group or a transactional id."""
         coordinator = self.transactions if is_transaction else self.groups
-        leader = self.leader((coordinator.topic, coordinator.partition(key)))
-        if leader == NO_LEADER:
-            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
-        return leader
+        return self.leader((coordinator.topic, coordinator.partition(key)))
 
     def leader(self, here: TopicPartition) -> int:
-        """The leader of a partition, if there is one that is known here."""
-        return self.partitions[here].leader if here in self.partitions else NO_LEADER
+        """The leader of a partition; while none is known that is this broker, which refuses what it is asked."""
+        partition = self.partitions.get(here)
+        return partition.leader if partition and partition.leader != NO_LEADER else self.broker_id
 
     def coordinate(self, message: Message, now: int) -> None:
         """Let a coordinator handle a request of a client, or of a broker that verifies a transaction."""
@@ -352,8 +332,8 @@ class Broker:
                 case Respond((source, correlation), error, body):
                     self.effects.append(Message(self.name, source, correlation, rpc.Response(error, body)))
                 case SendMarkers(producer, epoch, result, here):
-                    leader = self.broker_id if self.leader(here) == NO_LEADER else self.leader(here)
-                    self.ask(leader, rpc.WriteTxnMarkersRequest(here, *producer[1:], epoch, result), effect, now)
+                    request = rpc.WriteTxnMarkersRequest(here, *producer[1:], epoch, result)
+                    self.ask(self.leader(here), request, effect, now)
                 case Append(here, producer=producer):
                     batch, name = effect.batch(now), producer.transactional_id or None
                     self.append(rpc.ProduceRequest(here, batch, -1, name, self.config.request_timeout), effect, now)

@@ -279,15 +279,9 @@ class Controller:
 
     def _news(self, to: int, channel: Channel) -> list[Any]:
         """The requests that bring a broker from what it was told to what is so."""
-        head, told = (self.broker_id, self.controller_epoch, channel.broker_epoch), channel.told
         led = [(tp, now) for tp, now in self.partitions.items() if now.leader_epoch >= 0]
-        states = tuple([(tp, now) for tp, now in led if now != told.get(tp)])
-        epochs = {tp: was.leader_epoch for tp, was in told.items() if to in was.replicas}
-        mine = tuple([(tp, now) for tp, now in states if to in now.replicas and epochs.get(tp) != now.leader_epoch])
-        gone = tuple([tp for tp, now in states if to not in now.replicas and (tp in epochs or tp not in told)])
-        requests: list[Any] = [rpc.LeaderAndIsrRequest(*head, mine)] if mine else []
-        requests.append(rpc.UpdateMetadataRequest(*head, states))
-        return [*requests, rpc.StopReplicaRequest(*head, gone)] if gone else requests
+        news = tuple([(tp, now) for tp, now in led if now != channel.told.get(tp)])
+        return [rpc.LeaderAndIsrRequest(self.broker_id, self.controller_epoch, channel.broker_epoch, news)]
 
     def _on_acknowledged(self, response: Message, now: int) -> None:
         """Go on with what the broker is told; if it did not take it, ask it once more a little later."""

@@ -80,13 +80,8 @@ class Replica:
         if is_new_epoch and self.is_leader:
             self.leader_epoch_start_offset = self.log.log_end_offset
             self.log.assign_leader_epoch(self.leader_epoch, self.log.log_end_offset)
-        elif is_new_epoch and self.leader != NO_LEADER:
+        elif is_new_epoch and self.leader != NO_LEADER and self.broker_id in state.replicas:
             self._ask(True)
-
-    def resign(self) -> None:
-        """Neither lead nor follow."""
-        self.leader, self.is_leader = NO_LEADER, False
-        self._want(None)
 
     @property
     def deadline(self) -> int:
@@ -118,14 +113,13 @@ class Replica:
             raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER, f"{batch.leader_epoch} is not {self.leader_epoch}")
         if acks == -1 and len(self.isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
-        if self.config.kip_890 and not self.log.producer(batch.producer_id).is_verified(batch, guard):
+        if not self.is_verified(batch, guard):
             raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
         return self.log.append_as_leader(batch, self.leader_epoch)
 
-    def maybe_start_transaction_verification(self, batch: Batch) -> int:
-        """The guard to append a batch with if the coordinator says that its transaction is open (KIP-890)."""
-        self._check_leader()
-        return self.log.producer(batch.producer_id).guard
+    def is_verified(self, batch: Batch, guard: int) -> bool:
+        """Whether to append a batch, or first to ask the coordinator whether its transaction is open (KIP-890)."""
+        return not self.config.kip_890 or self.log.producer(batch.producer_id).is_verified(batch, guard)
 
     def acknowledged(self, written: Batch, is_late: bool = False) -> rpc.Response | None:
         """An append is, once the high watermark passed it."""
@@ -162,10 +156,9 @@ class Replica:
                 return rpc.FetchResponse(Error.NONE, (), *ends, answer)
         limit = log.last_stable_offset if request.is_read_committed else log.high_watermark
         batches = log.read(offset, log.log_end_offset if is_follower else limit, request.max_records)
-        if not request.is_read_committed:
-            return rpc.FetchResponse(Error.NONE, batches, *ends)
-        aborted = log.aborted_in(offset, batches[-1].next_offset) if batches else []
-        return rpc.FetchResponse(Error.NONE, batches, *ends, None, [(t.producer_id, t.first_offset) for t in aborted])
+        aborted = log.aborted_in(offset, batches[-1].next_offset) if batches and request.is_read_committed else []
+        told = tuple([(txn.producer_id, txn.first_offset) for txn in aborted])
+        return rpc.FetchResponse(Error.NONE, batches, *ends, None, told)
 
     def list_offsets(self, request: rpc.ListOffsetsRequest) -> rpc.Response:
         """Where the log starts, or ends for this reader; a new leader may not know yet what is committed (KIP-207)."""
@@ -284,8 +277,7 @@ class Replica:
         own = self.log.end_offset_for_epoch(leaders.epoch)
         is_final = own == UNDEFINED or own.epoch == leaders.epoch
         end = leaders.end_offset if leaders.end_offset >= 0 else self.log.high_watermark
-        offset = end if own == UNDEFINED else min(own.end_offset, end) if is_final else own.end_offset
-        self.log.truncate_to(offset)
+        self.log.truncate_to(end if own == UNDEFINED else min(own.end_offset, end))
         self._ask(not is_final)
 
     def _reset(self, request: rpc.ListOffsetsRequest, offset: int) -> None:

@@ -14,7 +14,6 @@ from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import GroupCoordinator
 from hwmark.refimpl.machine import Call, Message, Return, Tick
 from hwmark.refimpl.partition_change import PartitionRegistration
-from hwmark.refimpl.producer_state import NO_GUARD
 from hwmark.refimpl.replica import Replica
 
 BROKER, TOPIC = 1, "topic"
@@ -234,8 +233,7 @@ class World:
 
     def append(self, batch: Batch, partition: int) -> None:
         replica = self.replicas[TOPIC, partition]
-        guard = replica.maybe_start_transaction_verification(batch) if batch.is_transactional else NO_GUARD
-        replica.produce(batch, 1, guard)
+        replica.produce(batch, 1, replica.log.producer(batch.producer_id).guard)
         replica.maybe_increment_high_watermark(self.now)
         waiting, self.parked = self.parked, []
         for _, message in waiting:

@@ -96,7 +96,8 @@ class Coordinators(Broker):
                 self.wanted.append(effect)
 
     def ask(self, broker_id: int, body: Any, context: Any, now: int) -> None:
-        if self.leader(body.topic_partition) == broker_id:
+        known = self.partitions.get(body.topic_partition)
+        if known is not None and known.leader == broker_id:
             self.wanted.append(Marker(broker_id, body, context))
         else:  # it asks itself
             refused = rpc.Response(Error.NOT_LEADER_OR_FOLLOWER)
