@@ -44,14 +44,12 @@ from hwmark.refimpl.replica import NEVER, Delayed, Replica
 from hwmark.refimpl.transaction_coordinator import SendMarkers, TransactionCoordinator
 
 RESPONSES = rpc.Response, rpc.FetchResponse  # that a broker gets
-# The methods of the coordinators, which have a request's fields as arguments.
-TRANSACTION_REQUESTS: dict[type, Callable[..., Any]] = {
+TRANSACTIONAL = rpc.InitProducerIdRequest, rpc.AddPartitionsToTxnRequest, rpc.AddOffsetsToTxnRequest, rpc.EndTxnRequest
+COORDINATED: dict[type, Callable[..., Any]] = {  # the coordinator's method, which has the request's fields as arguments
     rpc.InitProducerIdRequest: TransactionCoordinator.init_producer_id,
     rpc.AddPartitionsToTxnRequest: TransactionCoordinator.add_partitions,
     rpc.AddOffsetsToTxnRequest: TransactionCoordinator.add_offsets,
     rpc.EndTxnRequest: TransactionCoordinator.end_txn,
-}
-GROUP_REQUESTS: dict[type, Callable[..., Any]] = {
     rpc.TxnOffsetCommitRequest: GroupCoordinator.offset_commit,
     rpc.JoinGroupRequest: GroupCoordinator.join_group,
     rpc.SyncGroupRequest: GroupCoordinator.sync_group,
@@ -122,18 +120,12 @@ class Broker:
         self.perform(self.groups.tick(now), now)
         for asked in self.outbox.expire(now):
             self.on_answered(asked, rpc.Response(Error.REQUEST_TIMED_OUT), now)
-        for replica in self.replicas.values():
-            replica.maybe_shrink_isr(now)
         self.touched |= self.replicas
         if self.checkpoint_at <= now:
-            self.checkpoint(now)
-
-    def checkpoint(self, now: int) -> None:
-        """Write high watermarks and logs to the disk."""
-        self.checkpoint_at = now + self.config.high_watermark_checkpoint_interval
-        for here, replica in self.replicas.items():
-            self.disk.high_watermarks[here] = replica.log.high_watermark
-            replica.log.flush()
+            self.checkpoint_at = now + self.config.high_watermark_checkpoint_interval
+            for here, replica in self.replicas.items():
+                self.disk.high_watermarks[here] = replica.log.high_watermark
+                replica.log.flush()
 
     def deadline(self) -> int | None:
         """When something is due."""
@@ -162,7 +154,7 @@ class Broker:
                 self.replica(here).fetch(request, now)
                 self.replica(here).waiting.append(Delayed(message, now + request.max_wait, request))
             case rpc.ProduceRequest():
-                self.append(request, message if request.acks else None, now)
+                self.append(message if request.acks else None, request, NO_GUARD, now)
             case rpc.ListOffsetsRequest(here):
                 self.answer(message, self.replica(here).list_offsets(request), now)
             case rpc.OffsetsForLeaderEpochRequest(here):
@@ -172,7 +164,7 @@ class Broker:
             case rpc.WriteTxnMarkersRequest(here, id, id_epoch, epoch, result):
                 records = (Record(0, result, epoch),)
                 marker = Batch(0, 0, -1, records, id, id_epoch, -1, True, result, epoch, now)
-                self.append(rpc.ProduceRequest(here, marker, timeout=self.config.request_timeout), message, now)
+                self.append(message, rpc.ProduceRequest(here, marker), NO_GUARD, now)
             case rpc.MetadataRequest(topics):
                 known = [one for one in self.partitions.items() if topics is None or one[0][0] in topics]
                 self.answer(message, rpc.Response(Error.NONE, tuple(known)), now)
@@ -182,7 +174,9 @@ class Broker:
                 self.obey(request, now)
                 self.answer(message, rpc.Response(), now)
             case _:
-                self.coordinate(message, now)
+                coordinator = self.transactions if isinstance(request, TRANSACTIONAL) else self.groups
+                to = message.source, message.correlation
+                self.perform(COORDINATED[type(request)](coordinator, to, now, *request), now)
 
     def answer(self, waiter: Waiter, answer: Any, now: int) -> None:
         """Tell who waits; a marker that is replicated decides what becomes of the offsets of its transaction."""
@@ -208,7 +202,11 @@ class Broker:
             case rpc.WriteTxnMarkersRequest():
                 self.perform(self.transactions.on_markers(asked.context, response.error, now), now)
             case rpc.AddPartitionsToTxnRequest():
-                self.on_verified(response.error, now, *asked.context)
+                waiter, request, guard = asked.context
+                if response.error is Error.NONE:
+                    return self.append(waiter, request, guard, now)
+                is_unknown = response.error.is_retriable  # then the producer has to try again
+                self.answer(waiter, rpc.Response(Error.NOT_ENOUGH_REPLICAS if is_unknown else response.error), now)
             case request if request.topic_partition in self.replicas:
                 self.replica(request.topic_partition).handle_response(request, response, now)
 
@@ -248,32 +246,27 @@ class Broker:
         self.touched[here] = self.replicas[here]
         return self.replicas[here]
 
-    def append(self, request: rpc.ProduceRequest, waiter: Waiter, now: int, guard: int = NO_GUARD) -> None:
+    def append(self, waiter: Waiter, request: rpc.ProduceRequest, guard: int, now: int) -> None:
         """Append, once the transaction is verified, and wait for the ISR if that was asked for."""
-        here, batch, acks, transactional_id, timeout = request
+        here, batch, acks, transactional_id = request
         try:
             replica = self.replica(here)
             if transactional_id is not None and not replica.is_verified(batch, guard):
                 producer = Producer(transactional_id, batch.producer_id, batch.producer_epoch)
                 question = rpc.AddPartitionsToTxnRequest(producer, (here,), verify_only=True)
-                context = request, waiter, replica.log.producer(batch.producer_id).guard
+                context = waiter, request, replica.log.producer(batch.producer_id).guard
                 return self.ask(self.coordinator(transactional_id, True), question, context, now)
             written = replica.produce(batch, acks, guard)
         except KafkaError as refusal:
             return self.answer(waiter, rpc.Response(refusal.error), now)
         if acks != -1:
             return self.answer(waiter, rpc.Response(Error.NONE, written.base_offset), now)
-        replica.waiting.append(Delayed(waiter, now + timeout, written))
-
-    def on_verified(self, error: Error, now: int, request: rpc.ProduceRequest, waiter: Waiter, guard: int) -> None:
-        """Append what is in the transaction; if nobody could say that, the producer has to try again."""
-        if error is Error.NONE:
-            return self.append(request, waiter, now, guard)
-        self.answer(waiter, rpc.Response(Error.NOT_ENOUGH_REPLICAS if error.is_retriable else error), now)
+        replica.waiting.append(Delayed(waiter, now + self.config.request_timeout, written))
 
     def settle(self, replica: Replica, now: int) -> None:
         """See to a partition that was touched."""
         here, log = replica.topic_partition, replica.log
+        replica.maybe_shrink_isr(now)
         replica.maybe_increment_high_watermark(now)
         if log.log_end_offset - log.active_segment >= self.config.segment_records:
             log.roll()
@@ -316,15 +309,6 @@ class Broker:
         partition = self.partitions.get(here)
         return partition.leader if partition and partition.leader != NO_LEADER else self.broker_id
 
-    def coordinate(self, message: Message, now: int) -> None:
-        """Let a coordinator handle a request of a client, or of a broker that verifies a transaction."""
-        to, request = (message.source, message.correlation), message.body
-        if type(request) in TRANSACTION_REQUESTS:
-            effects = TRANSACTION_REQUESTS[type(request)](self.transactions, to, now, *request)
-        else:
-            effects = GROUP_REQUESTS[type(request)](self.groups, to, now, *request)
-        self.perform(effects, now)
-
     def perform(self, effects: Iterable[Respond | Append | SendMarkers], now: int) -> None:
         """Do what the coordinators want."""
         for effect in effects:
@@ -336,4 +320,4 @@ class Broker:
                     self.ask(self.leader(here), request, effect, now)
                 case Append(here, producer=producer):
                     batch, name = effect.batch(now), producer.transactional_id or None
-                    self.append(rpc.ProduceRequest(here, batch, -1, name, self.config.request_timeout), effect, now)
+                    self.append(effect, rpc.ProduceRequest(here, batch, -1, name), NO_GUARD, now)

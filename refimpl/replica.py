@@ -108,9 +108,7 @@ class Replica:
 
     def produce(self, batch: Batch, acks: int, guard: int = NO_GUARD) -> Batch:
         """Append; a producer with acks=all (-1) waits until that is `acknowledged`."""
-        self._check_leader()
-        if batch.leader_epoch not in (-1, self.leader_epoch):
-            raise KafkaError(Error.NOT_LEADER_OR_FOLLOWER, f"{batch.leader_epoch} is not {self.leader_epoch}")
+        self._check_leader(batch.leader_epoch)
         if acks == -1 and len(self.isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
         if not self.is_verified(batch, guard):

@@ -74,7 +74,6 @@ class ProduceRequest(NamedTuple):  # value: the base offset; acks 0 gets no answ
     batch: Batch
     acks: int = -1
     transactional_id: str | None = None
-    timeout: int = 30_000
 
 
 class DeleteRecordsRequest(NamedTuple):  # value: the leader's log start offset

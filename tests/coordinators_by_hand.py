@@ -38,7 +38,7 @@ class Coordinators(Broker):
 
     def handle(self, message: Message, now: int) -> Any:
         try:
-            self.coordinate(message, now)
+            super().handle(message, now)
         except KafkaError as refusal:
             self.wanted.append(Respond((message.source, message.correlation), refusal.error))
         return self._take()

@@ -121,8 +121,8 @@ def test_a_producer_waits_for_what_it_asks_for() -> None:
 
 
 def test_a_producer_is_answered_in_time() -> None:
-    alone = leading()
-    asked = alone.ask(rpc.ProduceRequest(HERE, batch("a"), timeout=100))
+    alone = leading(request_timeout=100)
+    asked = alone.ask(rpc.ProduceRequest(HERE, batch("a")))
     assert alone.broker.deadline() == 100
     alone.tick(99)
     assert alone.answer(asked) is None

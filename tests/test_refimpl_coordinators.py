@@ -289,11 +289,6 @@ def test_ceasing_to_lead_refuses_who_waits() -> None:
         assert host.replies == [Response(Error.NOT_COORDINATOR)] * number
 
 
-def test_only_requests_to_coordinators_are_theirs() -> None:
-    with pytest.raises(KeyError, match="MetadataRequest"):
-        Host().ask(rpc.MetadataRequest())
-
-
 def test_a_key_belongs_to_the_partition_of_its_hash() -> None:
     topics = tuple(Topic(name, ((1,),) * count) for name, count in ((OFFSETS_TOPIC, 50), (TRANSACTIONS_TOPIC, 10)))
     coordinators = Coordinators(ClusterConfig(topics=topics))
