@@ -17,7 +17,8 @@ another epoch loads again, and forgets what the log does not say.
 
 Not modelled: quotas, fetch sessions, fetching from followers, failing disks, controlled shutdown, deleted topics.
 Metadata are about partitions alone: clients know the brokers, and nobody says of a leader that it is dead before there
-is another. WriteTxnMarkers is about one partition.
+is another. WriteTxnMarkers is about one partition. Produce does not say how long to wait, has no other acks than 0, 1
+and -1, and names the transaction if it is part of one. Where no leader is known, FindCoordinator names this broker.
 
 Source: kafka.server.KafkaApis, KafkaServer, ReplicaManager, AbstractFetcherManager, AlterPartitionManager,
 AddPartitionsToTxnManager, MetadataCache, TransactionMarkerChannelManager, RPCProducerIdManager.
@@ -120,6 +121,8 @@ class Broker:
         self.perform(self.groups.tick(now), now)
         for asked in self.outbox.expire(now):
             self.on_answered(asked, rpc.Response(Error.REQUEST_TIMED_OUT), now)
+        for replica in self.replicas.values():
+            replica.maybe_shrink_isr(now)
         self.touched |= self.replicas
         if self.checkpoint_at <= now:
             self.checkpoint_at = now + self.config.high_watermark_checkpoint_interval
@@ -247,16 +250,20 @@ class Broker:
         return self.replicas[here]
 
     def append(self, waiter: Waiter, request: rpc.ProduceRequest, guard: int, now: int) -> None:
-        """Append, once the transaction is verified, and wait for the ISR if that was asked for."""
+        """Append, once the transaction is verified (KIP-890), and wait for the ISR if that was asked for.
+
+        If the log of the producer went on since its coordinator was asked, it is asked again.
+        """
         here, batch, acks, transactional_id = request
         try:
             replica = self.replica(here)
-            if transactional_id is not None and not replica.is_verified(batch, guard):
+            known = replica.log.producer(batch.producer_id)
+            if self.config.kip_890 and transactional_id is not None and not known.is_verified(batch, guard):
                 producer = Producer(transactional_id, batch.producer_id, batch.producer_epoch)
                 question = rpc.AddPartitionsToTxnRequest(producer, (here,), verify_only=True)
-                context = waiter, request, replica.log.producer(batch.producer_id).guard
+                context = waiter, request, known.guard
                 return self.ask(self.coordinator(transactional_id, True), question, context, now)
-            written = replica.produce(batch, acks, guard)
+            written = replica.produce(batch, acks)
         except KafkaError as refusal:
             return self.answer(waiter, rpc.Response(refusal.error), now)
         if acks != -1:
@@ -266,7 +273,6 @@ class Broker:
     def settle(self, replica: Replica, now: int) -> None:
         """See to a partition that was touched."""
         here, log = replica.topic_partition, replica.log
-        replica.maybe_shrink_isr(now)
         replica.maybe_increment_high_watermark(now)
         if log.log_end_offset - log.active_segment >= self.config.segment_records:
             log.roll()

@@ -1,9 +1,9 @@
 """What a broker does with one partition: lead it, or follow its leader.
 
 What the replica wants is its `request`, which the broker sends until it is answered: a leader's to the controller for
-another ISR, a follower's to its leader; Kafka calls it Truncating while that is an OffsetsForLeaderEpoch. A request
-that waits here is looked at after every step: whether it is `acknowledged` or `fetched`. They return its answer, or
-None as long as it has to wait.
+another ISR, a follower's to its leader; Kafka calls it Truncating while that is an OffsetsForLeaderEpoch. After every
+step that touched the partition, the broker moves a leader's high watermark, and looks again at who waits here: whether
+a fetch finds records, or an append is `acknowledged`.
 
 Simpler than in Kafka: a follower catches up only where it fetches at the end of the log, not also at what was the end
 when it fetched before; a fetch waits for records, not for a high watermark (KIP-392); DeleteRecords does not wait for
@@ -23,7 +23,6 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.partition_change import NO_LEADER, BrokerIds, PartitionRegistration, without
-from hwmark.refimpl.producer_state import NO_GUARD
 
 NEVER = 2**62
 
@@ -106,18 +105,12 @@ class Replica:
 
     # A leader's part
 
-    def produce(self, batch: Batch, acks: int, guard: int = NO_GUARD) -> Batch:
+    def produce(self, batch: Batch, acks: int) -> Batch:
         """Append; a producer with acks=all (-1) waits until that is `acknowledged`."""
         self._check_leader(batch.leader_epoch)
         if acks == -1 and len(self.isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
-        if not self.is_verified(batch, guard):
-            raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
         return self.log.append_as_leader(batch, self.leader_epoch)
-
-    def is_verified(self, batch: Batch, guard: int) -> bool:
-        """Whether to append a batch, or first to ask the coordinator whether its transaction is open (KIP-890)."""
-        return not self.config.kip_890 or self.log.producer(batch.producer_id).is_verified(batch, guard)
 
     def acknowledged(self, written: Batch, is_late: bool = False) -> rpc.Response | None:
         """An append is, once the high watermark passed it."""
@@ -133,11 +126,10 @@ class Replica:
         response, id = self.read(request), request.replica_id
         if id not in self.followers or response.diverging_epoch:
             return response
-        log, offset = self.log, request.fetch_offset
-        caught_up = now if offset >= log.log_end_offset else self.followers[id].last_caught_up_time
-        self.followers[id] = FollowerState(caught_up, offset)
-        committed_max = max(log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
-        if offset >= committed_max and id not in self.isr:
+        has_all, caught_up = request.fetch_offset >= self.log.log_end_offset, self.followers[id].last_caught_up_time
+        self.followers[id] = FollowerState(now if has_all else caught_up, request.fetch_offset)
+        committed_max = max(self.log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
+        if request.fetch_offset >= committed_max and id not in self.isr:
             self._propose((*self.isr, id))
         return response
 
@@ -155,8 +147,9 @@ class Replica:
         limit = log.last_stable_offset if request.is_read_committed else log.high_watermark
         batches = log.read(offset, log.log_end_offset if is_follower else limit, request.max_records)
         aborted = log.aborted_in(offset, batches[-1].next_offset) if batches and request.is_read_committed else []
-        told = tuple([(txn.producer_id, txn.first_offset) for txn in aborted])
-        return rpc.FetchResponse(Error.NONE, batches, *ends, None, told)
+        return rpc.FetchResponse(
+            Error.NONE, batches, *ends, None, tuple([(t.producer_id, t.first_offset) for t in aborted])
+        )
 
     def list_offsets(self, request: rpc.ListOffsetsRequest) -> rpc.Response:
         """Where the log starts, or ends for this reader; a new leader may not know yet what is committed (KIP-207)."""
@@ -235,8 +228,7 @@ class Replica:
         elif response.error is Error.INELIGIBLE_REPLICA:
             self._want(None)
         elif response.error is not Error.NONE:
-            is_fenced = response.error is Error.FENCED_LEADER_EPOCH
-            self.ask_at = NEVER if is_fenced else now + self.config.retry_backoff
+            self.ask_at = NEVER if response.error is Error.FENCED_LEADER_EPOCH else now + self.config.retry_backoff
         elif isinstance(request, rpc.AlterPartitionRequest):
             self.partition_epoch, self.isr = response.value
             self._want(None)

@@ -233,7 +233,7 @@ class World:
 
     def append(self, batch: Batch, partition: int) -> None:
         replica = self.replicas[TOPIC, partition]
-        replica.produce(batch, 1, replica.log.producer(batch.producer_id).guard)
+        replica.produce(batch, 1)
         replica.maybe_increment_high_watermark(self.now)
         waiting, self.parked = self.parked, []
         for _, message in waiting:

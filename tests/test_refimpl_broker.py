@@ -266,11 +266,6 @@ def test_a_transaction_that_is_not_verified_has_no_batch(answer: rpc.Response | 
     assert alone.answer(asked).error is error and values(alone.broker) == []
 
 
-def test_a_transaction_without_a_name_cannot_be_verified() -> None:
-    alone = leading()
-    assert alone.answer(alone.ask(rpc.ProduceRequest(HERE, transactional()))).error is Error.INVALID_TXN_STATE
-
-
 def test_offsets_of_a_transaction_are_verified_too_and_appended_in_the_coordinators_epoch_only() -> None:
     alone = leading(isr=(1,))
     alone.tick(30_001)

@@ -393,7 +393,7 @@ def test_what_is_older_is_ignored() -> None:
 
 def test_a_follower_begins_anew_within_the_leaders_first_batch() -> None:
     leader, one, _ = led()
-    leader.produce(Batch(0, 2, -1, tuple(Record(i, None, "abc"[i]) for i in range(3))), 1, 0)
+    leader.produce(Batch(0, 2, -1, tuple(Record(i, None, "abc"[i]) for i in range(3))), 1)
     leader.become(state(0, 1, (0,), 3, 1), 0)
     leader.maybe_increment_high_watermark(2 * LAG_MAX)
     leader.delete_records(1)
