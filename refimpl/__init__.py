@@ -5,7 +5,6 @@ Where to begin: `machine` (what a machine is), `requests` (what they say to each
 - a partition's log: `batches`, `log`, `producer_state`;
 - a broker: `replica` (lead or follow one partition), `broker`;
 - who leads: `partition_change` (the rules), `controller`, `zookeeper`;
-- coordinators: `transaction_coordinator`, `group_metadata`, `group_coordinator`, hosted by
-  `coordinators`;
+- coordinators: `coordinator`, `transaction_coordinator`, `group_coordinator`;
 - clients: `client`; `producer`, `transaction_manager`; `consumer`, `fetcher`, `membership`, `assignors`.
 """

@@ -253,14 +253,8 @@ class Controller:
 
     def _news(self, to: int, channel: Channel) -> list[Any]:
         """The requests that bring a broker from what it was told to what is so."""
-        head = self.broker_id, self.controller_epoch, channel.broker_epoch
-        told = channel.told
-        states = tuple([(tp, now) for tp, now in self.partitions.items() if now != told.get(tp)])
-        epochs = {tp: was.leader_epoch for tp, was in told.items() if to in was.replicas}
-        mine = tuple([(tp, now) for tp, now in states if to in now.replicas and epochs.get(tp) != now.leader_epoch])
-        gone = tuple([tp for tp, now in states if to not in now.replicas and (tp in epochs or tp not in told)])
-        requests: list[Any] = [rpc.LeaderAndIsrRequest(*head, mine), rpc.UpdateMetadataRequest(*head, states)]
-        return [one for one in (*requests, rpc.StopReplicaRequest(*head, gone)) if one[-1]]
+        news = tuple([(tp, now) for tp, now in self.partitions.items() if now != channel.told.get(tp)])
+        return [rpc.LeaderAndIsrRequest(self.broker_id, self.controller_epoch, channel.broker_epoch, news)]
 
     def _on_acknowledged(self, response: Message, now: int) -> None:
         """Go on with what the broker is told; if it did not take it, ask it once more a little later."""

@@ -17,12 +17,10 @@ from hwmark.refimpl.batches import NO_SEQUENCE, NOBODY, Batch, Producer, Record,
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 
-UNAVAILABLE = Error.UNKNOWN_TOPIC_OR_PARTITION, Error.NOT_ENOUGH_REPLICAS, Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
 # What a failed append means to a client; other errors stay as they are.
-APPEND_ERRORS = dict.fromkeys((*UNAVAILABLE, Error.REQUEST_TIMED_OUT), Error.COORDINATOR_NOT_AVAILABLE) | {
-    Error.NETWORK_EXCEPTION: Error.COORDINATOR_LOAD_IN_PROGRESS,  # nobody verified the transaction
-    Error.NOT_LEADER_OR_FOLLOWER: Error.NOT_COORDINATOR,
-}
+UNAVAILABLE = Error.UNKNOWN_TOPIC_OR_PARTITION, Error.NOT_ENOUGH_REPLICAS, Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND
+APPEND_ERRORS = dict.fromkeys((*UNAVAILABLE, Error.REQUEST_TIMED_OUT), Error.COORDINATOR_NOT_AVAILABLE)
+APPEND_ERRORS |= dict.fromkeys((Error.NOT_LEADER_OR_FOLLOWER, Error.FENCED_LEADER_EPOCH), Error.NOT_COORDINATOR)
 LOADING = -1
 
 Records = tuple[tuple[Any, Any], ...]  # key and value

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from enum import Enum
 
-RETRIABLE = frozenset((3, 6, 7, 13, 14, 15, 16, 19, 20, 41, 51, 74, 75, 78, 88))
+RETRIABLE = frozenset((3, 6, 7, 14, 15, 16, 19, 20, 41, 51, 74, 75, 78, 88))
 
 
 class Error(Enum):
     """An error of Kafka's protocol; its value is the code on the wire."""
 
     _value_: int
-    UNKNOWN_SERVER_ERROR, NONE, REQUEST_TIMED_OUT, NETWORK_EXCEPTION, INVALID_REQUEST = -1, 0, 7, 13, 42
+    UNKNOWN_SERVER_ERROR, NONE, REQUEST_TIMED_OUT, INVALID_REQUEST = -1, 0, 7, 42
     # Partitions.
-    OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, INVALID_REQUIRED_ACKS = 1, 3, 6, 21
+    OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER = 1, 3, 6
     NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND = 19, 20
     FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, OFFSET_NOT_AVAILABLE = 74, 75, 78
     # Coordinators and groups.

@@ -32,6 +32,7 @@ ConsumerGroupMetadata = states.ConsumerGroupMetadata
 Commits = tuple[tuple[TopicPartition, states.OffsetAndMetadata], ...]
 Partitions = tuple[TopicPartition, ...]
 Assignments = tuple[tuple[str, Hashable], ...]  # by member id
+CLEANUP_INTERVAL = 600_000  # ms between looks for expired offsets
 SESSION_TIMEOUT_MAX = 1_800_000  # group.max.session.timeout.ms
 
 
@@ -53,6 +54,7 @@ class GroupCoordinator(Coordinator):
     topic: ClassVar[str] = OFFSETS_TOPIC
     groups: dict[str, GroupMetadata] = field(default_factory=dict, init=False)
     last_member: int = field(default=0, init=False)
+    cleanup_at: int = field(default=CLEANUP_INTERVAL, init=False)
 
     # ------------------------------------------------------------ members
 
@@ -164,11 +166,15 @@ class GroupCoordinator(Coordinator):
 
     def next_deadline(self) -> int | None:
         """The time at which `tick` has something to do, if nothing happens before."""
-        return min((deadline for group in self.groups.values() for deadline, _ in group.deadlines()), default=None)
+        deadlines = [deadline for group in self.groups.values() for deadline, _ in group.deadlines()]
+        return min([self.cleanup_at, *deadlines]) if self.groups else None
 
     def tick(self, now: int) -> Effects:
-        """Sessions expire, and rebalances go on without those that are late."""
+        """Sessions expire, and rebalances go on without those that are late; old offsets are forgotten."""
         effects: Effects = []
+        if self.cleanup_at <= now:
+            self.cleanup_at = now + CLEANUP_INTERVAL
+            effects += self.expire_offsets(now)
         for group in [*self.groups.values()]:
             late = [member_id for deadline, member_id in group.deadlines() if deadline <= now and member_id]
             if late:

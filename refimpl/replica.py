@@ -1,9 +1,9 @@
 """What a broker does with one partition: lead it, or follow its leader.
 
 What the replica wants is its `request`, which the broker sends until it is answered: a leader's to the controller for
-another ISR, a follower's to its leader; Kafka calls it Truncating while that is an OffsetsForLeaderEpoch. A request
-that waits here is looked at after every step: whether it is `acknowledged` or `fetched`. They return its answer, or
-None as long as it has to wait.
+another ISR, a follower's to its leader; Kafka calls it Truncating while that is an OffsetsForLeaderEpoch. After every
+step that touched the partition, the broker moves a leader's high watermark, and looks again at who waits here: whether
+a fetch finds records, or an append is `acknowledged`.
 
 Simpler than in Kafka: a follower catches up only where it fetches at the end of the log, not also at what was the end
 when it fetched before; a fetch waits for records, not for a high watermark (KIP-392); DeleteRecords does not wait for
@@ -23,18 +23,16 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.partition_change import NO_LEADER, BrokerIds, PartitionRegistration, without
-from hwmark.refimpl.producer_state import NO_GUARD
 
 NEVER = 2**62
 
 
 class Delayed(NamedTuple):
-    """A request that waits: until the replica's method of that name has an answer, or the deadline."""
+    """Who waits, for what, and until when: a fetch for records, an append with acks=all for the high watermark."""
 
     waiter: Any
     deadline: int
-    is_done: str
-    argument: Any
+    awaited: rpc.FetchRequest | Batch
 
 
 class FollowerState(NamedTuple):
@@ -65,72 +63,60 @@ class Replica:
     ask_at: int = NEVER
 
     def become(self, state: PartitionRegistration, now: int) -> None:
-        """Take the controller's word on who leads, unless it is old, or said again: then a leader asks it again."""
-        is_old = state.leader_epoch < self.leader_epoch or state.partition_epoch < self.partition_epoch
-        if is_old or (state.leader_epoch, state.partition_epoch) == (self.leader_epoch, self.partition_epoch):
-            self.ask_at = now if self.is_leader and self.request else self.ask_at
+        """Take the controller's word on who leads, unless it is old."""
+        if (state.leader_epoch, state.partition_epoch) <= (self.leader_epoch, self.partition_epoch):
             return
         is_new_epoch = state.leader_epoch > self.leader_epoch
         self.leader, self.leader_epoch, self.partition_epoch = state.leader, state.leader_epoch, state.partition_epoch
         self.is_leader = state.leader == self.broker_id
-        self.isr, others = (state.isr, without(state.replicas, (self.broker_id,))) if self.is_leader else ((), ())
         self.min_isr = min(self.config.min_insync_replicas, len(state.replicas))
-        known = {} if is_new_epoch else self.followers
-        self.followers = {id: known.get(id) or FollowerState(now if id in self.isr else -NEVER) for id in others}
         if is_new_epoch or self.is_leader:
             self._want(None)
+        if self.is_leader:
+            known = {} if is_new_epoch else self.followers
+            others, self.isr = without(state.replicas, (self.broker_id,)), state.isr
+            self.followers = {id: known.get(id) or FollowerState(now if id in self.isr else -NEVER) for id in others}
         if is_new_epoch and self.is_leader:
             self.leader_epoch_start_offset = self.log.log_end_offset
             self.log.assign_leader_epoch(self.leader_epoch, self.log.log_end_offset)
-        elif is_new_epoch and self.leader != NO_LEADER:
-            self._ask(True, now)
-        self.maybe_increment_high_watermark(now)
+        elif is_new_epoch and self.leader != NO_LEADER and self.broker_id in state.replicas:
+            self._ask(True)
 
     @property
     def deadline(self) -> int:
         """When there is something to do."""
         return min([self.ask_at, *[delayed.deadline for delayed in self.waiting]])
 
-    def complete(self, now: int) -> list[tuple[Delayed, Any]]:
+    def complete(self, now: int) -> list[tuple[Any, Any]]:
         """Who need not wait any longer, and the answers."""
         outcomes = [(delayed, self._outcome(delayed, now)) for delayed in self.waiting]
         self.waiting = [delayed for delayed, answer in outcomes if answer is None]
-        return [outcome for outcome in outcomes if outcome[1] is not None]
+        return [(delayed.waiter, answer) for delayed, answer in outcomes if answer is not None]
 
     def _outcome(self, delayed: Delayed, now: int) -> Any:
+        is_late = now >= delayed.deadline
         try:
-            answer = getattr(self, delayed.is_done)(delayed.argument)
-            if answer is not None or now < delayed.deadline:
-                return answer
-            if isinstance(delayed.argument, rpc.FetchRequest):
-                return self.read(delayed.argument)
-            raise KafkaError(Error.REQUEST_TIMED_OUT)
+            if isinstance(delayed.awaited, Batch):
+                return self.acknowledged(delayed.awaited, is_late)
+            response = self.read(delayed.awaited)
+            return response if is_late or response.batches or response.diverging_epoch else None
         except KafkaError as refusal:
-            return rpc.refusal(delayed.argument, refusal.error)
+            return rpc.refusal(delayed.awaited, refusal.error)
 
     # A leader's part
 
-    def produce(self, batch: Batch, acks: int, now: int, guard: int = NO_GUARD) -> Batch:
+    def produce(self, batch: Batch, acks: int) -> Batch:
         """Append; a producer with acks=all (-1) waits until that is `acknowledged`."""
-        self._check_leader()
+        self._check_leader(batch.leader_epoch)
         if acks == -1 and len(self.isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS, f"{self.isr} are less than {self.min_isr}")
-        if self.config.kip_890 and not self.log.producer(batch.producer_id).is_verified(batch, guard):
-            raise KafkaError(Error.INVALID_TXN_STATE, "the batch is not part of an ongoing transaction")
-        written = self.log.append_as_leader(batch, self.leader_epoch)
-        self.maybe_increment_high_watermark(now)
-        return written
+        return self.log.append_as_leader(batch, self.leader_epoch)
 
-    def maybe_start_transaction_verification(self, batch: Batch) -> int:
-        """The guard to append a batch with if the coordinator says that its transaction is open (KIP-890)."""
-        self._check_leader()
-        return self.log.producer(batch.producer_id).guard
-
-    def acknowledged(self, written: Batch) -> rpc.Response | None:
+    def acknowledged(self, written: Batch, is_late: bool = False) -> rpc.Response | None:
         """An append is, once the high watermark passed it."""
         self._check_leader()
         if self.log.high_watermark <= written.last_offset:
-            return None
+            return rpc.Response(Error.REQUEST_TIMED_OUT) if is_late else None
         if len(self.maximal_isr) < self.min_isr:
             raise KafkaError(Error.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
         return rpc.Response(Error.NONE, written.base_offset)
@@ -140,19 +126,12 @@ class Replica:
         response, id = self.read(request), request.replica_id
         if id not in self.followers or response.diverging_epoch:
             return response
-        log, offset = self.log, request.fetch_offset
-        caught_up = now if offset >= log.log_end_offset else self.followers[id].last_caught_up_time
-        self.followers[id] = FollowerState(caught_up, offset)
-        committed_max = max(log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
-        if offset >= committed_max and id not in self.isr:
+        has_all, caught_up = request.fetch_offset >= self.log.log_end_offset, self.followers[id].last_caught_up_time
+        self.followers[id] = FollowerState(now if has_all else caught_up, request.fetch_offset)
+        committed_max = max(self.log.high_watermark, self.leader_epoch_start_offset if self.config.kip_320 else 0)
+        if request.fetch_offset >= committed_max and id not in self.isr:
             self._propose((*self.isr, id))
-        self.maybe_increment_high_watermark(now)
         return response
-
-    def fetched(self, request: rpc.FetchRequest) -> rpc.FetchResponse | None:
-        """A fetch is, with records, or if the reader has to truncate."""
-        response = self.read(request)
-        return response if response.batches or response.diverging_epoch else None
 
     def read(self, request: rpc.FetchRequest) -> rpc.FetchResponse:
         """What a fetch is answered: records and the ends of the log, or where the reader's log diverged."""
@@ -167,10 +146,10 @@ class Replica:
                 return rpc.FetchResponse(Error.NONE, (), *ends, answer)
         limit = log.last_stable_offset if request.is_read_committed else log.high_watermark
         batches = log.read(offset, log.log_end_offset if is_follower else limit, request.max_records)
-        if not request.is_read_committed:
-            return rpc.FetchResponse(Error.NONE, batches, *ends)
-        aborted = log.aborted_in(offset, batches[-1].next_offset) if batches else []
-        return rpc.FetchResponse(Error.NONE, batches, *ends, None, [(t.producer_id, t.first_offset) for t in aborted])
+        aborted = log.aborted_in(offset, batches[-1].next_offset) if batches and request.is_read_committed else []
+        return rpc.FetchResponse(
+            Error.NONE, batches, *ends, None, tuple([(t.producer_id, t.first_offset) for t in aborted])
+        )
 
     def list_offsets(self, request: rpc.ListOffsetsRequest) -> rpc.Response:
         """Where the log starts, or ends for this reader; a new leader may not know yet what is committed (KIP-207)."""
@@ -212,8 +191,9 @@ class Replica:
 
     def maybe_shrink_isr(self, now: int) -> None:
         """Propose an ISR without those who have not caught up for replica.lag.time.max.ms, nor wait for others."""
-        self._propose(tuple([id for id in self.isr if id == self.broker_id or self._on_time(self.followers[id], now)]))
-        self.maybe_increment_high_watermark(now)
+        if self.is_leader:
+            late = tuple([id for id, follower in self.followers.items() if not self._on_time(follower, now)])
+            self._propose(without(self.isr, late))
 
     def _check_leader(self, epoch: int = -1) -> None:
         if epoch not in (-1, self.leader_epoch) and self.config.kip_320:
@@ -237,35 +217,30 @@ class Replica:
         self.request, self.ask_at = request, NEVER if request is None else -NEVER
 
     def handle_response(self, request: Any, response: Any, now: int) -> None:
-        """Go on by the answer (None: there was none in time), unless it is to another request; or ask again later."""
-        error = response.error if response else Error.REQUEST_TIMED_OUT
+        """Go on by the answer, unless it is to another request; or ask again later, but not in a fenced epoch.
+
+        An ISR stays wanted, as it may have been granted, until the controller says so or who leads.
+        """
         if request != self.request:
             return
-        if error.is_retriable and error is not Error.FENCED_LEADER_EPOCH:
-            self.ask_at = now + self.config.retry_backoff
-        elif isinstance(request, rpc.AlterPartitionRequest):
-            self._on_isr(response, now)
-        elif error is Error.FENCED_LEADER_EPOCH:
-            self._want(None)
-        elif error is Error.OFFSET_OUT_OF_RANGE:
+        if response.error is Error.OFFSET_OUT_OF_RANGE:
             self._want(rpc.ListOffsetsRequest(self.topic_partition, rpc.LATEST, self.leader_epoch, self.broker_id))
+        elif response.error is Error.INELIGIBLE_REPLICA:
+            self._want(None)
+        elif response.error is not Error.NONE:
+            self.ask_at = NEVER if response.error is Error.FENCED_LEADER_EPOCH else now + self.config.retry_backoff
+        elif isinstance(request, rpc.AlterPartitionRequest):
+            self.partition_epoch, self.isr = response.value
+            self._want(None)
         elif isinstance(request, rpc.ListOffsetsRequest):
-            self._reset(request, response.value, now)
+            self._reset(request, response.value)
         elif isinstance(request, rpc.OffsetsForLeaderEpochRequest):
-            self._truncate(response.value, now)
+            self._truncate(response.value)
         elif response.diverging_epoch:
-            self._truncate(response.diverging_epoch, now)
+            self._truncate(response.diverging_epoch)
         else:
             self._append(response)
-            self._ask(False, now)
-
-    def _on_isr(self, response: rpc.Response, now: int) -> None:
-        """The ISR as it is now; after most refusals it stays wanted until the controller says who leads."""
-        if response.error in (Error.NONE, Error.INELIGIBLE_REPLICA):
-            self._want(None)
-        if response.error is Error.NONE:
-            self.partition_epoch, self.isr = response.value
-        self.maybe_increment_high_watermark(now)
+            self._ask(False)
 
     def _append(self, response: rpc.FetchResponse) -> None:
         log, batches = self.log, response.batches
@@ -275,7 +250,7 @@ class Replica:
         log.update_high_watermark(response.high_watermark)
         log.maybe_increment_log_start_offset(response.log_start_offset)
 
-    def _ask(self, is_truncating: bool, now: int) -> None:
+    def _ask(self, is_truncating: bool) -> None:
         """Fetch on; if the logs may differ, either the leader says so then, or it is asked first, or nobody knows."""
         log, config = self.log, self.config
         last_epoch = log.latest_epoch if config.kip_101 else -1
@@ -287,16 +262,15 @@ class Replica:
         most = config.replica_fetch_max_records, False, config.replica_fetch_wait_max
         return self._want(rpc.FetchRequest(*at, self.broker_id, *most))
 
-    def _truncate(self, leaders: EpochEndOffset, now: int) -> None:
+    def _truncate(self, leaders: EpochEndOffset) -> None:
         """To the end of the last epoch that both logs know, asking again if this log has to go back one further."""
         own = self.log.end_offset_for_epoch(leaders.epoch)
         is_final = own == UNDEFINED or own.epoch == leaders.epoch
         end = leaders.end_offset if leaders.end_offset >= 0 else self.log.high_watermark
-        offset = end if own == UNDEFINED else min(own.end_offset, end) if is_final else own.end_offset
-        self.log.truncate_to(offset)
-        self._ask(not is_final, now)
+        self.log.truncate_to(end if own == UNDEFINED else min(own.end_offset, end))
+        self._ask(not is_final)
 
-    def _reset(self, request: rpc.ListOffsetsRequest, offset: int, now: int) -> None:
+    def _reset(self, request: rpc.ListOffsetsRequest, offset: int) -> None:
         """Out of range: go back to the leader's end, or else begin anew at its start if this log ends before it."""
         if request.timestamp == rpc.LATEST and offset >= self.log.log_end_offset:
             return self._want(request._replace(timestamp=rpc.EARLIEST))
@@ -304,4 +278,4 @@ class Replica:
             self.log.truncate_to(offset)
         elif offset > self.log.log_end_offset:
             self.log.truncate_fully_and_start_at(offset)
-        return self._ask(False, now)
+        return self._ask(False)

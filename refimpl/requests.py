@@ -37,7 +37,7 @@ class FetchResponse(NamedTuple):
     last_stable_offset: int = -1
     log_start_offset: int = -1
     diverging_epoch: EpochEndOffset | None = None  # where the leader's log leaves the epoch that was fetched last
-    aborted: list[tuple[int, int]] | None = None
+    aborted: tuple[tuple[int, int], ...] = ()  # transactions, if they are not to be read: producer id, first offset
 
 
 class ListOffsetsRequest(NamedTuple):  # value: the offset
@@ -74,7 +74,6 @@ class ProduceRequest(NamedTuple):  # value: the base offset; acks 0 gets no answ
     batch: Batch
     acks: int = -1
     transactional_id: str | None = None
-    timeout: int = 30_000
 
 
 class DeleteRecordsRequest(NamedTuple):  # value: the leader's log start offset
@@ -159,21 +158,13 @@ class OffsetFetchRequest(NamedTuple):  # value: (partition, error, OffsetAndMeta
     require_stable: bool = False
 
 
-class LeaderAndIsrRequest(NamedTuple):  # the controller says who leads; replicas not named stay as they are
-    controller_id: int
-    controller_epoch: int
-    broker_epoch: int
-    partitions: tuple[tuple[TopicPartition, PartitionRegistration], ...]
+class LeaderAndIsrRequest(NamedTuple):
+    """The controller says what partitions are like; of others all stays as it was.
 
+    One request for three of Kafka's: who leads, and who follows (LeaderAndIsr); what brokers answer Metadata with
+    (UpdateMetadata); who is no replica any more, and deletes its log (StopReplica).
+    """
 
-class StopReplicaRequest(NamedTuple):  # the broker ceases to be a replica, and deletes its log
-    controller_id: int
-    controller_epoch: int
-    broker_epoch: int
-    topic_partitions: tuple[TopicPartition, ...]
-
-
-class UpdateMetadataRequest(NamedTuple):  # what brokers answer Metadata with
     controller_id: int
     controller_epoch: int
     broker_epoch: int

@@ -34,7 +34,6 @@ from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from hwmark.refimpl.coordinator import APPEND_ERRORS, Append, Coordinator, Respond, partition_for
 from hwmark.refimpl.errors import Error, KafkaError
 
-PRODUCER_IDS_PER_EPOCH = 1_000_000
 PREPARED, COMPLETED = ("PrepareCommit", "PrepareAbort"), ("CompleteCommit", "CompleteAbort")
 EXPIRABLE = ("Empty", *COMPLETED)
 VALID_PREVIOUS_STATES = {  # a state's place is its id in the log
@@ -50,6 +49,7 @@ VALID_PREVIOUS_STATES = {  # a state's place is its id in the log
 
 VERSION_2 = 2  # of the transaction protocol, KIP-890
 PRODUCER_EPOCH_MAX = 2**15 - 1  # given to no client: it stays for fencing the last
+PRODUCER_IDS_PER_EPOCH = 1_000_000
 # What leaders answer to markers if there is a newer producer or coordinator.
 SUPERSEDED = Error.INVALID_PRODUCER_EPOCH, Error.TRANSACTION_COORDINATOR_FENCED
 

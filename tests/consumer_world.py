@@ -14,7 +14,6 @@ from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import GroupCoordinator
 from hwmark.refimpl.machine import Call, Message, Return, Tick
 from hwmark.refimpl.partition_change import PartitionRegistration
-from hwmark.refimpl.producer_state import NO_GUARD
 from hwmark.refimpl.replica import Replica
 
 BROKER, TOPIC = 1, "topic"
@@ -234,8 +233,8 @@ class World:
 
     def append(self, batch: Batch, partition: int) -> None:
         replica = self.replicas[TOPIC, partition]
-        guard = replica.maybe_start_transaction_verification(batch) if batch.is_transactional else NO_GUARD
-        replica.produce(batch, 1, self.now, guard)
+        replica.produce(batch, 1)
+        replica.maybe_increment_high_watermark(self.now)
         waiting, self.parked = self.parked, []
         for _, message in waiting:
             self.serve(message)
@@ -248,6 +247,7 @@ class World:
             replica.log.high_watermark = truncate_to
             replica.log.truncate_to(truncate_to)
         replica.become(PartitionRegistration((BROKER,), (BROKER,), BROKER, epoch, epoch), self.now)
+        replica.maybe_increment_high_watermark(self.now)
 
 
 def members(count: int, partitions: int = 2, cluster: ClusterConfig | None = None, **config: Any) -> World:

@@ -14,7 +14,7 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
-from hwmark.refimpl.replica import Replica
+from hwmark.refimpl.replica import NEVER, Replica
 
 DISAGREES: dict[str, str] = {}
 
@@ -70,6 +70,11 @@ class Fetcher:
         fields = {"earliest_offset_error": rpc.EARLIEST, "first_latest_offset_error": rpc.LATEST}
         self.errors = {timestamp: Error[row[name]] for name, timestamp in fields.items() if name in row}
 
+    @property
+    def request(self) -> Any:
+        """What the follower asks, if it is not fenced."""
+        return self.follower.request if self.follower.ask_at < NEVER else None
+
     def follow(self, leader_epoch: int, fetch_offset: int | None = None) -> None:
         """Kafka's addPartitions: where the epoch is the old one, nothing changes."""
         is_known = self.follower.leader_epoch == leader_epoch
@@ -102,7 +107,7 @@ class Fetcher:
             self.is_lost = False
             return
         self.follower.handle_response(request, answer, 0)
-        self.has_failed |= answer.error is Error.FENCED_LEADER_EPOCH and self.follower.request is None
+        self.has_failed |= answer.error is Error.FENCED_LEADER_EPOCH and self.request is None
 
     def answer(self, request: Any) -> Any:
         handlers: dict[type, Any] = {
@@ -118,11 +123,11 @@ class Fetcher:
             return rpc.refusal(request, refusal.error)
 
     def round(self, change_in_flight: int | None = None) -> None:
-        if isinstance(self.follower.request, rpc.OffsetsForLeaderEpochRequest):
+        if isinstance(self.request, rpc.OffsetsForLeaderEpochRequest):
             self.ask(change_in_flight)
-        if isinstance(self.follower.request, rpc.FetchRequest):
+        if isinstance(self.request, rpc.FetchRequest):
             self.ask()
-        while isinstance(self.follower.request, rpc.ListOffsetsRequest):
+        while isinstance(self.request, rpc.ListOffsetsRequest):
             self.ask()
 
     def has_converged(self) -> bool:
@@ -189,7 +194,7 @@ def play(row: dict[str, Any], fetcher: Fetcher) -> None:
 
 def check(expect: dict[str, Any], fetcher: Fetcher) -> None:
     """Every field that is asserted, and none that is not understood."""
-    follower, request = fetcher.follower, fetcher.follower.request
+    follower, request = fetcher.follower, fetcher.request
     log = follower.log
     assert isinstance(log, CountingLog)
     states = {rpc.FetchRequest: "Fetching", rpc.OffsetsForLeaderEpochRequest: "Truncating", type(None): None}

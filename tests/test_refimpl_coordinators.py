@@ -1,9 +1,11 @@
-"""The component that hosts a broker's coordinators, driven by hand: logs, markers, producer ids and times."""
+"""A broker's coordinators, driven by hand: logs, markers, producer ids and times."""
 
 from __future__ import annotations
 
 import copy
 import pickle
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,28 +13,23 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.coordinator import Append, Respond
-from hwmark.refimpl.coordinators import CLEANUP_INTERVAL, Coordinators, Effects
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, GroupKey
+from hwmark.refimpl.group_coordinator import CLEANUP_INTERVAL, ConsumerGroupMetadata, GroupKey
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.requests import Response
-from hwmark.refimpl.transaction_coordinator import PRODUCER_IDS_PER_EPOCH, SendMarkers
+from hwmark.refimpl.transaction_coordinator import PRODUCER_IDS_PER_EPOCH
+
+BY_HAND = runpy.run_path(str(Path(__file__).with_name("coordinators_by_hand.py")))
+Coordinators, Marker = BY_HAND["Coordinators"], BY_HAND["Marker"]
 
 OFFSETS, TRANSACTIONS = (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0)
 X0, X1, X2 = ("x", 0), ("x", 1), ("x", 2)
 TOPICS = tuple(Topic(name, ((1,),)) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC))
 GROUP = ConsumerGroupMetadata("g")
 PROTOCOLS = (("range", ()),)
-
-
-def request_of(markers: SendMarkers) -> rpc.WriteTxnMarkersRequest:
-    producer_id, epoch = markers.producer[1:]
-    return rpc.WriteTxnMarkersRequest(
-        markers.topic_partition, producer_id, epoch, markers.coordinator_epoch, markers.result
-    )
 
 
 def led_by(leader: int) -> PartitionRegistration:
@@ -46,19 +43,20 @@ class Host:
         self.coordinators = Coordinators(ClusterConfig(**{"topics": TOPICS} | config))
         self.logs = {OFFSETS: Log(), TRANSACTIONS: Log()}
         self.replies: list[Response] = []
-        self.asked: list[SendMarkers] = []
+        self.asked: list[Any] = []
         self.appended: list[Append] = []
-        self.metadata = {X0: led_by(1), X1: led_by(2), X2: led_by(1), OFFSETS: led_by(1)}
+        self.metadata = self.coordinators.partitions
+        self.metadata |= {X0: led_by(1), X1: led_by(2), X2: led_by(1), OFFSETS: led_by(1)}
         self.correlation, self.now, self.replicates = 0, 0, True
         self.coordinators.transactions.broker_epoch, self.coordinators.transactions.producer_id_count = 0, 69
         for partition, log in self.logs.items():
             self.do(self.coordinators.on_leader(partition, log, epoch, 0))
 
-    def do(self, effects: Effects) -> None:
-        for effect in [*effects, *self.coordinators.send_markers(self.metadata)]:
+    def do(self, effects: list[Any]) -> None:
+        for effect in effects:
             if isinstance(effect, Respond):
                 self.replies.append(Response(effect.error, effect.body))
-            elif isinstance(effect, SendMarkers):
+            elif isinstance(effect, Marker):
                 self.asked.append(effect)
             else:
                 self.appended.append(effect)
@@ -68,9 +66,7 @@ class Host:
     def append(self, effect: Append) -> None:
         base = self.write(effect.topic_partition, effect.batch(self.now))
         self.do(self.coordinators.on_appended(effect, Error.NONE, base, self.now))
-        self.do(
-            self.coordinators.on_high_watermark(effect.topic_partition, self.logs[effect.topic_partition], self.now)
-        )
+        self.do(self.coordinators.on_high_watermark(effect.topic_partition, self.now))
 
     def write(self, partition: TopicPartition, batch: Batch) -> int:
         log = self.logs[partition]
@@ -90,9 +86,9 @@ class Host:
         """Time passes up to the deadline, and not less is enough."""
         deadline = self.coordinators.deadline()
         assert deadline is not None
-        assert self.coordinators.tick(deadline - 1) == []
+        assert self.coordinators.time_passes(deadline - 1) == []
         self.now = deadline
-        self.do(self.coordinators.tick(deadline))
+        self.do(self.coordinators.time_passes(deadline))
 
     def answer(self, *errors: Error | None) -> None:
         """What the leaders say to markers; None: nothing."""
@@ -175,7 +171,7 @@ def test_a_partition_is_loaded_with_what_was_replicated_since_the_election() -> 
     assert second.ask(rpc.OffsetFetchRequest(GROUP, (X0,))) == Response(Error.COORDINATOR_LOAD_IN_PROGRESS)
     assert second.state() == "Ongoing"  # that log was replicated
     log.update_high_watermark(log.log_end_offset)
-    second.do(second.coordinators.on_high_watermark(OFFSETS, log, 0))
+    second.do(second.coordinators.on_high_watermark(OFFSETS, 0))
     assert fetched(second) == (Error.NONE, 7)
 
 
@@ -205,7 +201,7 @@ def commit_in_transaction(host: Host, producer: Producer, offset: int) -> None:
 def replicate(host: Host) -> None:
     log = host.logs[OFFSETS]
     log.update_high_watermark(log.log_end_offset)
-    host.do(host.coordinators.on_high_watermark(OFFSETS, log, host.now))
+    host.do(host.coordinators.on_high_watermark(OFFSETS, host.now))
 
 
 def test_who_leads_on_misses_no_marker() -> None:
@@ -227,12 +223,12 @@ def test_a_marker_that_was_written_while_the_log_was_loaded_is_not_missed() -> N
     log = first.logs[OFFSETS]
     second.logs[OFFSETS] = log
     second.do(second.coordinators.on_follower(OFFSETS, 0))
-    assert OFFSETS not in second.coordinators.read
+    assert second.coordinators.groups.epochs == {}
     log.append_as_leader(Batch(0, 0, -1, (Record(0, GroupKey("h", X0), None),)), 6)
     second.do(second.coordinators.on_leader(OFFSETS, log, 6, 0))
     log.append_as_leader(marker(producer, COMMIT), 6)
     log.update_high_watermark(log.log_end_offset - 1)
-    second.do(second.coordinators.on_high_watermark(OFFSETS, log, 0))
+    second.do(second.coordinators.on_high_watermark(OFFSETS, 0))
     assert fetched(second) == (Error.UNSTABLE_OFFSET_COMMIT, -1)
     replicate(second)
     assert fetched(second) == (Error.NONE, 7)
@@ -293,16 +289,11 @@ def test_ceasing_to_lead_refuses_who_waits() -> None:
         assert host.replies == [Response(Error.NOT_COORDINATOR)] * number
 
 
-def test_only_requests_to_coordinators_are_theirs() -> None:
-    with pytest.raises(KeyError, match="MetadataRequest"):
-        Host().ask(rpc.MetadataRequest())
-
-
 def test_a_key_belongs_to_the_partition_of_its_hash() -> None:
     topics = tuple(Topic(name, ((1,),) * count) for name, count in ((OFFSETS_TOPIC, 50), (TRANSACTIONS_TOPIC, 10)))
     coordinators = Coordinators(ClusterConfig(topics=topics))
-    assert coordinators.coordinator_partition("my-group", False) == (OFFSETS_TOPIC, 12)
-    assert coordinators.coordinator_partition("my-group", True) == (TRANSACTIONS_TOPIC, 2)
+    assert coordinators.groups.partition("my-group") == 12
+    assert coordinators.transactions.partition("my-group") == 2
 
 
 # ------------------------------------------------------------ transactions
@@ -352,8 +343,8 @@ def test_markers_go_to_the_leaders_and_then_the_transaction_is_complete(kip_890:
     host = Host(kip_890=kip_890)
     producer = host.begin(X0, X1, X2)
     assert host.ask(rpc.EndTxnRequest(producer, COMMIT, 2 if kip_890 else 0)) == Response(Error.NONE, (70, epoch))
-    assert [request_of(one) for one in host.asked] == [
-        rpc.WriteTxnMarkersRequest(here, 70, epoch, 5, COMMIT) for here in (X0, X1, X2)
+    assert [(one.leader, one.request) for one in host.asked] == [
+        (leader, rpc.WriteTxnMarkersRequest(here, 70, epoch, 5, COMMIT)) for here, leader in ((X0, 1), (X1, 2), (X2, 1))
     ]
     host.answer(Error.NONE, Error.NONE, Error.NONE)
     assert host.state() == "CompleteCommit" and host.asked == []
@@ -367,11 +358,11 @@ def test_a_marker_waits_for_a_leader() -> None:
     host.ask(rpc.EndTxnRequest(producer, ABORT, 2))
     assert host.asked == []
     host.metadata[X0] = led_by(2)
-    host.do([])
-    assert [one.topic_partition for one in host.asked] == [X0]
+    host.tick()
+    assert [(one.leader, one.request.topic_partition) for one in host.asked] == [(2, X0)]
     host.metadata[X1] = led_by(1)
-    host.do([])
-    assert [one.topic_partition for one in host.asked[1:]] == [X1]
+    host.tick()
+    assert [(one.leader, one.request.topic_partition) for one in host.asked[1:]] == [(1, X1)]
     host.answer(Error.NONE, Error.NONE)
     assert host.state() == "CompleteAbort"
 
@@ -387,7 +378,7 @@ def test_a_marker_is_sent_again_a_little_later_to_who_leads_then(error: Error | 
     host.metadata[X1] = led_by(3)
     host.tick()
     assert host.now == 1_123
-    assert [one.topic_partition for one in host.asked] == [X1]
+    assert [(one.leader, one.request.topic_partition) for one in host.asked] == [(3, X1)]
     host.answer(Error.NONE)
     assert host.state() == "CompleteCommit"
 
@@ -399,22 +390,23 @@ def test_a_superseded_coordinator_gives_up() -> None:
     assert host.coordinators.transactions.next_deadline() is None and host.state() == "PrepareCommit"
 
 
-def test_nobody_sends_markers_for_a_partition_that_it_does_not_lead_any_more() -> None:
+def test_nobody_repeats_markers_for_a_partition_that_it_does_not_lead_any_more() -> None:
     host = Host()
     host.metadata.clear()
     host.ask(rpc.EndTxnRequest(host.begin(X0), COMMIT, 2))
-    assert len(host.coordinators.markers) == 1
+    assert len(host.coordinators.transactions.retries) == 1
     host.do(host.coordinators.on_follower(TRANSACTIONS, 0))
     host.metadata[X0] = led_by(1)
-    host.do([])
-    assert host.asked == host.coordinators.markers == []
+    host.tick()
+    host.answer(Error.NOT_LEADER_OR_FOLLOWER)  # what was waiting is sent once more, in the former epoch
+    assert host.asked == host.coordinators.transactions.retries == []
 
 
 def test_a_new_coordinator_sends_the_markers_of_what_was_decided() -> None:
     first, second = Host(), Host()
     first.ask(rpc.EndTxnRequest(first.begin(X0), COMMIT, 2))
     second.do(second.coordinators.on_leader(TRANSACTIONS, first.logs[TRANSACTIONS], 8, 0))
-    assert [request_of(one) for one in second.asked] == [rpc.WriteTxnMarkersRequest(X0, 70, 1, 8, COMMIT)]
+    assert [one.request for one in second.asked] == [rpc.WriteTxnMarkersRequest(X0, 70, 1, 8, COMMIT)]
 
 
 def test_a_completion_that_the_log_refused_is_tried_again() -> None:
@@ -434,22 +426,22 @@ def test_a_completion_that_the_log_refused_is_tried_again() -> None:
 def test_a_transaction_that_lasts_too_long_is_aborted() -> None:
     host = Host()
     host.ask(rpc.InitProducerIdRequest("t", transaction_timeout=25_000))
-    assert host.coordinators.transactions.next_deadline() is None
+    assert host.coordinators.deadline() is None
     host.now = 7
     host.ask(rpc.AddPartitionsToTxnRequest(Producer("t", 70, 0), (X0,)))
     host.tick()
     assert host.now == 25_008
-    assert [request_of(one) for one in host.asked] == [rpc.WriteTxnMarkersRequest(X0, 70, 1, 5, ABORT)]
+    assert [one.request for one in host.asked] == [rpc.WriteTxnMarkersRequest(X0, 70, 1, 5, ABORT)]
     host.answer(Error.NONE)
     assert host.state() == "CompleteAbort"
-    assert host.coordinators.transactions.next_deadline() is None
+    assert host.coordinators.deadline() is None
 
 
 def test_a_loaded_transaction_is_looked_at_too() -> None:
     first, second = Host(), Host()
     first.begin(X0)
     second.do(second.coordinators.on_leader(TRANSACTIONS, first.logs[TRANSACTIONS], 8, 0))
-    assert second.coordinators.timers["transactions"] == 60_001
+    assert second.coordinators.transactions.next_deadline() == 60_001
 
 
 def test_nothing_puts_off_what_is_due() -> None:
@@ -458,15 +450,16 @@ def test_nothing_puts_off_what_is_due() -> None:
     first, second = host.asked
     host.do(host.coordinators.on_response(first, None, 0))
     host.do(host.coordinators.on_response(second, None, 50))
-    assert host.coordinators.timers["transactions"] == 100
+    assert host.coordinators.transactions.next_deadline() == 100
     for host.now in (0, 5_000):
         host.ask(rpc.OffsetCommitRequest(GROUP, commits(1)))
-    assert host.coordinators.timers["cleanup"] == CLEANUP_INTERVAL
+    assert host.coordinators.groups.next_deadline() == CLEANUP_INTERVAL
     other = Host()
     other.begin(X0)
+    other.coordinators.time_passes(0)
     other.now = 5_000
     other.ask(rpc.OffsetCommitRequest(GROUP, commits(1)))
-    assert other.coordinators.timers["transactions"] == 60_001
+    assert other.coordinators.transactions.next_deadline() == 60_001
 
 
 def test_transactions_go_by_the_configuration() -> None:
@@ -553,10 +546,10 @@ def test_transactional_offsets_count_with_the_replicated_marker(result: str, off
     assert written.batch(0).is_transactional and written.batch(0)[4:6] == producer[1:]
     log = host.logs[OFFSETS]
     log.append_as_leader(marker(producer, result), 5)
-    host.do(host.coordinators.on_high_watermark(OFFSETS, log, 0))
+    host.do(host.coordinators.on_high_watermark(OFFSETS, 0))
     assert fetched(host) == (Error.UNSTABLE_OFFSET_COMMIT, -1) and fetched(host, False) == (Error.NONE, 3)
     log.update_high_watermark(log.log_end_offset)
-    host.do(host.coordinators.on_high_watermark(OFFSETS, log, 0))
+    host.do(host.coordinators.on_high_watermark(OFFSETS, 0))
     assert fetched(host) == (Error.NONE, offset)
     new = Host()
     new.do(new.coordinators.on_follower(OFFSETS, 0))
@@ -587,5 +580,5 @@ def test_the_coordinators_can_be_copied() -> None:
     join(host)
     host.metadata.clear()
     host.ask(rpc.EndTxnRequest(host.begin(X0), COMMIT, 2))
-    state = host.coordinators
+    state = host.coordinators.groups, host.coordinators.transactions
     assert copy.deepcopy(state) == pickle.loads(pickle.dumps(state)) == state

@@ -7,8 +7,10 @@ watermark, or keeps it. The former leader may go on for long in the belief that 
 from __future__ import annotations
 
 import random
+import runpy
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,7 +18,6 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.coordinator import Append, Respond
-from hwmark.refimpl.coordinators import Coordinators, Effects
 from hwmark.refimpl.errors import Error, KafkaError
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
 from hwmark.refimpl.group_metadata import OffsetAndMetadata
@@ -24,19 +25,14 @@ from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.requests import Response
-from hwmark.refimpl.transaction_coordinator import SendMarkers
+
+BY_HAND = runpy.run_path(str(Path(__file__).with_name("coordinators_by_hand.py")))
+Coordinators, Marker = BY_HAND["Coordinators"], BY_HAND["Marker"]
 
 OFFSETS, TRANSACTIONS, X = (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0), ("x", 0)
 TOPICS = tuple(Topic(name, ((1, 2),)) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "x"))
 GROUP = ConsumerGroupMetadata("g")
 CONSUMED, POSITION = ("input", 0), OffsetAndMetadata(7)
-
-
-def request_of(markers: SendMarkers) -> rpc.WriteTxnMarkersRequest:
-    producer_id, epoch = markers.producer[1:]
-    return rpc.WriteTxnMarkersRequest(
-        markers.topic_partition, producer_id, epoch, markers.coordinator_epoch, markers.result
-    )
 
 
 class Waiting(NamedTuple):
@@ -64,6 +60,7 @@ class Cluster:
         self.request: Any = next(self.stages)
         self.is_waiting = self.is_done = False
         for id, broker in self.brokers.items():
+            broker.partitions = self.metadata
             broker.transactions.broker_epoch = id
         for partition, log in self.logs.items():
             self.do(1, self.brokers[1].on_leader(partition, log, 0, 0))
@@ -109,11 +106,11 @@ class Cluster:
 
     # ------------------------------------------------------------ the brokers
 
-    def do(self, id: int, effects: Effects) -> None:
-        for effect in [*effects, *self.brokers[id].send_markers(self.metadata)]:
+    def do(self, id: int, effects: list[Any]) -> None:
+        for effect in effects:
             if isinstance(effect, Append):
                 self.append(id, effect)
-            elif isinstance(effect, SendMarkers):
+            elif isinstance(effect, Marker):
                 self.messages.append(self.markers(id, effect))
             else:
                 self.on_reply(effect)
@@ -157,9 +154,9 @@ class Cluster:
         self.waiting.append(Waiting(partition, written.base_offset, then))
         return None if log.high_watermark < log.log_end_offset else self.replicate(partition)
 
-    def markers(self, id: int, asked: SendMarkers) -> Callable[[bool], None]:
+    def markers(self, id: int, asked: Any) -> Callable[[bool], None]:
         """WriteTxnMarkers on its way to a leader, and then its answer on the way back."""
-        leader = self.metadata[asked.topic_partition].leader
+        leader = self.metadata[asked.request.topic_partition].leader
 
         def answer(error: Error | None) -> None:
             response = None if error is None else Response(error)
@@ -169,7 +166,7 @@ class Cluster:
             self.messages.append(lambda arrives: answer(error if arrives else None))
 
         def deliver(arrives: bool) -> None:
-            here, *producer, epoch, result = request_of(asked)
+            here, *producer, epoch, result = asked.request
             if not arrives:
                 return answer(None)
             if self.metadata[here].leader != leader:
@@ -185,7 +182,7 @@ class Cluster:
         log.update_high_watermark(log.log_end_offset)
         self.settle(partition, Error.NONE)
         leader = self.metadata[partition].leader
-        self.do(leader, self.brokers[leader].on_high_watermark(partition, log, self.now))
+        self.do(leader, self.brokers[leader].on_high_watermark(partition, self.now))
 
     def settle(self, partition: TopicPartition, error: Error) -> None:
         settled = [one for one in self.waiting if one.partition == partition]
@@ -236,7 +233,7 @@ class Cluster:
         for id, broker in self.brokers.items():
             deadline = broker.deadline()
             if deadline is not None and deadline <= self.now:
-                self.do(id, broker.tick(self.now))
+                self.do(id, broker.time_passes(self.now))
 
     def transaction_state(self) -> str | None:
         known = self.brokers[self.metadata[TRANSACTIONS].leader].transactions.transactions.get("t")

@@ -201,7 +201,7 @@ def test_what_is_no_state_is_refused() -> None:
 VALUES = [
     ClusterConfig(topics=(Topic("x", ((1, 2), (2, 1))), Topic("y", ((3,),), True)), kip_101=False),
     rpc.EndTxnRequest(Producer("t", 1, 0), "COMMIT", 2),
-    rpc.FetchResponse(Error.NOT_LEADER_OR_FOLLOWER, [Batch(0, 0, 1, (Record(0, None, "a"),))], aborted=[(1, 2)]),
+    rpc.FetchResponse(Error.NOT_LEADER_OR_FOLLOWER, [Batch(0, 0, 1, (Record(0, None, "a"),))], aborted=((1, 2),)),
     rpc.Response(Error.NONE, {("x", 0): Error.NONE, ("x", 1): True}),
     (),
     (1, "a", None, (False, ())),

@@ -15,7 +15,6 @@ from hwmark.refimpl.errors import Error
 
 NEVER_ANSWERED = {
     Error.UNKNOWN_SERVER_ERROR: "a machine that fails is a bug, no answer",
-    Error.NETWORK_EXCEPTION: "only among the parts of one broker: nobody verified a transaction",
 }
 """The errors that no machine of the reference implementation answers with, and why."""
 

@@ -51,7 +51,6 @@ def _of_led(make: Callable[[Replica], Any]) -> Maker:
 # ------------------------------------------------------------------ replication
 
 REPLICATION: dict[str, Maker] = {
-    "produce with acks=2": _of_led(lambda r: rpc.ProduceRequest(r.topic_partition, Batch(0, 0, -1, RECORD), 2)),
     "fetch from nowhere": lambda _: rpc.FetchRequest(NOWHERE, 0),
     "fetch beyond the end": _of_led(lambda r: rpc.FetchRequest(r.topic_partition, r.log.log_end_offset + FAR)),
     "fetch as no replica": _of_led(lambda r: rpc.FetchRequest(r.topic_partition, 0, replica_id=99)),
@@ -103,7 +102,7 @@ def _verify_nobody(broker: Broker) -> Any:
 
 
 def _odd_producer(broker: Broker) -> Producer:
-    metadata = broker.coordinators.transactions.transactions.get(ODD)
+    metadata = broker.transactions.transactions.get(ODD)
     return metadata.producer if metadata else Producer(ODD, 0, 0)
 
 
@@ -146,7 +145,7 @@ def _of_group(make: Callable[[GroupMetadata], Any]) -> Maker:
     """A request about a group that the broker coordinates."""
 
     def maker(broker: Broker) -> Any:
-        groups = broker.coordinators.groups.groups
+        groups = broker.groups.groups
         return make(groups[min(groups)]) if groups else None
 
     return maker
@@ -220,7 +219,7 @@ def _alter(**changes: Callable[[PartitionRegistration], Any]) -> Maker:
 
 def _from_controller(broker: Broker, controller: int = 0, incarnation: int = 0) -> tuple[int, int, int]:
     """Controller id, its epoch and the broker's, both changed by so much."""
-    return broker.controller_id, broker.said[0] + controller, broker.controller.broker_epoch + incarnation
+    return broker.controller_id, broker.controller_epoch + controller, broker.controller.broker_epoch + incarnation
 
 
 CONTROLLER: dict[str, Maker] = {
@@ -236,9 +235,8 @@ CONTROLLER: dict[str, Maker] = {
     "take a reassignment back": _of_registration(lambda h, _: rpc.AlterPartitionReassignmentsRequest(h, None)),
     "elect the preferred leader": _of_registration(lambda h, _: rpc.ElectLeadersRequest(h, PREFERRED)),
     "lead as the controller before said": lambda b: rpc.LeaderAndIsrRequest(*_from_controller(b, -1), ()),
-    "stop as the controller before said": lambda b: rpc.StopReplicaRequest(*_from_controller(b, -1), ()),
     "learn what a former incarnation was to": lambda b: (
-        rpc.UpdateMetadataRequest(*_from_controller(b, 0, -1), ()) if b.config.kip_380 else None
+        rpc.LeaderAndIsrRequest(*_from_controller(b, 0, -1), ()) if b.config.kip_380 else None
     ),
     "ask for metadata": lambda _: rpc.MetadataRequest(("x",)),
 }
