@@ -5,7 +5,7 @@ Where to begin: `machine` (what a machine is), `requests` (what they say to each
 - a partition's log: `batches`, `log`, `leader_epochs`, `producer_state`, `log_cleaner`;
 - a broker: `replica` (lead or follow one partition), `broker`;
 - who leads: `partition_change` (the rules), `cluster_image`, `controller`, `zookeeper`;
-- coordinators: `transaction_metadata`, `transaction_coordinator`, `group_metadata`, `group_coordinator`, hosted by
+- coordinators: `transaction_metadata`, `transaction_coordinator`, `group_coordinator`, hosted by
   `coordinators`;
 - clients: `client`; `producer`, `transaction_manager`; `consumer`, `fetcher`, `membership`, `assignors`.
 """

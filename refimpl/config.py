@@ -47,7 +47,6 @@ class ClusterConfig(NamedTuple):
     segment_records: int = 2**31  # a log rolls when its active segment spans that many offsets
     transaction_timeout_max: int = 900_000
     transaction_check_interval: int = 10_000  # between looks for transactions that last too long
-    group_session_timeout_min: int = 6_000
     offsets_retention: int = 604_800_000
 
     def partition_count(self, topic: str) -> int:

@@ -37,7 +37,6 @@ from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.transaction_coordinator import SendMarkers, TransactionCoordinator
 
 NOT_LED = -1, 2**62
-CLEANUP_INTERVAL = 600_000  # ms between looks for expired offsets
 REQUESTS = {  # the coordinator and its method, which has the request's fields as arguments
     rpc.InitProducerIdRequest: ("transactions", "init_producer_id"),
     rpc.AddPartitionsToTxnRequest: ("transactions", "add_partitions"),
@@ -147,7 +146,7 @@ class Coordinators:
     def tick(self, now: int) -> Effects:
         """Do what is due; harmless before."""
         due = [name for name, time in self.timers.items() if time is not None and time <= now]
-        tasks = {"groups": self.groups.tick, "cleanup": self.groups.expire_offsets}
+        tasks = {"groups": self.groups.tick}
         decisions = Effects()
         for name in due:
             del self.timers[name]
@@ -169,6 +168,4 @@ class Coordinators:
             timers.setdefault("retry", now + self.config.retry_backoff)
         if self.transactions.has_ongoing():  # that may last too long
             timers.setdefault("check", now + self.config.transaction_check_interval)
-        if self.groups.groups:
-            timers.setdefault("cleanup", now + CLEANUP_INTERVAL)
         return effects

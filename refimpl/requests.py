@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from hwmark.refimpl.batches import Batch, TopicPartition
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_coordinator import Assignments, Commits, ConsumerGroupMetadata
-from hwmark.refimpl.group_metadata import Protocols
+from hwmark.refimpl.group_coordinator import Assignments, Commits, ConsumerGroupMetadata, Protocols
 from hwmark.refimpl.leader_epochs import EpochEndOffset
 from hwmark.refimpl.partition_change import BrokerIds, PartitionRegistration
 from hwmark.refimpl.transaction_metadata import Producer

@@ -11,7 +11,7 @@ from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, ConsumerConfig, Poll
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.group_coordinator import OffsetAndMetadata
 from hwmark.refimpl.membership import REJOIN_NEEDED
 from hwmark.refimpl.transaction_metadata import Producer
 
@@ -22,7 +22,7 @@ GROUP, members, owned, join = "group", WORLD["members"], WORLD["owned"], WORLD["
 
 
 def committed(world: World) -> dict[TopicPartition, int]:
-    return {of: commit.position.offset for of, commit in world.groups.groups[GROUP].offsets.items()}
+    return {of: commit.offset for of, commit in world.groups.groups[GROUP].offsets.items()}
 
 
 def test_the_next_member_begins_at_what_was_committed():
@@ -35,7 +35,7 @@ def test_the_next_member_begins_at_what_was_committed():
     assert committed(world) == {PARTITION: 1}
     assert world.ask("c1", CommitAsync()).error is Error.NONE
     assert committed(world) == {PARTITION: 2, OTHER: 1}
-    assert world.groups.groups[GROUP].offsets[PARTITION].position.leader_epoch == 0
+    assert world.groups.groups[GROUP].offsets[PARTITION].leader_epoch == 0
     world.ask("c1", CommitSync(((PARTITION, OffsetAndMetadata(1, 0)),)))
     world.ask("c1", Close())
     del world.consumers["c1"]

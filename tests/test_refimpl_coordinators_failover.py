@@ -18,8 +18,7 @@ from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConf
 from hwmark.refimpl.coordinator import Append, Respond
 from hwmark.refimpl.coordinators import Coordinators, Effects
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
-from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, OffsetAndMetadata
 from hwmark.refimpl.log import HIGH_WATERMARK, TXN_COMMITTED, Log
 from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import PartitionRegistration

@@ -13,8 +13,7 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.assignors import Subscription
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record, TopicPartition
 from hwmark.refimpl.broker import Broker
-from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
-from hwmark.refimpl.group_metadata import GroupMetadata, Member, OffsetAndMetadata
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, GroupMetadata, Member, OffsetAndMetadata
 from hwmark.refimpl.partition_change import PREFERRED, PartitionRegistration
 from hwmark.refimpl.producer_state import ProducerStateEntry
 from hwmark.refimpl.replica import Replica

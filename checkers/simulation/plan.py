@@ -229,7 +229,6 @@ def config_of(brokers: int, partitions: Mapping[str, int], **settings: Any) -> C
         request_timeout=500,
         retry_backoff=50,
         transaction_check_interval=500,
-        group_session_timeout_min=100,
     )
     return config._replace(**settings)
 
