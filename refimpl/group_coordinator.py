@@ -121,7 +121,7 @@ class GroupMetadata:
     members: dict[str, Member] = field(default_factory=dict)
     parked: dict[str, Any] = field(default_factory=dict)
     deadlines: dict[str, int] = field(default_factory=dict)
-    in_flight: set[Append] = field(default_factory=set)
+    in_flight: list[Append] = field(default_factory=list)
     pending_offsets: dict[tuple[int, TopicPartition], OffsetAndMetadata] = field(default_factory=dict)
     offsets: dict[TopicPartition, OffsetAndMetadata] = field(default_factory=dict)
 
@@ -425,7 +425,7 @@ class GroupCoordinator(Coordinator):
             return [Respond(to)]
         records = tuple([((who.group_id, of), position._replace(commit_timestamp=now)) for of, position in commits])
         append = self.append(who.group_id, records, to, producer)
-        group.in_flight.add(append)
+        group.in_flight.append(append)
         return [append]
 
     def complete_transaction(self, partition: int, producer_id: int, marker: str) -> None:
@@ -460,7 +460,7 @@ class GroupCoordinator(Coordinator):
             return [*append.answer(Error.NOT_COORDINATOR)]
         if partition is None:
             return self.on_group_stored(group, value, error, now)
-        group.in_flight.discard(append)
+        group.in_flight = [other for other in group.in_flight if other != append]
         if error is Error.NONE:
             self.replay(append.records, append.producer.producer_id, base_offset, now)
         return [*append.answer(error)]

@@ -122,7 +122,7 @@ class Asked:
         self.now += duration
 
     def prepareOffsetCommit(self, partition: str, offset: int) -> None:  # noqa: N802
-        self.group.in_flight.add(append_of(NOBODY, partition, offset))
+        self.group.in_flight.append(append_of(NOBODY, partition, offset))
 
     def onOffsetCommitAppend(self, partition: str, offset: int, batch: int) -> None:  # noqa: N802
         self.onTxnOffsetCommitAppend(NOBODY.producer_id, partition, offset, batch)
@@ -131,7 +131,7 @@ class Asked:
         self.group.in_flight.remove(append_of(NOBODY, partition, offset))
 
     def prepareTxnOffsetCommit(self, producer_id: int, partition: str, offset: int) -> None:  # noqa: N802
-        self.group.in_flight.add(append_of(producer_of(producer_id), partition, offset))
+        self.group.in_flight.append(append_of(producer_of(producer_id), partition, offset))
 
     def onTxnOffsetCommitAppend(self, producer_id: int, partition: str, offset: int, batch: int) -> None:  # noqa: N802
         self.group.in_flight.remove(append_of(producer_of(producer_id), partition, offset))
@@ -180,7 +180,7 @@ class Asked:
         return None if topics is None else sorted(topics)
 
     def in_flight(self, producer_id: int, partition: str) -> list[Append]:
-        """What was prepared for a partition, in no order."""
+        """What was prepared for a partition, the latest last."""
         key = "groupId", topic_partition(partition)
         return [
             append
@@ -198,9 +198,8 @@ class Asked:
         return {"offset": commit.offset, "commitRecordOffset": batch}
 
     def pendingOffset(self, partition: str) -> int | None:  # noqa: N802
-        """The latest, which is the highest in this table."""
         offsets = [append.records[0][1].offset for append in self.in_flight(NOBODY.producer_id, partition)]
-        return max(offsets, default=None)
+        return offsets[-1] if offsets else None
 
     def offset(self, partition: str) -> int | None:
         commit = self.group.offsets.get(topic_partition(partition))

@@ -173,7 +173,6 @@ GROUPS: dict[str, Maker] = {
     "join with a protocol of one's own": _of_group(
         lambda g: rpc.JoinGroupRequest(ConsumerGroupMetadata(g.group_id), (("own", None),), 500, 500)
     ),
-    "join for no time": _of_group(lambda g: rpc.JoinGroupRequest(_nobody(g), PROTOCOL, 1, 500)),
     "sync in a coming generation": _of_member(lambda g, m: rpc.SyncGroupRequest(_who(g, m, FAR))),
     "heartbeat in the generation before": _of_member(lambda g, m: rpc.HeartbeatRequest(_who(g, m, -1))),
     "heartbeat as nobody": _of_group(lambda g: rpc.HeartbeatRequest(_nobody(g))),
