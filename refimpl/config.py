@@ -46,7 +46,6 @@ class ClusterConfig(NamedTuple):
     retry_backoff: int = 100
     segment_records: int = 2**31  # a log rolls when its active segment spans that many offsets
     transaction_timeout_max: int = 900_000
-    group_session_timeout_min: int = 6_000
     offsets_retention: int = 604_800_000
 
     def partition_count(self, topic: str) -> int:

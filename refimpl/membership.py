@@ -25,8 +25,7 @@ from hwmark.refimpl.assignors import ASSIGNORS, Assignment, Subscription
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.fetcher import Fetcher, Position
-from hwmark.refimpl.group_coordinator import Commits, ConsumerGroupMetadata
-from hwmark.refimpl.group_metadata import UNKNOWN_MEMBER, JoinGroupResponse, OffsetAndMetadata
+from hwmark.refimpl.group_coordinator import Commits, ConsumerGroupMetadata, JoinGroupResponse, OffsetAndMetadata
 from hwmark.refimpl.machine import Asked
 
 REJOIN_NEEDED, JOINING, STABLE = "REJOIN_NEEDED", "JOINING", "STABLE"
@@ -99,9 +98,9 @@ class ConsumerCoordinator(Fetcher):
     def leave(self, now: int) -> None:
         """Give up everything, and LeaveGroup, unless the instance is expected back."""
         self._give_up_all_but()
-        if self.who.instance is None and self.who.member_id != UNKNOWN_MEMBER:
+        if self.who.instance is None and self.who.member_id:
             self._ask(rpc.LeaveGroupRequest(self.who), now)
-        self._reset(UNKNOWN_MEMBER)
+        self._reset("")
 
     def handle_group(self, asked: Asked, response: Any, error: Error, now: int) -> None:
         """The coordinator's answer; if it says so, the generation, the membership or the consumer is at an end."""
@@ -114,7 +113,7 @@ class ConsumerCoordinator(Fetcher):
         is_joining = isinstance(asked.body, rpc.JoinGroupRequest | rpc.SyncGroupRequest)
         if error in NO_MEMBER:
             self.fatal = error if error is Error.FENCED_INSTANCE_ID else None
-            self._reset(self.who.member_id if error is Error.ILLEGAL_GENERATION else UNKNOWN_MEMBER)
+            self._reset(self.who.member_id if error is Error.ILLEGAL_GENERATION else "")
         elif isinstance(asked.body, rpc.JoinGroupRequest) and error in (Error.NONE, Error.MEMBER_ID_REQUIRED):
             self._joined(response.value, now)
         elif isinstance(asked.body, rpc.SyncGroupRequest) and error is Error.NONE:

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from hwmark.refimpl.batches import Batch, EpochEndOffset, Producer, TopicPartition
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_coordinator import Assignments, Commits, ConsumerGroupMetadata
-from hwmark.refimpl.group_metadata import Protocols
+from hwmark.refimpl.group_coordinator import Assignments, Commits, ConsumerGroupMetadata, Protocols
 from hwmark.refimpl.partition_change import BrokerIds, PartitionRegistration
 
 LATEST, EARLIEST = -1, -2  # timestamps that ListOffsets knows

@@ -24,7 +24,7 @@ from hwmark.refimpl.batches import ABORT, COMMIT, NO_PRODUCER_EPOCH, NO_PRODUCER
 from hwmark.refimpl.client import Client
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_metadata import ConsumerGroupMetadata, OffsetAndMetadata
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, OffsetAndMetadata
 from hwmark.refimpl.machine import Address, Call
 from hwmark.refimpl.transaction_coordinator import VERSION_2
 

@@ -10,8 +10,7 @@ from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record
 from hwmark.refimpl.broker import Broker, Disk
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, GroupKey
-from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, OffsetAndMetadata
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Outbox, Tick
 from hwmark.refimpl.partition_change import PartitionRegistration
@@ -350,7 +349,7 @@ def test_late_copies_of_what_a_controller_said_are_acknowledged_only() -> None:
 @pytest.mark.parametrize("is_stopped", [False, True])
 def test_groups_are_loaded_when_all_is_committed_and_given_up_with_the_partition(is_stopped: bool) -> None:
     log = Log()
-    log.append_as_follower([Batch(0, 0, 0, (Record(0, GroupKey("other", HERE), None),))])
+    log.append_as_follower([Batch(0, 0, 0, (Record(0, ("other", HERE), None),))])
     alone = Alone(Disk({OFFSETS: log}))
     alone.become(here=OFFSETS)
     heartbeat = rpc.HeartbeatRequest(ConsumerGroupMetadata("g", 1, "m"))

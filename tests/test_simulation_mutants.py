@@ -40,7 +40,7 @@ def test_there_are_enough_mutants_of_every_part() -> None:
     parts = {mutant.where.split(".")[0] for mutant in MUTANTS.values()}
     assert len(MUTANTS) == len({*map(_key, MUTANTS.values())}) >= 45
     assert {"log", "producer_state", "replica", "broker", "controller", "zookeeper"} <= parts
-    assert {"transaction_coordinator", "group_metadata", "assignors", "producer"} <= parts
+    assert {"transaction_coordinator", "group_coordinator", "assignors", "producer"} <= parts
     assert sum(bool(mutant.source) for mutant in MUTANTS.values()) >= 15
 
 

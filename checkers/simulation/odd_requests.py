@@ -13,8 +13,7 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.assignors import Subscription
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record, TopicPartition
 from hwmark.refimpl.broker import Broker
-from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
-from hwmark.refimpl.group_metadata import GroupMetadata, Member, OffsetAndMetadata
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, GroupMetadata, Member, OffsetAndMetadata
 from hwmark.refimpl.partition_change import PREFERRED, PartitionRegistration
 from hwmark.refimpl.producer_state import ProducerStateEntry
 from hwmark.refimpl.replica import Replica
@@ -172,7 +171,6 @@ GROUPS: dict[str, Maker] = {
     "join with a protocol of one's own": _of_group(
         lambda g: rpc.JoinGroupRequest(ConsumerGroupMetadata(g.group_id), (("own", None),), 500, 500)
     ),
-    "join for no time": _of_group(lambda g: rpc.JoinGroupRequest(_nobody(g), PROTOCOL, 1, 500)),
     "sync in a coming generation": _of_member(lambda g, m: rpc.SyncGroupRequest(_who(g, m, FAR))),
     "heartbeat in the generation before": _of_member(lambda g, m: rpc.HeartbeatRequest(_who(g, m, -1))),
     "heartbeat as nobody": _of_group(lambda g: rpc.HeartbeatRequest(_nobody(g))),

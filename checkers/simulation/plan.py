@@ -254,7 +254,6 @@ def config_of(brokers: int, partitions: Mapping[str, int], **settings: Any) -> C
         zookeeper_session_timeout=600,
         request_timeout=500,
         retry_backoff=50,
-        group_session_timeout_min=100,
     )
     return config._replace(**settings)
 

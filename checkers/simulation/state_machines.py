@@ -21,8 +21,7 @@ from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, ConsumerConfig, Seek, Subscribe
-from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
-from hwmark.refimpl.group_metadata import OffsetAndMetadata
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, OffsetAndMetadata
 from hwmark.refimpl.machine import ZOOKEEPER, Address
 from hwmark.refimpl.partition_change import PREFERRED, UNCLEAN
 from hwmark.refimpl.producer import ProducerConfig
