@@ -5,10 +5,9 @@ map, names decide here. Kafka has two sticky algorithms, one for equal subscript
 and one for others (loads are balanced afterwards); they are one here, which always balances, and knows no shares for
 the others. It gives what is free to the least loaded, where Kafka deals equal subscriptions out in turns. Each move
 brings two loads closer; Kafka searches a rack without effect, prefers claims of earlier generations, sends partitions
-home rather than let two members swap some of a topic, moves what was free before the rest, and takes all moves back if
-they did not help. A partition that two members claim in one generation is nobody's; Kafka forgets that if subscriptions
-differ. Racks count if any are known, for sticky if they differ; Kafka asks for members in them too, and for range keeps
-topics together that have the same members and as many partitions, though their racks differ.
+home rather than let two members swap some of a topic, and takes all moves back if they did not help. A partition that
+two members claim in one generation is nobody's; Kafka forgets that if subscriptions differ. Racks count if any are
+known, for sticky if they differ; Kafka asks for members in them too.
 
 Source: RangeAssignor, RoundRobinAssignor, AbstractStickyAssignor, CooperativeStickyAssignor of Kafka's clients; KIP-54
 (sticky), KIP-345 (static members), KIP-429 (cooperative), KIP-792 (generations), KIP-881 (racks).
@@ -48,7 +47,7 @@ def in_order(members: Members) -> list[str]:
 
 
 def readers_of(topics: Mapping[str, int], members: Members) -> dict[str, list[str]]:
-    """Who subscribed to each topic that exists, for those that somebody did."""
+    """Who subscribed to each topic that exists, for those that somebody did; `topics` counts partitions."""
     readers = {topic: [id for id in in_order(members) if topic in members[id].topics] for topic in sorted(topics)}
     return {topic: some for topic, some in readers.items() if some}
 
@@ -105,7 +104,7 @@ def assign_sticky(topics: Mapping[str, int], members: Members, racks: Racks = NO
     """Balanced, with as few moves as that needs; members have given up all they had (the eager protocol).
 
     Members keep what they had up to their share, then the least loaded get the rest, within racks first; then loads are
-    balanced.
+    balanced, by what changes hands anyway first.
     """
     readers, previous, owner = readers_of(topics, members), previous_owners(members), Owners()
     partitions = [(topic, i) for topic in sorted(readers, key=lambda t: len(readers[t])) for i in range(topics[topic])]

@@ -1,24 +1,28 @@
 """The consumer: where it reads in its partitions, and its place in the group that shares them.
 
+Its calls are served one after the other, for one thread of an application as in Kafka. A Poll parks until there are
+records or news of a rebalance; a commit is served once its request is under way, whose answer answers the call.
+
 Each position has one request under way at most: its offset says which. To go elsewhere is to begin with a new Position,
 so nothing that was asked for or fetched before a seek or a rebalance returns: an answer counts only for the position
 that awaits it.
 
-Polls drive a rebalance: only a Poll gives up all partitions and joins, only a Poll tells what came and went; heartbeats
-go on without. A partition's owner gives it up before it joins again (eager), or only once it learns that it moves
+As in Kafka, the application's Polls drive a rebalance, and only in a Poll partitions come and go; heartbeats go on
+without. A partition's owner gives it up before it joins again (eager), or only once it learns that it moves
 (cooperative, KIP-429), and then joins once more. `who` the member is, by id and generation, tells it apart from what it
 was: answers to that no longer count. What the application commits is of `group_metadata`, the generation of the last
 assignment, and the coordinator judges it.
 
 Unlike in Kafka, truncation is not detected by an OffsetsForLeaderEpoch after an election, but by each fetch, which says
 the epoch of the record before it, as followers' fetches do (KIP-595); the leader answers alike. A Poll returns all that
-has been fetched. Whoever subscribes to other topics leaves first; automatic commits are sent once and not awaited, and
-a cooperative member sends none before a rebalance; after an error that nobody expects the coordinator is looked up
-again, which is the backoff; only FENCED_INSTANCE_ID is fatal, and after other refusals it goes on trying to join.
+has been fetched. A CommitAsync too holds up later calls while the coordinator is not known. Automatic commits are sent
+once and not awaited. After an error that nobody expects, whom to ask is looked up again, which is the backoff. Only
+FENCED_INSTANCE_ID is fatal, and after other refusals it goes on trying to join.
 Not modelled: reading from followers, pausing partitions, auto.offset.reset=none, max.poll.records; patterns, racks of
-members, the session timer (a lost coordinator is noticed when a request expires), leaving the group for want of Polls
-(only a rebalance notices that), partitions that are added; the refusal to mix Subscribe and Assign or to make two calls
-at a time (they do not wait for each other), the time limit of CommitSync, commits that Close waits for.
+members, partitions that are added; the session timer (a lost coordinator is noticed when a request expires), leaving
+the group for want of Polls (only a rebalance notices that); the refusals to join or commit without a group.id and to
+mix Subscribe and Assign; the time limit of CommitSync; that Close waits for commits and tells what it gives up.
+
 Source: ClassicKafkaConsumer, SubscriptionState, Fetcher, OffsetFetcher, AbstractCoordinator and ConsumerCoordinator of
 Kafka's clients; KIP-62, KIP-98 (read_committed), KIP-207, KIP-320 (truncation), KIP-345, KIP-394, KIP-447.
 """
@@ -107,7 +111,7 @@ class Close(NamedTuple):
 
 
 class PollResult(NamedTuple):
-    """What a Poll, or Close, gives: first what happened to the assignment, then records of what is assigned now."""
+    """What a Poll gives: first what happened to the assignment, then records of what is assigned now."""
 
     records: tuple[ConsumerRecord, ...] = ()
     rebalances: tuple[Rebalance, ...] = ()
@@ -143,8 +147,8 @@ class Consumer:
     cluster: ClusterConfig
     config: ConsumerConfig
     client: Client = field(init=False)
-    who: ConsumerGroupMetadata = field(init=False)
-    group_metadata: ConsumerGroupMetadata = field(init=False)  # a transactional producer commits with it, too
+    who: ConsumerGroupMetadata = field(init=False)  # that talks to the coordinator
+    group_metadata: ConsumerGroupMetadata = field(init=False)  # a transactional producer commits with it too
     topics: tuple[str, ...] = ()  # subscribed to; none: partitions are assigned by hand
     positions: dict[TopicPartition, Position] = field(default_factory=dict)
     rebalances: tuple[Rebalance, ...] = ()  # for the next Poll to tell
@@ -252,7 +256,7 @@ class Consumer:
         return broker_id is not None
 
     def _handle_group(self, asked: Asked, response: Any, now: int) -> None:
-        """The coordinator's answer; if it says so, the generation, the membership or the consumer is at an end."""
+        """The coordinator's answer: it ends a commit, or has it tried again, and says what becomes of the member."""
         call, error = asked.context, response.error
         if error not in EXPECTED:
             self.client.coordinators.clear()
@@ -275,7 +279,7 @@ class Consumer:
             self.rejoin_needed = True
 
     def _join(self, now: int) -> None:
-        """JoinGroup, and give up what others may get; only the sticky assignor is told of that."""
+        """JoinGroup, and give up what others may get; the eager sticky assignor is told of that nevertheless."""
         config, owned, generation = self.config, tuple(sorted(self.positions)), self.group_metadata.generation
         self._commit_automatically(now)
         may_keep = self.cluster.kip_429 and {*config.assignors} == {"cooperative-sticky"} and self.who.generation >= 0
@@ -302,7 +306,7 @@ class Consumer:
         self.rejoin_needed |= not self._ask(rpc.SyncGroupRequest(self.who, by_member), now)
 
     def _take(self, assigned: tuple[TopicPartition, ...]) -> None:
-        """Read these partitions and no others, which others get once this member joins again."""
+        """Read these partitions alone; who is a member lets others have the rest by joining again."""
         given_up = tuple(sorted(self.positions.keys() - {*assigned}))
         added = tuple(partition for partition in assigned if partition not in self.positions)
         self.positions = {one: self.positions.get(one) or Position() for one in assigned}

@@ -122,6 +122,18 @@ def test_a_sync_commit_is_tried_again_and_an_async_one_is_not():
     assert world.outcomes["c1", number].error is Error.NONE
 
 
+@pytest.mark.parametrize("operation", [CommitSync(), CommitAsync()])
+def test_a_commit_waits_until_the_coordinator_is_known(operation: CommitSync | CommitAsync):
+    world = World(ConsumerConfig(GROUP))
+    world.silent.add(rpc.FindCoordinatorRequest)
+    number = world.call("c1", operation)
+    world.wait(1_000)
+    assert ("c1", number) not in world.outcomes
+    world.silent.clear()
+    world.wait(world.cluster.request_timeout)
+    assert world.outcomes["c1", number].error is Error.NONE
+
+
 @pytest.mark.parametrize("error", [Error.ILLEGAL_GENERATION, Error.UNKNOWN_MEMBER_ID, Error.FENCED_INSTANCE_ID])
 def test_a_commit_that_is_fenced_ends_the_membership(error: Error):
     world = members(1)
