@@ -82,8 +82,7 @@ def assign_range(topics: Mapping[str, int], members: Members, racks: Racks = NO_
         alike.setdefault((tuple(some), topics[topic]), []).append(topic)
     owner: Owners = {}
     for (readers, count), together in alike.items():
-        low, extra = divmod(count, len(readers))
-        placed: dict[int, str] = {}
+        placed, (low, extra) = dict[int, str](), divmod(count, len(readers))
         for near, reader, i in product((racks, NO_RACKS), readers, range(count)):
             quota = low + (sum(load(placed, other) > low for other in readers) < extra)
             may_take = i not in placed and load(placed, reader) < quota

@@ -20,8 +20,8 @@ once and not awaited. After an error that nobody expects, whom to ask is looked 
 FENCED_INSTANCE_ID is fatal, and after other refusals it goes on trying to join.
 Not modelled: reading from followers, pausing partitions, auto.offset.reset=none, max.poll.records; patterns, racks of
 members, partitions that are added; the session timer (a lost coordinator is noticed when a request expires), leaving
-the group for want of Polls (only a rebalance notices that); the refusals to join or commit without a group.id and to
-mix Subscribe and Assign; the time limit of CommitSync; that Close waits for commits and tells what it gives up.
+the group for want of Polls (only a rebalance notices that); the refusal to mix Subscribe and Assign; the time limit of
+CommitSync; that Close waits for commits and tells what it gives up.
 
 Source: ClassicKafkaConsumer, SubscriptionState, Fetcher, OffsetFetcher, AbstractCoordinator and ConsumerCoordinator of
 Kafka's clients; KIP-62, KIP-98 (read_committed), KIP-207, KIP-320 (truncation), KIP-345, KIP-394, KIP-447.
@@ -189,18 +189,19 @@ class Consumer:
 
     def _serve(self, call: Call, since: int, now: int) -> bool:
         """Whether a call need not wait here any more: it is answered, or its commit is under way."""
-        operation = call.operation
         if self.fatal is not None:
             self.client.answer(call.number, self.fatal)
-        elif isinstance(operation, CommitSync | CommitAsync):
-            return self._commit(operation.offsets, now, call)
-        elif isinstance(operation, Poll):
+        elif self.config.group_id is None and isinstance(call.operation, Subscribe | CommitSync | CommitAsync):
+            self.client.answer(call.number, Error.INVALID_GROUP_ID)
+        elif isinstance(call.operation, CommitSync | CommitAsync):
+            return self._commit(call.operation.offsets, now, call)
+        elif isinstance(call.operation, Poll):
             result = self._poll(now)
-            if not any(result) and now < since + operation.timeout:
+            if not any(result) and now < since + call.operation.timeout:
                 return False
             self.client.answer(call.number, Error.NONE, result)
         else:
-            self.client.answer(call.number, self._change(operation, now))
+            self.client.answer(call.number, self._change(call.operation, now))
         return True
 
     def _change(self, operation: Subscribe | Assign | Seek | Close, now: int) -> Error:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.config import ClusterConfig
-from hwmark.refimpl.consumer import Assign, Close, ConsumerConfig, Poll, Seek
+from hwmark.refimpl.consumer import Assign, Close, CommitSync, ConsumerConfig, Poll, Seek, Subscribe
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import Message, Tick
 
@@ -323,7 +323,9 @@ def test_a_lost_answer_is_asked_for_again():
 
 def test_calls_that_make_no_sense_are_refused():
     world = reading()
+    assert world.ask("c1", Subscribe((TOPIC,))).error is Error.INVALID_GROUP_ID
     assert world.ask("c1", Seek(OTHER, 0)).error is Error.INVALID_REQUEST
+    assert world.ask("c1", CommitSync()).error is Error.INVALID_GROUP_ID
     assert world.ask("c1", Close()).error is Error.NONE
     assert world.ask("c1", Poll(0)).error is Error.INVALID_REQUEST
     world.wait(world.cluster.request_timeout)
