@@ -7,7 +7,7 @@ from typing import Any
 
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
-from hwmark.refimpl.config import ClusterConfig
+from hwmark.refimpl.config import ClusterConfig, Topic
 from hwmark.refimpl.consumer import Consumer, ConsumerConfig, Poll, Subscribe
 from hwmark.refimpl.coordinator import Append
 from hwmark.refimpl.errors import Error, KafkaError
@@ -16,7 +16,7 @@ from hwmark.refimpl.machine import Call, Message, Return, Tick
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.replica import Replica
 
-BROKER, TOPIC = 1, "topic"
+BROKER, TOPIC, ELSE = 1, "topic", "else"
 GROUP_REQUESTS = {
     rpc.JoinGroupRequest: "join_group",
     rpc.SyncGroupRequest: "sync_group",
@@ -40,7 +40,8 @@ class World:
     """
 
     def __init__(self, *configs: ConsumerConfig, partitions: int = 2, cluster: ClusterConfig | None = None) -> None:
-        self.cluster = cluster or ClusterConfig(brokers=(BROKER,))
+        topics = (Topic(TOPIC, ((BROKER,),) * partitions), Topic(ELSE, ((BROKER,),)))
+        self.cluster = (cluster or ClusterConfig())._replace(brokers=(BROKER,), topics=topics)
         self.now = self.number = self.added = 0
         self.consumers: dict[str, Consumer] = {}
         self.replicas = {(TOPIC, i): Replica(BROKER, (TOPIC, i), self.cluster) for i in range(partitions)}

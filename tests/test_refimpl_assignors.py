@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import combinations, pairwise, product
 
-from hwmark.refimpl.assignors import ASSIGNORS, NO_RACKS, Assignment, Racks, Subscription, sticky_assignment
+from hwmark.refimpl.assignors import ASSIGNORS, NO_RACKS, Assignment, Racks, Subscription, previous_owners
 from hwmark.refimpl.batches import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +60,12 @@ def owners(assignment: Assignment) -> dict[TopicPartition, str]:
     pairs = [(partition, name) for name, partitions in assignment.items() for partition in partitions]
     assert len(pairs) == len(dict(pairs))
     return dict(pairs)
+
+
+def with_transfers(topics: Topics, group: Group) -> tuple[Assignment, dict[TopicPartition, str]]:
+    """The sticky assignment, and the new owners of what somebody else had."""
+    assignment, previous = ASSIGNORS["sticky"](topics, group), previous_owners(group)
+    return assignment, {p: name for p, name in owners(assignment).items() if previous.get(p, name) != name}
 
 
 def settled(topics: Topics, group: Group, racks: Racks = NO_RACKS) -> Assignment:
@@ -166,7 +172,7 @@ def test_who_stays_keeps_all_when_another_leaves(topics: Topics, group: Group, l
 @given(TOPICS, groups(is_equal=True), groups(is_equal=True))
 def test_sticky_moves_no_more_than_quotas_need(topics: Topics, old: Group, group: Group) -> None:
     before = owners(ASSIGNORS["sticky"](topics, old))
-    assignment, transferring = sticky_assignment(topics, owning(group, ASSIGNORS["sticky"](topics, old)), NO_RACKS)
+    assignment, transferring = with_transfers(topics, owning(group, ASSIGNORS["sticky"](topics, old)))
     sizes = Counter(name for (topic, _), name in before.items() if name in group and topic in group[name].topics)
     low, extra = divmod(sum(map(len, assignment.values())), len(group))
     over = sorted((max(0, sizes[name] - low) for name in group), reverse=True)
@@ -183,12 +189,12 @@ def test_no_two_members_swap_partitions_of_a_topic(topics: Topics, old: Group, g
 
 def test_the_newer_claim_holds_and_equal_claims_hold_for_nobody() -> None:
     a, b = Subscription(("t",), (("t", 0),), 4), Subscription(("t",), (("t", 0), ("t", 1)), 5)
-    assert sticky_assignment({"t": 2}, {"a": a, "b": b}, NO_RACKS) == (
+    assert with_transfers({"t": 2}, {"a": a, "b": b}) == (
         {"a": [("t", 1)], "b": [("t", 0)]},
         {("t", 1): "a"},
     )
     both = {"a": a._replace(generation=5), "b": b}
-    assert sticky_assignment({"t": 2}, both, NO_RACKS)[1] == {("t", 0): "a"}
+    assert with_transfers({"t": 2}, both)[1] == {("t", 0): "a"}
     assert ASSIGNORS["cooperative-sticky"]({"t": 2}, both) == {"a": [], "b": [("t", 1)]}
 
 

@@ -12,7 +12,6 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, ConsumerConfig, Poll
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import OffsetAndMetadata
-from hwmark.refimpl.membership import REJOIN_NEEDED
 
 WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
 World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]
@@ -48,7 +47,7 @@ def test_commits_are_automatic_by_the_interval_before_a_rebalance_and_at_the_end
     world.write("a", "b")
     assert world.values("c1") == ["a", "b"]
     world.wait(20_000)
-    assert committed(world) == {PARTITION: 0, OTHER: 0}  # not without a Poll
+    assert committed(world) == {}  # not without a Poll
     world.ask("c1", Poll(0))
     assert committed(world) == {PARTITION: 2, OTHER: 0}
     world.write("c")
@@ -122,13 +121,25 @@ def test_a_sync_commit_is_tried_again_and_an_async_one_is_not():
     assert world.outcomes["c1", number].error is Error.NONE
 
 
+@pytest.mark.parametrize("operation", [CommitSync(), CommitAsync()])
+def test_a_commit_waits_until_the_coordinator_is_known(operation: CommitSync | CommitAsync):
+    world = World(ConsumerConfig(GROUP))
+    world.silent.add(rpc.FindCoordinatorRequest)
+    number = world.call("c1", operation)
+    world.wait(1_000)
+    assert ("c1", number) not in world.outcomes
+    world.silent.clear()
+    world.wait(world.cluster.request_timeout)
+    assert world.outcomes["c1", number].error is Error.NONE
+
+
 @pytest.mark.parametrize("error", [Error.ILLEGAL_GENERATION, Error.UNKNOWN_MEMBER_ID, Error.FENCED_INSTANCE_ID])
 def test_a_commit_that_is_fenced_ends_the_membership(error: Error):
     world = members(1)
     world.poll_all()
     world.scripted[rpc.OffsetCommitRequest] = [rpc.Response(error)]
     assert world.ask("c1", CommitSync()).error is error
-    assert world.consumers["c1"].state == REJOIN_NEEDED
+    assert world.consumers["c1"].rejoin_needed
     assert world.consumers["c1"].fatal is (error if error is Error.FENCED_INSTANCE_ID else None)
     world.groups.groups[GROUP].members.clear()
     assert world.ask("c1", CommitSync()).error in (Error.FENCED_INSTANCE_ID, Error.UNKNOWN_MEMBER_ID)

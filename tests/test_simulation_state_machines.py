@@ -17,7 +17,7 @@ from hwmark.checkers.simulation.promises import ISR_COMPLETE, NO_MACHINE_FAILS, 
 from hwmark.checkers.simulation.run import Run
 from hwmark.checkers.simulation.state_machine import ClusterMachine, examine
 from hwmark.checkers.simulation.state_machines import MACHINES, Controlling, Groups, Replication, Transactions
-from hwmark.refimpl import fetcher
+from hwmark.refimpl import consumer
 from hwmark.refimpl.broker import Broker
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.replica import Replica
@@ -70,7 +70,7 @@ def test_a_broken_guard_is_found_shrunk_saved_and_shown(
 
 def test_what_only_the_history_shows_is_found_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers that take aborted records for committed ones: no broker breaks a promise."""
-    monkeypatch.setattr(fetcher, "visible_records", all_records)
+    monkeypatch.setattr(consumer, "visible_records", all_records)
     machine = begun(Transactions)
     transaction = machine.begin_transaction(producer="producer-2", sends=2, wait=500)
     machine.end(transaction=transaction, commits=False, wait=500)

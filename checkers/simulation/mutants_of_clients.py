@@ -67,7 +67,7 @@ CLIENTS = (
     Mutant(
         name="aborted-records-shown",
         why="A read_committed consumer shows aborted records.",
-        where="fetcher.visible_records",
+        where="consumer.visible_records",
         old=" and not (begun and batch.is_transactional)",
         new="",
         focus=READING,
@@ -76,7 +76,7 @@ CLIENTS = (
     Mutant(
         name="abort-never-ends",
         why="After an abort a consumer hides the producer's later transactions too.",
-        where="fetcher.visible_records",
+        where="consumer.visible_records",
         old="aborted = [one for one in aborted if one not in begun]",
         new="pass",
         focus=READING,
@@ -85,7 +85,7 @@ CLIENTS = (
     Mutant(
         name="abort-begins-early",
         why="A consumer hides what a producer committed before the transaction that it aborted.",
-        where="fetcher.visible_records",
+        where="consumer.visible_records",
         old=" and one[1] <= batch.base_offset]",
         new="]",
         focus=READING,
@@ -94,16 +94,16 @@ CLIENTS = (
     Mutant(
         name="revoked-partitions-kept",
         why="A consumer reads on what it was told to give up.",
-        where="membership.ConsumerCoordinator._give_up_all_but",
-        old="del self.positions[partition]",
-        new="pass",
+        where="consumer.Consumer._take",
+        old="for one in assigned}",
+        new="for one in (*self.positions, *assigned)}",
         focus=READING,
         first=6,
     ),
     Mutant(
         name="isolation-not-sent",
         why="A read_committed consumer fetches uncommitted.",
-        where="fetcher.Fetcher._send_request",
+        where="consumer.Consumer._ask_for",
         old="config.is_read_committed, config.fetch_max_wait",
         new="False, config.fetch_max_wait",
         focus=READING,
