@@ -355,8 +355,9 @@ class Consumer:
             ((_, error, committed),) = response.value
         if error is Error.OFFSET_OUT_OF_RANGE:
             self.positions[partition] = reset
-        elif error is not Error.NONE:
+        elif error is not Error.NONE and position.offset == COMMITTED:
             self.client.coordinators.clear()
+        elif error is not Error.NONE:
             self.client.forget_leader(partition)
         elif position.offset == COMMITTED:
             self.positions[partition] = Position(*committed[:2]) if committed.offset >= 0 else reset
