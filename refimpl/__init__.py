@@ -4,12 +4,7 @@ Where to begin: `machine` (what a machine is), `requests` (what they say to each
 
 - a partition's log: `batches`, `log`, `producer_state`;
 - a broker: `replica` (lead or follow one partition), `broker`;
-- who leads: `partition_change` (the rules), `cluster_image`, `controller`, `zookeeper`;
-<<<<<<< HEAD
-- coordinators: `coordinator`, `transaction_metadata`, `transaction_coordinator`, `group_metadata`, `group_coordinator`;
-=======
-- coordinators: `transaction_coordinator`, `group_metadata`, `group_coordinator`, hosted by
-  `coordinators`;
->>>>>>> 3cec688c6e41684c1c0c2060b92aecda6546a62c
+- who leads: `partition_change` (the rules), `controller`, `zookeeper`;
+- coordinators: `coordinator`, `transaction_coordinator`, `group_metadata`, `group_coordinator`;
 - clients: `client`; `producer`, `transaction_manager`; `consumer`, `fetcher`, `membership`, `assignors`.
 """

@@ -16,7 +16,8 @@ ends. /brokers/epochs keeps the registrations that a controller has dealt with, 
 meanwhile; Kafka's goes on with a leader that did.
 
 Not modelled: KIP-704's recovery, KIP-903's broker epochs in AlterPartition, creating and deleting topics, clean
-shutdowns: whoever registers may have lost what it had not flushed. What is so already is no error, but done.
+shutdowns: whoever registers may have lost what it had not flushed. Who asks for what is so already, or for an election
+that finds nobody, is told no error.
 
 Source: kafka.controller (KafkaController, ControllerChannelManager, PartitionStateMachine,
 ControllerBrokerRequestBatch), kafka.zk.KafkaZkClient, ReplicationControlManager; KIP-237, KIP-380, KIP-455, KIP-497,
@@ -34,15 +35,13 @@ from hwmark.refimpl import zookeeper as zk
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error, KafkaError
-from hwmark.refimpl.machine import ZOOKEEPER, Address, Message, address, earliest
-from hwmark.refimpl.partition_change import NO_LEADER, ONLINE, PREFERRED, UNCLEAN
-from hwmark.refimpl.partition_change import PartitionRegistration as Partition
+from hwmark.refimpl.machine import ZOOKEEPER, Message, address, earliest
+from hwmark.refimpl.partition_change import ONLINE, RECOVERED, UNCLEAN, PartitionRegistration
 from hwmark.refimpl.zookeeper import CHECK, CREATE, DELETE, SET, Nodes, Op, ZooKeeperRequest, ZooKeeperResponse
 
 REQUESTS = rpc.AlterPartitionRequest, rpc.AlterPartitionReassignmentsRequest, rpc.ElectLeadersRequest
-NOT_AVAILABLE = {PREFERRED: Error.PREFERRED_LEADER_NOT_AVAILABLE, UNCLEAN: Error.ELIGIBLE_LEADERS_NOT_AVAILABLE}
 
-Partitions = dict[TopicPartition, Partition]
+Partitions = dict[TopicPartition, PartitionRegistration]
 
 
 @dataclass(slots=True)
@@ -69,6 +68,7 @@ class Controller:
     config: ClusterConfig
     broker_epoch: int = -1
     controller_epoch: int = -1
+    is_active: bool = False
     session: int = 0
     watches: tuple[str, ...] = ()
     nodes: Nodes = field(default_factory=dict)
@@ -81,27 +81,14 @@ class Controller:
     correlation: int = -1  # of a message to whomever, always odd
     messages: list[Message] = field(default_factory=list)
 
-    @property
-    def name(self) -> Address:
-        """The broker's address."""
-        return address(self.broker_id)
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it was elected and has read what there is."""
-        return self.controller_epoch >= 0 and zk.BROKER_EPOCHS in self.nodes
-
     def step(self, message: Message | None, now: int) -> list[Message]:
         """Take what ZooKeeper says, a request to the controller, a broker's answer to it, or a tick (None)."""
-        if message is None:
-            pass
-        elif isinstance(message.body, ZooKeeperResponse):
+        if message and isinstance(message.body, ZooKeeperResponse):
             self._on_zookeeper(message.correlation, message.body)
-        elif isinstance(message.body, REQUESTS):
+        elif message and isinstance(message.body, REQUESTS):
             self.requests.append(message)
-        else:
+        elif message:
             self._on_acknowledged(message, now)
-        self._refuse_requests()
         self._ask_zookeeper(now)
         self._tell(now)
         messages, self.messages = self.messages, []
@@ -110,17 +97,6 @@ class Controller:
     def deadline(self) -> int | None:
         """When to tick."""
         return earliest(self.ask_at, *[one.deadline for one in self.channels.values() if one.requests])
-
-    def _reply(self, message: Message, response: rpc.Response) -> None:
-        """Answer a request."""
-        self.requests.remove(message)
-        self.messages.append(Message(self.name, message.source, message.correlation, response))
-
-    def _refuse_requests(self) -> None:
-        """Only the active controller decides; before KIP-497 leaders write the ISRs of their partitions themselves."""
-        for message in self.requests.copy():
-            if not self.is_active and (self.config.kip_497 or message.source != self.name):
-                self._reply(message, rpc.Response(Error.NOT_CONTROLLER))
 
     # ZooKeeper
 
@@ -133,11 +109,15 @@ class Controller:
             self.watches = ()
 
     def _on_read(self, nodes: Nodes) -> None:
-        """See whether the broker is registered, and elected, in this session; a version is the controller's epoch."""
+        """See whether the broker is registered, and elected, in this session, and what there is.
+
+        The version of /controller_epoch is the controller's epoch.
+        """
         mine, elected = [nodes.get(path, zk.NO_NODE) for path in (zk.id_path(self.broker_id), zk.CONTROLLER)]
         self.broker_epoch = mine.czxid if mine.owner == self.session else -1
         self.controller_epoch = nodes[zk.CONTROLLER_EPOCH].version if elected.owner == self.session else -1
-        self.nodes, self.partitions, self.live = nodes, {}, {}
+        self.is_active = self.controller_epoch >= 0 and zk.BROKER_EPOCHS in nodes
+        self.nodes = nodes
         if zk.BROKER_EPOCHS in nodes:
             self.partitions = {tp: nodes[zk.state_path(tp)].value for tp in self.config.assignment()}
             self.live = dict(nodes[zk.BROKER_EPOCHS].value)
@@ -149,11 +129,12 @@ class Controller:
         """Write what follows from what was read, and read what may have changed; in time ask again, or ping."""
         if self.asked is None:
             knows_all = self.controller_epoch >= 0 or not self.config.kip_497
-            paths, ops = (zk.CONTROLLER, zk.BROKERS if knows_all else zk.id_path(self.broker_id)), self._ops()
+            paths = zk.CONTROLLER, zk.BROKERS if knows_all else zk.id_path(self.broker_id)
+            ops = self._ops()
             if ops or paths != self.watches or self.ask_at <= now:
                 self.correlation += 2
                 request = ZooKeeperRequest(self.session, paths, tuple(ops))
-                self.asked = Message(self.name, ZOOKEEPER, self.correlation, request)
+                self.asked = Message(address(self.broker_id), ZOOKEEPER, self.correlation, request)
                 self.watches, self.ask_at = paths, now
         if self.asked and self.ask_at <= now:
             self.ask_at = now + self.config.zookeeper_session_timeout // 3
@@ -200,32 +181,32 @@ class Controller:
 
     def _see_to_requests(self) -> Partitions:
         """What the first request has left to write; if that is nothing, answer it and go on with the next."""
-        while self.requests and self.partitions:
-            request = self.requests[0].body
+        while self.requests:
+            here = self.requests[0].body.topic_partition
             try:
-                new = self._decide(request)
-                if new != self.partitions[request.topic_partition]:
-                    return {request.topic_partition: new}
+                new = self._decide(self.requests[0])
+                if new != self.partitions[here]:
+                    return {here: new}
                 response = rpc.Response(Error.NONE, (new.partition_epoch, new.isr))
             except KafkaError as refusal:
                 response = rpc.Response(refusal.error)
-            self._reply(self.requests[0], response)
+            request = self.requests.pop(0)
+            self.messages.append(Message(request.destination, request.source, request.correlation, response))
         return {}
 
-    def _decide(self, request: Any) -> Partition:
-        """Do what is asked of the controller; KafkaError if it cannot be."""
-        old = self.partitions.get(request.topic_partition)
-        if old is None:
-            raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
-        match request:
-            case rpc.AlterPartitionRequest():
-                return self._alter_partition(old, request)
-            case rpc.ElectLeadersRequest():
-                return self._elect_leader(old, request.election)
-            case _:
-                return self._reassign(old, request.replicas)
+    def _decide(self, message: Message) -> PartitionRegistration:
+        """Do what is asked of the controller; before KIP-497 leaders write the ISRs of their partitions themselves."""
+        request, is_own = message.body, message.source == message.destination and not self.config.kip_497
+        refuse_if(not self.is_active and not is_own, Error.NOT_CONTROLLER)
+        refuse_if(request.topic_partition not in self.partitions, Error.UNKNOWN_TOPIC_OR_PARTITION)
+        old = self.partitions[request.topic_partition]
+        if isinstance(request, rpc.AlterPartitionRequest):
+            return self._alter_partition(old, request)
+        if isinstance(request, rpc.ElectLeadersRequest):
+            return self._change(old, old, election=request.election)
+        return self._reassign(old, request.replicas)
 
-    def _alter_partition(self, old: Partition, request: rpc.AlterPartitionRequest) -> Partition:
+    def _alter_partition(self, old: PartitionRegistration, request: rpc.AlterPartitionRequest) -> PartitionRegistration:
         """A leader wants another ISR; if it is so already, that was written. Before KIP-497 it writes it itself."""
         _, leader, leader_epoch, partition_epoch, isr = request
         is_later = leader_epoch > old.leader_epoch or partition_epoch > old.partition_epoch
@@ -240,30 +221,22 @@ class Controller:
         refuse_if(not {*isr} <= {*self.live}, Error.INELIGIBLE_REPLICA)
         return self._change(old, old._replace(isr=isr), always_bump=False)
 
-    def _elect_leader(self, old: Partition, election: str) -> Partition:
-        """Elect the PREFERRED leader, or an UNCLEAN one where there is none."""
-        new = self._change(old, old, election=election)
-        is_elected = new.leader == old.replicas[0] if election == PREFERRED else new.leader != NO_LEADER
-        refuse_if(not is_elected, NOT_AVAILABLE[election])
-        return new
-
-    def _reassign(self, old: Partition, replicas: tuple[int, ...] | None) -> Partition:
+    def _reassign(self, old: PartitionRegistration, replicas: tuple[int, ...] | None) -> PartitionRegistration:
         """Move a partition to other replicas, or (None) back."""
         if replicas is None:
             target, is_unclean = changing.revert_reassignment(old)
             refuse_if(is_unclean and not self.config.unclean_leader_election, Error.INVALID_REPLICA_ASSIGNMENT)
             return self._change(old, target)
-        added, is_set = set(replicas) - set(old.replicas), len(set(replicas)) == len(replicas) > 0
-        refuse_if(not is_set or not added <= set(self.live), Error.INVALID_REPLICA_ASSIGNMENT)
+        refuse_if(not replicas or not {*replicas} <= {*old.replicas, *self.live}, Error.INVALID_REPLICA_ASSIGNMENT)
         return self._change(old, changing.start_reassignment(old, replicas))
 
-    def _change(self, old: Partition, target: Partition, **rules: Any) -> Partition:
+    def _change(self, old: PartitionRegistration, target: PartitionRegistration, **rules: Any) -> PartitionRegistration:
         """What comes of the target; who has not asked for that learns it by a leader epoch."""
         config = self.config
         election = UNCLEAN if config.unclean_leader_election else ONLINE
-        builder = changing.PartitionChangeBuilder(old, self.live.__contains__, config.min_insync_replicas, election)
-        versions = {"eligible_leader_replicas": config.kip_966, "leader_recovery": False, "always_bump": True}
-        return builder._replace(**versions | rules).build(target)
+        usual = self.live.__contains__, config.min_insync_replicas, election, config.kip_966
+        builder = changing.PartitionChangeBuilder(old, *usual, unclean_recovery=RECOVERED, always_bump=True)
+        return builder._replace(**rules).build(target)
 
     # Brokers
 
@@ -271,16 +244,16 @@ class Controller:
         """Tell all brokers what is new to them, once they have acknowledged what was new before."""
         for id, channel in self.channels.items():
             if not channel.requests and channel.told != self.partitions:
-                channel.requests, channel.told = self._news(id, channel), self.partitions
+                channel.requests, channel.told = self._news(channel), self.partitions
             if channel.requests and channel.deadline <= now:
                 self.correlation += 2
                 channel.correlation, channel.deadline = self.correlation, now + self.config.request_timeout
-                self.messages.append(Message(self.name, address(id), self.correlation, channel.requests[0]))
+                request = channel.requests[0]
+                self.messages.append(Message(address(self.broker_id), address(id), self.correlation, request))
 
-    def _news(self, to: int, channel: Channel) -> list[Any]:
-        """The requests that bring a broker from what it was told to what is so."""
-        led = [(tp, now) for tp, now in self.partitions.items() if now.leader_epoch >= 0]
-        news = tuple([(tp, now) for tp, now in led if now != channel.told.get(tp)])
+    def _news(self, channel: Channel) -> list[Any]:
+        """The request that brings a broker from what it was told to what is so."""
+        news = tuple([(tp, now) for tp, now in self.partitions.items() if now != channel.told.get(tp)])
         return [rpc.LeaderAndIsrRequest(self.broker_id, self.controller_epoch, channel.broker_epoch, news)]
 
     def _on_acknowledged(self, response: Message, now: int) -> None:

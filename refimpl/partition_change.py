@@ -3,8 +3,8 @@
 A caller says what it wants as a registration (`partition._replace(isr=...)`); the builder answers the one that comes of
 it, with a leader who may lead and with its epochs.
 
-Not modelled: log directories (KIP-858). Kafka logs that the last known leader is down and elects it all the same; here
-it has to be up, as KIP-966 says.
+Not modelled: log directories (KIP-858), remembering more than the leader of an ISR that has become empty. Kafka logs
+that the last known leader is down and elects it all the same; here it has to be up, as KIP-966 says.
 
 Source: PartitionRegistration, PartitionChangeBuilder, PartitionReassignmentReplicas and PartitionReassignmentRevert;
 KIP-455 (reassignment), KIP-704 (leader recovery), KIP-966 (eligible leader replicas).
@@ -48,24 +48,18 @@ class PartitionChangeBuilder(NamedTuple):
     may_lead: Callable[[int], bool]
     min_isr: int
     election: str = ONLINE
-    unclean_shutdown: BrokerIds = ()
     eligible_leader_replicas: bool = False  # KIP-966
-    use_last_known_leader: bool = True  # with the former: last_known_elr holds the last leader alone
-    leader_recovery: bool = True  # KIP-704, since 3.2
+    unclean_shutdown: BrokerIds = ()
+    unclean_recovery: str = RECOVERING  # an unclean leader's, since 3.2 (KIP-704)
     bump_on_isr_shrink: bool = False  # before 3.6 (KAFKA-15021)
     always_bump: bool = False  # a change of the controller's own in ZooKeeper's style
 
     def build(self, target: PartitionRegistration) -> PartitionRegistration:
         """What comes of the target (its replicas, isr, adding, removing, recovery)."""
-        target = complete_reassignment(target)
-        if self.eligible_leader_replicas:
-            target = self.populate_elr(target)
-        target = self.install_leader(target)
-        if not self.eligible_leader_replicas:
-            target = forget_elr(target)._replace(isr=target.isr or self.partition.isr)
-        elif self.use_last_known_leader:
-            target = self.remember_last_leader(target)
-        return self.bump_epochs(target)
+        target = self.install_leader(self.populate_elr(complete_reassignment(target)))
+        if not self.eligible_leader_replicas and not target.isr:
+            target = target._replace(isr=self.partition.isr)
+        return self.bump_epochs(self.remember_last_leader(target))
 
     def elect_leader(self, target: PartitionRegistration) -> tuple[int, bool]:
         """The leader, or NO_LEADER, and whether it is unclean: not in the ISR nor, where that is empty, in the ELR.
@@ -75,8 +69,7 @@ class PartitionChangeBuilder(NamedTuple):
         """
         eligible, preferred = target.isr or target.elr, target.replicas[: self.election == PREFERRED]
         known = [replica for replica in (*preferred, target.leader, *target.replicas) if replica in eligible]
-        knows_last_leader = self.eligible_leader_replicas and self.use_last_known_leader and not eligible
-        last_leader = target.last_known_elr if knows_last_leader else ()
+        last_leader = () if eligible else target.last_known_elr
         others = target.replicas if self.election == UNCLEAN else ()
         for replica in (*known, *last_leader, *others):
             if self.may_lead(replica):
@@ -87,8 +80,7 @@ class PartitionChangeBuilder(NamedTuple):
         """The target with its leader: alone in the ISR if it was not there; after an unclean election it recovers."""
         leader, is_unclean = self.elect_leader(target)
         if is_unclean:
-            recovery = RECOVERING if self.leader_recovery else target.recovery
-            return forget_elr(target)._replace(leader=leader, isr=(leader,), recovery=recovery)
+            return forget_elr(target)._replace(leader=leader, isr=(leader,), recovery=self.unclean_recovery)
         isr = (leader,) if leader in target.elr else target.isr
         return target._replace(leader=leader, isr=isr, elr=without(target.elr, (leader,)))
 
@@ -96,20 +88,16 @@ class PartitionChangeBuilder(NamedTuple):
         """Whoever leaves an ISR below its minimum stays eligible, unless it is no replica any more: the high watermark
         stands still meanwhile. As many replicas as are left after a reassignment are enough.
         """
-        if len(target.isr) >= min(self.min_isr, len(target.replicas)):
+        if not self.eligible_leader_replicas or len(target.isr) >= min(self.min_isr, len(target.replicas)):
             return forget_elr(target)
-        candidates = {*target.elr, *self.partition.isr} & {*target.replicas} - {*target.isr}
-        elr = candidates - {*self.unclean_shutdown}
-        known = {*target.last_known_elr}
-        if not self.use_last_known_leader:
-            known = (known | candidates) - {*target.isr} - elr
-        return target._replace(elr=tuple(sorted(elr)), last_known_elr=tuple(sorted(known)))
+        elr = {*target.elr, *self.partition.isr} & {*target.replicas} - {*target.isr, *self.unclean_shutdown}
+        return target._replace(elr=tuple(sorted(elr)))
 
     def remember_last_leader(self, target: PartitionRegistration) -> PartitionRegistration:
         """The leader that leaves an empty ISR behind is remembered until there is a leader again."""
         if target.leader != NO_LEADER:
             return target._replace(last_known_elr=())
-        is_emptied = bool(self.partition.isr) and not target.isr
+        is_emptied = self.partition.leader != NO_LEADER and not target.isr
         return target._replace(last_known_elr=(self.partition.leader,)) if is_emptied else target
 
     def bump_epochs(self, target: PartitionRegistration) -> PartitionRegistration:
@@ -117,10 +105,10 @@ class PartitionChangeBuilder(NamedTuple):
         the partition, so that it learns it, or for brokers of old versions if the ISR shrinks.
         """
         old = self.partition
-        gone, shrunk = without(old.replicas, target.replicas), without(old.isr, target.isr)
-        is_new = self.always_bump or target.leader != old.leader or gone or (shrunk and self.bump_on_isr_shrink)
         if target == old:
             return old
+        gone, shrunk = without(old.replicas, target.replicas), without(old.isr, target.isr)
+        is_new = self.always_bump or target.leader != old.leader or gone or (shrunk and self.bump_on_isr_shrink)
         return target._replace(leader_epoch=old.leader_epoch + bool(is_new), partition_epoch=old.partition_epoch + 1)
 
 

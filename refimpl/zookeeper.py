@@ -118,19 +118,19 @@ class ZooKeeper:
         return min((session.deadline for session in self.sessions.values()), default=None)
 
     def _handle(self, message: Message, request: ZooKeeperRequest, now: int) -> Effects:
-        """A copy that comes later than another request is of no interest to anybody."""
-        (id, paths, ops), number = request, message.correlation
+        """Write, read and watch; a copy only reads, and one that comes after a later request is of no interest."""
+        id, paths, ops = request
         if id not in self.sessions:
             self.zxid = id = self.zxid + 1
-            self.sessions[id] = Session(message.source, number)
+            self.sessions[id] = Session(message.source, message.correlation)
         session = self.sessions[id]
-        if number < session.number:
+        if message.correlation < session.number:
             return []
         session.deadline, session.watches = now + self.config.zookeeper_session_timeout, ()
-        pushes = self._write(ops, id) if number > session.number else []
-        session.number, session.watches = number, paths
+        pushes = self._write(ops, id) if ops and message.correlation > session.number else []
+        session.number, session.watches = message.correlation, paths
         nodes = {path: node for path, node in self.nodes.items() if path.startswith(paths)}
-        return [*pushes, Message(self.name, message.source, number, ZooKeeperResponse(id, nodes))]
+        return [*pushes, Message(self.name, message.source, message.correlation, ZooKeeperResponse(id, nodes))]
 
     def _write(self, ops: Sequence[Op], session: int = 0) -> Effects:
         """Carry out a transaction, if all its conditions hold, and tell who watches."""

@@ -42,9 +42,8 @@ def builders(draw: st.DrawFn) -> PartitionChangeBuilder:
         live.__contains__,
         draw(st.integers(1, 3)),
         draw(st.sampled_from((ONLINE, PREFERRED, UNCLEAN))),
-        tuple(draw(BROKERS)),
         has_elr,
-        draw(st.booleans()),
+        tuple(draw(BROKERS)),
         bump_on_isr_shrink=draw(st.booleans()),
     )
 

@@ -122,8 +122,8 @@ def second_leader(world: World) -> None:
 def second_controller(world: World) -> None:
     [active] = [one for one in map(world.broker, (1, 2, 3)) if one.controller.is_active]
     other = world.broker(active.broker_id % 3 + 1)
-    other.controller.nodes, other.controller.controller_epoch = (
-        active.controller.nodes,
+    other.controller.is_active, other.controller.controller_epoch = (
+        active.controller.is_active,
         active.controller.controller_epoch,
     )
     world.see(address(other.broker_id))

@@ -248,8 +248,8 @@ BROKERS = (
         first=49,
     ),
     Mutant(
-        name="watch-events-lost",
-        why="A watch tells its event once, though the message may be lost, and a ping reads nothing.",
+        name="sessions-without-pings",
+        why="A broker that has nothing to write does not keep its session, and never reads what a lost message said.",
         where="controller.Controller._ask_zookeeper",
         old="if ops or paths != self.watches or self.ask_at <= now:",
         new="if ops or paths != self.watches:",
