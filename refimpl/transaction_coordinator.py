@@ -15,10 +15,10 @@ The owner hands each Append and SendMarkers back with its outcome, once; a Respo
 producer id and epoch as its body, and a request refused at once raises KafkaError.
 
 Not modelled: ids are kept for ever, so that none is Dead; the abort of a transaction without partitions, which finished
-versions of KIP-890 accept; a fence that fails (it is tried again until the log has it, and who asked for it need not
-wait for that); intervals between looks for slow transactions; blocks of producer ids from the controller, as what is
-unique in ZooKeeper already makes them unique. A record keeps the last epoch too, for a retry after a failover, and only
-as long as nothing happens in the new one.
+versions of KIP-890 accept; a fence that fails (it is tried again until the log has it, and who asked is told at once to
+come again); intervals between looks for slow transactions; blocks of producer ids from the controller, as what is
+unique in ZooKeeper already makes them unique. InitProducerId can be retried until something happens in the new epoch,
+across a failover too: a record has the epoch that was named.
 Source: TransactionCoordinator, TransactionMetadata, TransactionState, TransactionStateManager, TransactionLog,
 TransactionMarkerChannelManager; KIP-98, KIP-360 (a producer goes on), KIP-890.
 """
@@ -93,7 +93,7 @@ class Transaction(NamedTuple):
 
     @property
     def following_producer(self) -> Producer:
-        """Who goes on: after a decision that has used the greatest epoch that is another id."""
+        """Who goes on: another id if the decision has used the greatest epoch."""
         if self.next_producer_id == NO_PRODUCER_ID:
             return self.producer
         return self.producer._replace(producer_id=self.next_producer_id, producer_epoch=0)
@@ -107,7 +107,7 @@ class Transaction(NamedTuple):
         return self.producer._replace(producer_id=self.previous_producer_id, producer_epoch=epoch)
 
     def is_retry(self, expected: tuple[int, int] | None) -> bool:
-        """Whether a producer that names its id and epoch has been given the next; KafkaError if it is fenced."""
+        """Whether a producer that names its id and epoch has got the next ones already; KafkaError if it is fenced."""
         _, producer_id, epoch = self.producer
         if expected is None or expected == (producer_id, epoch) or epoch == NO_PRODUCER_EPOCH:
             return False
@@ -224,7 +224,7 @@ class TransactionCoordinator(Coordinator):
         return self._append(self._known(producer).fence(now).decide(now, "PrepareAbort"))
 
     def on_appended(self, append: Append, error: Error, base_offset: int, now: int) -> Effects:
-        """Take over what is committed (NONE); else refuse it, or try it again if it is the coordinator's own."""
+        """Take over what is committed (NONE); what failed is refused, or tried again if nobody waits for it."""
         ((transactional_id, value),) = append.records
         if not self.is_current(transactional_id, append.leader_epoch):
             return [*append.answer(Error.NOT_COORDINATOR)]
@@ -250,7 +250,8 @@ class TransactionCoordinator(Coordinator):
             return []
         decided = self.transactions[transactional_id]
         unwritten = tuple([one for one in decided.topic_partitions if one != markers.topic_partition])
-        self.transactions[transactional_id] = marked = decided._replace(topic_partitions=unwritten)
+        marked = decided._replace(topic_partitions=unwritten)
+        self.transactions[transactional_id] = marked
         return [] if unwritten else self._send_markers(marked, now)
 
     def _send_markers(self, known: Transaction, now: int) -> Effects:
@@ -271,18 +272,16 @@ class TransactionCoordinator(Coordinator):
         return [*due, *[effect for producer in slow for effect in self.fence(now, producer)]]
 
     def next_deadline(self) -> int | None:
-        """When to tick."""
+        """When to tick; None: not before something else happens."""
         return min([time for time, _ in [*self.retries, *self._timeouts()]], default=None)
 
     def _timeouts(self) -> list[tuple[int, Producer]]:
         """When the ongoing transactions have lasted too long."""
-        ongoing = [one for one in self.transactions.values() if one.state == "Ongoing"]
-        free = [one for one in ongoing if one.producer.transactional_id not in self.pending]
+        free = [one for id, one in self.transactions.items() if one.state == "Ongoing" and id not in self.pending]
         return [(one.start_timestamp + one.timeout_ms + 1, one.producer) for one in free]
 
     def load(self, partition: int, batches: Collection[Batch], leader_epoch: int, now: int) -> Effects:
-        """Lead a partition from what its log holds, and complete what is decided there."""
-        self.unload(partition)
+        """Lead a partition that is not loaded from what its log holds, and complete what is decided there."""
         self.epochs[partition] = leader_epoch
         loaded: dict[Any, Any] = {record.key: record.value for batch in batches for record in batch.records}
         self.transactions |= loaded

@@ -57,6 +57,7 @@ class Owner:
 
     def load(self, epoch: int) -> Effects:
         """The coordinator reads the log."""
+        self.coordinator.unload(PARTITION)
         log = Batch(0, len(self.log) - 1, 0, tuple(self.log))
         return self.coordinator.load(PARTITION, [log], epoch, self.now)
 
