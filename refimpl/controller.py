@@ -244,15 +244,15 @@ class Controller:
         """Tell all brokers what is new to them, once they have acknowledged what was new before."""
         for id, channel in self.channels.items():
             if not channel.requests and channel.told != self.partitions:
-                channel.requests, channel.told = self._news(id, channel), self.partitions
+                channel.requests, channel.told = self._news(channel), self.partitions
             if channel.requests and channel.deadline <= now:
                 self.correlation += 2
                 channel.correlation, channel.deadline = self.correlation, now + self.config.request_timeout
                 request = channel.requests[0]
                 self.messages.append(Message(address(self.broker_id), address(id), self.correlation, request))
 
-    def _news(self, to: int, channel: Channel) -> list[Any]:
-        """The requests that bring a broker from what it was told to what is so."""
+    def _news(self, channel: Channel) -> list[Any]:
+        """The request that brings a broker from what it was told to what is so."""
         news = tuple([(tp, now) for tp, now in self.partitions.items() if now != channel.told.get(tp)])
         return [rpc.LeaderAndIsrRequest(self.broker_id, self.controller_epoch, channel.broker_epoch, news)]
 

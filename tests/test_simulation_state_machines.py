@@ -86,7 +86,7 @@ def all_records(response: Any, offset: int) -> list[Any]:
 
 def test_a_machine_that_fails_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = begun(Controlling)
-    monkeypatch.setattr(Broker, "checkpoint", lambda self, now: 1 // 0)
+    monkeypatch.setattr(Broker, "tick", lambda self, now: 1 // 0)
     with pytest.raises(BrokenPromiseError, match=f"{NO_MACHINE_FAILS}: broker-[123]: ZeroDivisionError"):
         machine.advance(ms=2_000, wait=0)
     steps = machine.trial.steps
