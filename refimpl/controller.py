@@ -46,11 +46,11 @@ Partitions = dict[TopicPartition, PartitionRegistration]
 
 @dataclass(slots=True)
 class Channel:
-    """What a registered broker is told: it knows `told` when it has acknowledged the requests, one after the other."""
+    """What a registered broker is told: it knows `told` when it has acknowledged the request, if there is one."""
 
     broker_epoch: int
     told: Partitions = field(default_factory=dict)
-    requests: list[Any] = field(default_factory=list)
+    request: rpc.LeaderAndIsrRequest | None = None
     correlation: int = 0  # of the request under way
     deadline: int = 0  # when to send it (again)
 
@@ -96,7 +96,7 @@ class Controller:
 
     def deadline(self) -> int | None:
         """When to tick."""
-        return earliest(self.ask_at, *[one.deadline for one in self.channels.values() if one.requests])
+        return earliest(self.ask_at, *[one.deadline for one in self.channels.values() if one.request])
 
     # ZooKeeper
 
@@ -243,25 +243,21 @@ class Controller:
     def _tell(self, now: int) -> None:
         """Tell all brokers what is new to them, once they have acknowledged what was new before."""
         for id, channel in self.channels.items():
-            if not channel.requests and channel.told != self.partitions:
-                channel.requests, channel.told = self._news(channel), self.partitions
-            if channel.requests and channel.deadline <= now:
+            if channel.request is None and channel.told != self.partitions:
+                news = tuple([(tp, is_so) for tp, is_so in self.partitions.items() if is_so != channel.told.get(tp)])
+                head = self.broker_id, self.controller_epoch, channel.broker_epoch
+                channel.request, channel.told = rpc.LeaderAndIsrRequest(*head, news), self.partitions
+            if channel.request and channel.deadline <= now:
                 self.correlation += 2
                 channel.correlation, channel.deadline = self.correlation, now + self.config.request_timeout
-                request = channel.requests[0]
-                self.messages.append(Message(address(self.broker_id), address(id), self.correlation, request))
-
-    def _news(self, channel: Channel) -> list[Any]:
-        """The request that brings a broker from what it was told to what is so."""
-        news = tuple([(tp, now) for tp, now in self.partitions.items() if now != channel.told.get(tp)])
-        return [rpc.LeaderAndIsrRequest(self.broker_id, self.controller_epoch, channel.broker_epoch, news)]
+                self.messages.append(Message(address(self.broker_id), address(id), self.correlation, channel.request))
 
     def _on_acknowledged(self, response: Message, now: int) -> None:
         """Go on with what the broker is told; if it did not take it, ask it once more a little later."""
         for channel in self.channels.values():
-            if channel.requests and channel.correlation == response.correlation:
+            if channel.request and channel.correlation == response.correlation:
                 is_done = response.body.error is Error.NONE
-                del channel.requests[:is_done]
+                channel.request = None if is_done else channel.request
                 channel.deadline = now if is_done else now + self.config.retry_backoff
 
 

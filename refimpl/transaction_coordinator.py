@@ -267,7 +267,7 @@ class TransactionCoordinator(Coordinator):
     def tick(self, now: int) -> Effects:
         """Do what time asks for: try again what failed, and abort slow transactions."""
         due = [effect for time, effect in self.retries if time <= now]
-        self.retries = self.retries[len(due) :]
+        self.retries = [(time, effect) for time, effect in self.retries if time > now]
         slow = [producer for time, producer in self._timeouts() if time <= now]
         return [*due, *[effect for producer in slow for effect in self.fence(now, producer)]]
 
