@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -21,23 +20,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def small_models() -> ModuleType:
     """The module `small_models`."""
-    return beside("small_models")
+    return importlib.import_module("small_models")
 
 
 @pytest.fixture(scope="session")
 def shown() -> ModuleType:
     """The module `shown`: do the operations show what they are said to show?"""
-    return beside("shown")
-
-
-def beside(name: str) -> ModuleType:
-    """A module beside this file; tests are no package that could import it."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("shown")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ interfaces and asserts what Kafka answers; `DISAGREES` names the rows that are a
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 from functools import cache
 from pathlib import Path
@@ -27,11 +27,7 @@ Row = dict[str, Any]
 @cache
 def adapter(name: str) -> ModuleType:
     """The module that puts the rows of a table to refimpl."""
-    spec = importlib.util.spec_from_file_location(f"kafka_table_{name}", HERE / f"kafka_table_{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(f"kafka_table_{name}")
 
 
 def tables(folder: Path) -> dict[str, list[Row]]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
-import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
+from consumer_world import BROKER, TOPIC, World
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.consumer import Assign, Close, CommitSync, ConsumerConfig, Poll, Seek, Subscribe
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import Message, Tick
 
-WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
-World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]
 PARTITION, OTHER = (TOPIC, 0), (TOPIC, 1)
 POLICIES = {"earliest": rpc.EARLIEST, "latest": rpc.LATEST}
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-
 import pytest
+from consumer_world import BROKER, TOPIC, World, join, members
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import Producer, TopicPartition
 from hwmark.refimpl.config import ClusterConfig
@@ -13,10 +11,8 @@ from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, Cons
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import OffsetAndMetadata
 
-WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
-World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]
 PARTITION, OTHER = (TOPIC, 0), (TOPIC, 1)
-GROUP, members, owned, join = "group", WORLD["members"], WORLD["owned"], WORLD["join"]
+GROUP = "group"
 
 
 def committed(world: World) -> dict[TopicPartition, int]:

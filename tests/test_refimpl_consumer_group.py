@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
+from consumer_world import BROKER, TOPIC, join, members, owned
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.assignors import Subscription
 from hwmark.refimpl.config import ClusterConfig
@@ -14,11 +13,9 @@ from hwmark.refimpl.consumer import Close, CommitAsync, CommitSync, Poll, Subscr
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import Message
 
-WORLD = runpy.run_path(str(Path(__file__).with_name("consumer_world.py")))
-World, BROKER, TOPIC = WORLD["World"], WORLD["BROKER"], WORLD["TOPIC"]
 PARTITION, OTHER = (TOPIC, 0), (TOPIC, 1)
 COOPERATIVE = ("cooperative-sticky",)
-GROUP, members, owned, join = "group", WORLD["members"], WORLD["owned"], WORLD["join"]
+GROUP = "group"
 
 
 # ---------------------------------------------------------------- rebalances

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
+from controller_world import REFUSED, SESSION, World, X, leads
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl import zookeeper as zk
 from hwmark.refimpl.errors import Error
@@ -15,12 +14,6 @@ from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick, address
 from hwmark.refimpl.partition_change import NO_LEADER, PREFERRED, RECOVERED, UNCLEAN, PartitionRegistration
 from hypothesis import given
 from hypothesis import strategies as st
-
-SPEC = importlib.util.spec_from_file_location("controller_world", Path(__file__).with_name("controller_world.py"))
-assert SPEC is not None and SPEC.loader is not None
-BESIDE = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(BESIDE)
-World, leads, X, SESSION, REFUSED = BESIDE.World, BESIDE.leads, BESIDE.X, BESIDE.SESSION, BESIDE.REFUSED
 
 
 def test_one_broker_wins_and_elects_the_preferred_leaders_with_all_in_the_isr() -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
-import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
+from coordinators_by_hand import Coordinators, Marker
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
@@ -20,9 +19,6 @@ from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import NO_LEADER, PartitionRegistration
 from hwmark.refimpl.requests import Response
 from hwmark.refimpl.transaction_coordinator import PRODUCER_IDS_PER_EPOCH
-
-BY_HAND = runpy.run_path(str(Path(__file__).with_name("coordinators_by_hand.py")))
-Coordinators, Marker = BY_HAND["Coordinators"], BY_HAND["Marker"]
 
 OFFSETS, TRANSACTIONS = (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0)
 X0, X1, X2 = ("x", 0), ("x", 1), ("x", 2)

@@ -7,13 +7,12 @@ watermark, or keeps it. The former leader may go on for long in the belief that 
 from __future__ import annotations
 
 import random
-import runpy
 from collections.abc import Callable, Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from coordinators_by_hand import Coordinators, Marker
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record, TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
@@ -24,9 +23,6 @@ from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import Message
 from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.requests import Response
-
-BY_HAND = runpy.run_path(str(Path(__file__).with_name("coordinators_by_hand.py")))
-Coordinators, Marker = BY_HAND["Coordinators"], BY_HAND["Marker"]
 
 OFFSETS, TRANSACTIONS, X = (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0), ("x", 0)
 TOPICS = tuple(Topic(name, ((1, 2),)) for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "x"))

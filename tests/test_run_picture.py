@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -31,20 +28,8 @@ from hwmark.traces.run_rows import Choice, Fold, arrows_of, folded, is_quiet, ro
 from hwmark.traces.run_words import broken_sentence
 from hwmark.traces.text import trace_text
 from hwmark.traces.trace import Step, Trace, write_trace
+from run_examples import RunWriter, lost_record, message, partition, replica
 
-
-def _examples() -> Any:
-    """The module beside this one; tests are no package that could import it."""
-    spec = spec_from_file_location("run_examples", Path(__file__).with_name("run_examples.py"))
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-examples = _examples()
-RunWriter, message, partition, replica = examples.RunWriter, examples.message, examples.partition, examples.replica
-lost_record = examples.lost_record
 ONE = [0, 0, 10]
 
 RENDERERS = ["in-process", pytest.param("dot", marks=pytest.mark.skipif(not shutil.which("dot"), reason="no dot"))]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,24 +13,12 @@ from hwmark.traces.run import Event, Fate, Flight, Run
 from hwmark.traces.run_changes import Appended, Item, LogRecord, Note, Truncated, Views
 from hwmark.traces.run_words import fault_text, message_text, outcomes, plain_text
 from hwmark.traces.trace import Step
-
-
-def _examples() -> Any:
-    """The module beside this one; tests are no package that could import it."""
-    spec = spec_from_file_location("run_examples", Path(__file__).with_name("run_examples.py"))
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-examples = _examples()
-RunWriter, message, partition, replica = examples.RunWriter, examples.message, examples.partition, examples.replica
+from run_examples import RunWriter, lost_record, message, partition, replica
 
 
 @cache
 def lost() -> Run:
-    return Run.of(examples.lost_record())
+    return Run.of(lost_record())
 
 
 def flights(run: Run, kind: str) -> list[Flight]:
@@ -58,7 +43,7 @@ def test_a_message_is_followed_from_the_step_that_sent_it_to_the_one_that_ended_
 def test_what_is_never_delivered_is_still_under_way() -> None:
     fetches = flights(lost(), "Fetch")
     assert [flight.fate for flight in fetches].count(Fate.UNDER_WAY) == 0
-    shorter = examples.lost_record()
+    shorter = lost_record()
     [*_, last] = Run.of(replace(shorter, steps=shorter.steps[:26])).flights
     assert (last.name, last.fate, last.ended) == ("Produce", Fate.UNDER_WAY, None)
 
