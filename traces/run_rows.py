@@ -18,7 +18,7 @@ from hwmark.traces.run import DROP, DUPLICATE, Event, Fate, Flight, Run
 from hwmark.traces.run_changes import is_replication
 
 FETCH = "Fetch"
-QUIET_KINDS = (FETCH, "Heartbeat", "Metadata", "UpdateMetadata", "FindCoordinator", "ListOffsets", "Ping", "Read")
+QUIET_KINDS = (FETCH, "Heartbeat", "Metadata", "FindCoordinator", "ListOffsets", "Ping", "Read")
 """Messages that come all the time and that, by themselves, nobody wants to see; Ping and Read are ZooKeeper's."""
 
 _RECORDS = re.compile(r"batches=\[[^]]")

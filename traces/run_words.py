@@ -18,8 +18,7 @@ _BATCH = re.compile(r"\b(?:batch=|batches=\[)\(")
 _VALUE = re.compile(r"\b(?:value|control)=([^\s)\]]+)")
 _PRODUCER = re.compile(r"producer_id=(\d+) producer_epoch=(\d+)(?: base_sequence=(\d+))?")
 _SHORTER = (
-    (re.compile(r"\bprefix=(\S+)( watch=True)?"), r"\1"),
-    (re.compile(r"events=\[\[\d+, ([^\s\]]+).*"), r"\1 changed"),
+    (re.compile(r"\bnodes=.*"), ""),
     (re.compile(r"partitions=\[\[([^,\s]+), \((.*?)[)\]]*$"), r"\1 \2"),
     (re.compile(r"\breplicas=\[[^]]*\] ?|\bbatches=\[\] ?| (czxid|owner)=\d+"), ""),
     (re.compile(r"\b(session|number|acknowledged|controller_id|broker_epoch|replica_id|max_wait|timeout)=\S+ ?"), ""),
