@@ -257,8 +257,7 @@ def test_outcomes_in_words(outcome: Json, text: str, is_failure: bool) -> None:
         ),
         ("batches=[(base_offset=0 records=[(offset=0 key=None value=1…", "[1…] …"),
         ("batches=[(records=[(offset=9 key=None value=None)] control=ABORT)] error=X", "[ABORT] error=X"),
-        ("prefix=/controller watch=True", "/controller"),
-        ("session=3 events=[[1, /controller]]", "/controller changed"),
+        ("session=3 nodes={/controller_epoch: {value=1}}", ""),
         (
             "ops=[(kind=CHECK path=/controller_epoch version=1), (kind=SET "
             "path=/brokers/topics/x/partitions/0/state value=(re…",
