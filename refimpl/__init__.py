@@ -7,5 +7,5 @@ Where to begin: `machine` (what a machine is), `requests` (what they say to each
 - who leads: `partition_change` (the rules), `cluster_image`, `controller`, `zookeeper`;
 - coordinators: `transaction_metadata`, `transaction_coordinator`, `group_metadata`, `group_coordinator`, hosted by
   `coordinators`;
-- clients: `client`; `producer`, `transaction_manager`; `consumer`, `fetcher`, `membership`, `assignors`.
+- clients: `client`; `producer`; `consumer`, `fetcher`, `membership`, `assignors`.
 """

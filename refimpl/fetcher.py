@@ -98,7 +98,7 @@ class Fetcher:
         to: int | None = leader
         request: Any = rpc.ListOffsetsRequest(partition, position.offset, epoch, -1, config.is_read_committed)
         if position.offset == COMMITTED:
-            to = self.client.coordinator(self.who.group_id, False, now)
+            to = self.client.look_up(rpc.FindCoordinatorRequest(self.who.group_id), now)
             request = rpc.OffsetFetchRequest(self.who, (partition,), kips.kip_447 and config.is_read_committed)
         elif position.offset >= 0:
             limits = config.fetch_max_records, config.is_read_committed, config.fetch_max_wait

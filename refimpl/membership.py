@@ -126,7 +126,7 @@ class ConsumerCoordinator(Fetcher):
 
     def _ask(self, body: Any, now: int, context: int | str = MEMBER) -> bool:
         """Ask the coordinator, if it is known."""
-        broker_id = self.client.coordinator(self.who.group_id, False, now)
+        broker_id = self.client.look_up(rpc.FindCoordinatorRequest(self.who.group_id), now)
         if broker_id is not None:
             self.client.ask(broker_id, body, context, now)
         return broker_id is not None
@@ -146,7 +146,8 @@ class ConsumerCoordinator(Fetcher):
 
     def _join(self, now: int) -> None:
         """JoinGroup, and give up what others may get; only the sticky assignor is told of that."""
-        if not all(self.client.partitions_of(topic, now) for topic in self.topics):
+        if not {*self.topics} <= {topic for topic, _ in self.client.partitions}:
+            self.client.look_up(rpc.MetadataRequest(), now)
             return
         owned, generation = tuple(sorted(self.positions)), self.group_metadata.generation
         is_cooperative = self.cluster.kip_429 and {*self.config.assignors} == {COOPERATIVE_STICKY}
