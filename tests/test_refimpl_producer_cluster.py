@@ -90,6 +90,13 @@ class Run:
                     following[producer] = batch.base_sequence + len(batch.records)
 
 
+def test_a_configuration_that_kafka_refuses_is_refused():
+    unsafe = ProducerConfig(transactional_id="t", enable_idempotence=False)
+    for refused in (ProducerConfig(acks=1), ProducerConfig(max_in_flight=6), unsafe):
+        with pytest.raises(ValueError, match="take"):
+            Cluster(ClusterSetup(ClusterConfig(topics=TOPICS), (refused,)))
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_an_idempotent_producer_writes_what_it_acknowledges_in_order_and_once_per_epoch(seed):
     config = ProducerConfig(
