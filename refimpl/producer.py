@@ -164,7 +164,7 @@ class Producer:
                 self._coordinated(asked.body, response)
         if isinstance(event, Call):
             self._take(event, now)
-        if self.config.enable_idempotence and self.identity == NO_PRODUCER and not self.config.transactional_id:
+        if self.queues and self.config.enable_idempotence and self.identity == NO_PRODUCER:
             self.identity = self.client.look_up(rpc.InitProducerIdRequest(None), now) or NO_PRODUCER
         for queue in self.queues.values():
             self._give_up(queue, now)
