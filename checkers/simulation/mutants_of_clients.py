@@ -126,7 +126,7 @@ CLIENTS = (
         old="queue.next_sequence if is_known else 0",
         new="queue.next_sequence",
         focus=PRODUCING,
-        first=20,
+        first=35,
     ),
     Mutant(
         name="epoch-kept-after-failure",
