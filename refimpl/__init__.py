@@ -6,5 +6,5 @@ Where to begin: `machine` (what a machine is), `requests` (what they say to each
 - a broker: `replica` (lead or follow one partition), `broker`;
 - who leads: `partition_change` (the rules), `controller`, `zookeeper`;
 - coordinators: `coordinator`, `transaction_coordinator`, `group_coordinator`;
-- clients: `client`; `producer`, `transaction_manager`; `consumer`, `assignors`.
+- clients: `client`; `producer`; `consumer`, `assignors`.
 """

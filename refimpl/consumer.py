@@ -250,7 +250,7 @@ class Consumer:
 
     def _ask(self, body: Any, now: int, context: Any = None) -> bool:
         """Ask the coordinator, if it is known."""
-        broker_id = self.client.coordinator(self.who.group_id, False, now)
+        broker_id = self.client.look_up(rpc.FindCoordinatorRequest(self.who.group_id), now)
         if broker_id is not None:
             self.client.ask(broker_id, body, context or body, now)
         return broker_id is not None

@@ -287,7 +287,7 @@ def test_an_epoch_that_the_leader_lacks_beyond_the_position_is_forgotten():
 
 def test_before_kip_320_nobody_notices_a_truncation():
     world = read_then_elect("earliest", 3, ClusterConfig(brokers=(BROKER,), kip_320=False))
-    world.consumers["c1"].client.refresh(world.now)
+    world.consumers["c1"].client.look_up(rpc.MetadataRequest(), world.now)
     assert world.values("c1", 1_000) == []
     world.write("newest")
     assert world.values("c1", 1_000) == ["newest"]

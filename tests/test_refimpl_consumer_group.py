@@ -107,7 +107,7 @@ def test_another_subscription_joins_again():
     world = members(1)
     world.poll_all()
     world.replicas["else", 0] = world.replicas.pop(OTHER)
-    world.consumers["c1"].client.refresh(world.now)
+    world.consumers["c1"].client.look_up(rpc.MetadataRequest(), world.now)
     world.ask("c1", Subscribe(("else",)))
     world.consumers["c1"].client.partitions.clear()
     assert world.poll_all() == [("c1", "revoked", (0, 1)), ("c1", "assigned", (0,))]
@@ -119,7 +119,7 @@ def test_a_topic_that_is_not_read_any_more_is_given_up_before_the_group_is_joine
     world.poll_all()
     world.silent.add(rpc.JoinGroupRequest)
     world.replicas["else", 0] = world.replicas[OTHER]
-    world.consumers["c1"].client.refresh(world.now)
+    world.consumers["c1"].client.look_up(rpc.MetadataRequest(), world.now)
     world.tick()
     world.ask("c1", Subscribe(("else",)))
     assert world.ask("c1", Poll(0)).value.rebalances == (("revoked", (PARTITION, OTHER)),)

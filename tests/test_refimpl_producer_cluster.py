@@ -5,11 +5,11 @@ from random import Random
 import pytest
 from hwmark.checkers.simulation.cluster import Cluster, ClusterSetup, Crash, Restart
 from hwmark.checkers.simulation.schedule import NetworkConfig, TimedSchedule
-from hwmark.refimpl import transaction_manager as txn
+from hwmark.refimpl import producer as txn
 from hwmark.refimpl.batches import COMMIT
 from hwmark.refimpl.config import ClusterConfig, Topic
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
+from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, OffsetAndMetadata
 from hwmark.refimpl.producer import ProducerConfig, Send
 
 TOPICS = (
@@ -17,7 +17,7 @@ TOPICS = (
     Topic("__consumer_offsets", ((3, 1, 2),)),
     Topic("__transaction_state", ((2, 3, 1),)),
 )
-OFFSETS = txn.SendOffsets(((("x", 0), 5),), ConsumerGroupMetadata("g"))
+OFFSETS = txn.SendOffsets(((("x", 0), OffsetAndMetadata(5)),), ConsumerGroupMetadata("g"))
 
 
 class Run:
@@ -60,6 +60,9 @@ class Run:
             self.disturb(0.05)
             self.pass_time(200)
 
+    def state(self, producer: str) -> str:
+        return self.schedule.cluster.machines[producer].state
+
     def call(self, producer: str, operation):
         return self.outcome(self.schedule.invoke(producer, operation))
 
@@ -84,6 +87,13 @@ class Run:
                     producer = batch.producer_id, batch.producer_epoch
                     assert batch.base_sequence == following.get(producer, 0), batch
                     following[producer] = batch.base_sequence + len(batch.records)
+
+
+def test_a_configuration_that_kafka_refuses_is_refused():
+    unsafe = ProducerConfig(transactional_id="t", enable_idempotence=False)
+    for refused in (ProducerConfig(acks=1), ProducerConfig(max_in_flight=6), unsafe):
+        with pytest.raises(ValueError, match="take"):
+            Cluster(ClusterSetup(ClusterConfig(topics=TOPICS), (refused,)))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -125,7 +135,7 @@ def test_transactions_are_atomic_and_end_as_they_were_said_to(seed):
         producer = run.rng.choice(alive)
         begun = run.call(producer, txn.BeginTransaction())
         fate = begun.error is Error.NONE and transact(run, producer, fates)
-        if fate == "unknown" or begun.value == "FATAL_ERROR":
+        if fate == "unknown" or run.state(producer) == "FATAL_ERROR":
             alive.remove(producer)
         if not alive:
             break

@@ -4,11 +4,11 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from hwmark.refimpl import producer as txn
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl import transaction_manager as txn
 from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
-from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata
+from hwmark.refimpl.group_coordinator import OffsetAndMetadata
 from hwmark.refimpl.requests import Response
 
 SPEC = importlib.util.spec_from_file_location("producer_driver", Path(__file__).with_name("producer_driver.py"))
@@ -17,7 +17,7 @@ driving = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(driving)
 Driver, singles, CLUSTER, TRANSACTIONAL = driving.Driver, driving.singles, driving.CLUSTER, driving.TRANSACTIONAL
 X0, X1, X2, GROUP = driving.X0, driving.X1, driving.X2, driving.GROUP
-OFFSETS = txn.SendOffsets(((X1, 5),), GROUP)
+OFFSETS = txn.SendOffsets(((X1, OffsetAndMetadata(5)),), GROUP)
 NO_890 = CLUSTER._replace(kip_890=False)
 
 
@@ -52,7 +52,7 @@ def test_a_transaction_adds_partitions_and_offsets_before_they_are_written_and_c
     assert driver.answer(rpc.AddPartitionsToTxnRequest).topic_partitions == (X0,)
     assert kinds(driver) == ["AddPartitionsToTxn", "Produce"]
     assert driver.answer(rpc.AddPartitionsToTxnRequest).topic_partitions == (X2,)
-    assert kinds(driver) == ["Produce", "AddOffsetsToTxn", "Produce"]
+    assert kinds(driver) == ["Produce", "Produce", "AddOffsetsToTxn"]
     assert {one.is_transactional for one in driver.batches()} == {True}
     assert driver.answer(rpc.AddOffsetsToTxnRequest).group_id == "g"
     driver.produced(base_offset=0)
@@ -63,20 +63,13 @@ def test_a_transaction_adds_partitions_and_offsets_before_they_are_written_and_c
     assert kinds(driver) == ["Produce"]
     driver.produced(base_offset=1)
     assert commit not in driver.returned
-    end = driver.answer(rpc.EndTxnRequest, value=(7, 1))
+    end = driver.answer(rpc.EndTxnRequest, value=(7, int(kip_890)))
     assert (end.result, end.version) == ("COMMIT", 2 if kip_890 else 0)
     assert driver.returned[commit] == Response(Error.NONE, "READY")
     driver.call(txn.BeginTransaction())
     driver.send("c")
     driver.answer(rpc.AddPartitionsToTxnRequest)
     assert driver.numbers() == [("c", int(kip_890), 1 - kip_890)]
-
-
-def test_before_kip_447_offsets_are_committed_by_the_group_alone():
-    driver = transactional(CLUSTER._replace(kip_447=False))
-    driver.call(OFFSETS)
-    driver.answer(rpc.AddOffsetsToTxnRequest)
-    assert driver.answer(rpc.TxnOffsetCommitRequest).who == ConsumerGroupMetadata("g")
 
 
 def test_an_empty_transaction_asks_nobody():
@@ -200,7 +193,7 @@ def test_a_refusal_is_fatal_or_aborts_the_transaction(kind, error, state, told):
     driver.answer(kind, error)
     assert driver.state == state
     assert [driver.returned[call] for call in calls] == [Response(told, state)] * len(calls)
-    assert driver.returned[driver.call(txn.BeginTransaction())] == Response(told, state)
+    assert driver.returned[driver.call(txn.BeginTransaction())] == Response(told, False)
     assert driver.returned[driver.send("late")[0]] == Response(told, False)
     if kind is rpc.AddPartitionsToTxnRequest:
         assert driver.returned[3] == Response(told, False)
@@ -220,7 +213,7 @@ def test_a_batch_that_fails_aborts_the_transaction_and_the_next_has_another_epoc
     assert kinds(driver) == ["Produce"], "what is under way is answered first"
     driver.produced(Error.OUT_OF_ORDER_SEQUENCE_NUMBER)
     driver.automatic = ()
-    driver.answer(rpc.EndTxnRequest, value=(7, 1))
+    driver.answer(rpc.EndTxnRequest, value=(7, int(kip_890)))
     if not kip_890:
         assert abort not in driver.returned
         assert driver.answer(rpc.InitProducerIdRequest, value=(7, 1)).expected == (7, 0)
@@ -275,7 +268,7 @@ def test_a_leader_that_knows_a_newer_epoch_fences(kip_360, state):
 def test_calls_that_do_not_fit_are_refused():
     driver = Driver(TRANSACTIONAL)
     for operation in (txn.BeginTransaction(), txn.CommitTransaction(), txn.AbortTransaction(), OFFSETS):
-        assert driver.returned[driver.call(operation)] == Response(Error.OPERATION_NOT_ATTEMPTED, "UNINITIALIZED")
+        assert driver.returned[driver.call(operation)] == Response(Error.OPERATION_NOT_ATTEMPTED, False)
     assert driver.returned[driver.send("a")[0]] == Response(Error.OPERATION_NOT_ATTEMPTED, False)
     assert driver.sent == []
     driver = Driver(singles())

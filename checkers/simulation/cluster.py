@@ -21,6 +21,7 @@ from hwmark.refimpl.consumer import Consumer, ConsumerConfig
 from hwmark.refimpl.machine import ZOOKEEPER, Address, Call, Event, Machine, Message, Return, address
 from hwmark.refimpl.machine import Tick as Ticked
 from hwmark.refimpl.producer import Producer, ProducerConfig
+from hwmark.refimpl.producer_state import BATCHES_TO_RETAIN
 from hwmark.refimpl.zookeeper import ZooKeeper
 
 ADMIN: Address = "admin"
@@ -170,14 +171,18 @@ class ClusterSetup(NamedTuple):
         return tuple([f"{kind}-{i}" for kind, configs in kinds for i in range(1, len(configs) + 1)])
 
     def machine(self, name: Address, disk: Any) -> Machine:
-        """The machine of this name."""
+        """The machine of this name; ValueError for a producer's configuration that Kafka refuses."""
         if name == ZOOKEEPER:
             return ZooKeeper(self.config)
         if name in self.servers:
             return Broker(number_of(name), self.config, disk or Disk())
-        if name.startswith("producer"):
-            return Producer(name, self.config, self.producer(name))
-        return Consumer(name, self.config, self.consumer(name))
+        if name.startswith("consumer"):
+            return Consumer(name, self.config, self.consumer(name))
+        config = self.producer(name)
+        is_safe = config.acks == -1 and 1 <= config.max_in_flight <= BATCHES_TO_RETAIN
+        if config.enable_idempotence > is_safe or (config.transactional_id and not config.enable_idempotence):
+            raise ValueError("transactions take idempotence, that takes acks=all and at most five in flight")
+        return Producer(name, self.config, config)
 
     def producer(self, name: Address) -> ProducerConfig:
         """How a producer is configured."""

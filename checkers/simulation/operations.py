@@ -14,13 +14,14 @@ from hwmark.checkers.simulation.values import copy_of
 from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.consumer import Poll, PollResult, Seek
 from hwmark.refimpl.errors import Error
+from hwmark.refimpl.group_coordinator import OffsetAndMetadata
 from hwmark.refimpl.machine import Address
-from hwmark.refimpl.producer import Send
-from hwmark.refimpl.transaction_manager import (
+from hwmark.refimpl.producer import (
     AbortTransaction,
     BeginTransaction,
     CommitTransaction,
     InitTransactions,
+    Send,
     SendOffsets,
 )
 
@@ -170,7 +171,7 @@ class Applications:
                 value = [["poll"], *_sends(records), group]
                 self._invoke(producer, "txn", value, **({} if commits else {"abort": True}))
                 polls = [["poll", _read(polled)]]
-                offers = [SendOffsets(tuple(positions.items()), who)]
+                offers = [SendOffsets(tuple([(p, OffsetAndMetadata(o)) for p, o in positions.items()]), who)]
                 outcome = yield from self._transact(producer, records, offers, commits, polls, [group])
                 if outcome == "info" and consumer in self.stage.schedule.cluster.machines:
                     self.stage.crash_client(consumer)  # what is committed tells where to go on

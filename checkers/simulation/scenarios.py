@@ -12,8 +12,7 @@ from hwmark.refimpl.batches import TopicPartition
 from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
 from hwmark.refimpl.consumer import Assign, ConsumerConfig, Poll, Subscribe
 from hwmark.refimpl.machine import ZOOKEEPER, Address, address
-from hwmark.refimpl.producer import ProducerConfig, Send
-from hwmark.refimpl.transaction_manager import BeginTransaction, CommitTransaction, InitTransactions
+from hwmark.refimpl.producer import BeginTransaction, CommitTransaction, InitTransactions, ProducerConfig, Send
 
 X: TopicPartition = ("x", 0)
 

@@ -24,8 +24,7 @@ from hwmark.refimpl.consumer import Assign, Close, CommitAsync, CommitSync, Cons
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, OffsetAndMetadata
 from hwmark.refimpl.machine import ZOOKEEPER, Address
 from hwmark.refimpl.partition_change import PREFERRED, UNCLEAN
-from hwmark.refimpl.producer import ProducerConfig
-from hwmark.refimpl.transaction_manager import SendOffsets
+from hwmark.refimpl.producer import ProducerConfig, SendOffsets
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, consumes, multiple
 
@@ -242,7 +241,7 @@ class Transactions(ClusterMachine):
         """Offsets of a group that has no members become part of a transaction; somebody asks for them meanwhile."""
         if self.is_open(transaction):
             who, partitions = ConsumerGroupMetadata(group), tuple(self.partitions())
-            offsets = SendOffsets(tuple([(one, 1) for one in partitions]), who)
+            offsets = SendOffsets(tuple([(one, OffsetAndMetadata(1)) for one in partitions]), who)
             self.trial.stage.start(self.trial.applications.send_offsets_in(transaction, offsets))
             self.ask_again_and_again(rpc.OffsetFetchRequest(who, partitions, require_stable=True), 500)
 

@@ -155,7 +155,7 @@ def producer_view(producer: Producer) -> View:
     return {
         "transaction": producer.state,
         "producer": list(producer.identity),
-        "records": sum(len(batch.records) for batch in batches),
+        "records": sum(len(batch.calls) for batch in batches),
         "in_flight": len(producer.client.outbox.asked),
     }
 
