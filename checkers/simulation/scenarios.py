@@ -79,7 +79,7 @@ SCENARIOS = {
             "a follower leaves the ISR",
             small(replica_lag_time_max=1_000),
             {PRODUCER: (ONE,)},
-            ticks={"broker-1": 3, "broker-2": 1, PRODUCER: 1},
+            ticks={"broker-1": 2, "broker-2": 1},
             drops=1,
         ),
         scenario("the partition moves", small(), {PRODUCER: (ONE,), ADMIN: (MOVE,)}, ticks={PRODUCER: 1}),

@@ -67,9 +67,11 @@ REPEATS = (
 ZOMBIES = ("lost-write", "missing-from-final-read", "torn-transaction", "unseen")
 OUT_OF_TOUCH = frozenset(("pause", "partition", "isolate", "one-way"))
 
-# And what besides if a disk or an unclean election lost records: offsets are used again, and commits are records, too.
+# And what besides if a disk or an unclean election lost records: offsets are used again, what was read and lost is sent
+# again, and commits are records, too.
 LOST_LOGS = (
     *LOSSES,
+    "duplicate",
     "nonmonotonic-send",
     "int-nonmonotonic-send",
     "int-send-skip",
