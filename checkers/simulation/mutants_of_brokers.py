@@ -20,6 +20,7 @@ BROKERS = (
         source="KIP-101",
         changes={"kip_101": False},
         focus=REPLICATION,
+        first=4,
     ),
     Mutant(
         name="before-kip-279",
@@ -29,7 +30,7 @@ BROKERS = (
         focus=REPLICATION._replace(
             kip_595=0.0, faults=("isolate", "elect", "pause"), fault_counts=(3,), replica_fetch_max_records=(1,)
         ),
-        first=15,
+        first=9,
     ),
     Mutant(
         name="before-kip-320",
@@ -37,7 +38,7 @@ BROKERS = (
         source="KIP-320, KAFKA-6880",
         changes={"kip_320": False, "kip_595": False},
         focus=REPLICATION,
-        first=7,
+        first=36,
     ),
     Mutant(
         name="isr-joined-below-high-watermark",
@@ -46,7 +47,6 @@ BROKERS = (
         old="if request.fetch_offset >= committed_max and ",
         new="if ",
         focus=REPLICATION,
-        first=22,
     ),
     Mutant(
         name="followers-do-not-truncate",
@@ -64,7 +64,6 @@ BROKERS = (
         old="if id not in self.followers or response.diverging_epoch:",
         new="if id not in self.followers:",
         focus=REPLICATION._replace(kip_595=1.0),
-        first=1,
     ),
     Mutant(
         name="isr-shrunk-before-granted",
@@ -92,7 +91,6 @@ BROKERS = (
             latencies=(1, 2),
             request_timeout=200,
         ),
-        first=9,
     ),
     Mutant(
         name="high-watermark-passes-laggards",
@@ -184,7 +182,7 @@ BROKERS = (
         old="if not self.is_leader or (self.config.kip_966 and len(self.isr) < self.min_isr):",
         new="if not self.is_leader:",
         focus=REPLICATION._replace(kip_966=1.0, min_insync_replicas=(2,)),
-        first=28,
+        first=44,
     ),
     Mutant(
         name="unclean-elections",
@@ -194,7 +192,6 @@ BROKERS = (
         old="UNCLEAN if config.unclean_leader_election else ONLINE",
         new="UNCLEAN",
         focus=CONTROLLING,
-        first=1,
     ),
     Mutant(
         name="elected-outside-isr",
@@ -228,7 +225,7 @@ BROKERS = (
         old="self.broker_epoch * PRODUCER_IDS_PER_EPOCH + self.producer_id_count",
         new="self.producer_id_count",
         focus=PRODUCING,
-        first=1,
+        first=27,
     ),
     Mutant(
         name="ephemeral-nodes-stay",
@@ -245,7 +242,6 @@ BROKERS = (
         old="if nodes.get(path, NO_NODE).version != version:",
         new="if False:",
         focus=CONTROLLING._replace(kip_497=0.0),
-        first=49,
     ),
     Mutant(
         name="sessions-without-pings",
@@ -254,7 +250,6 @@ BROKERS = (
         old="if ops or paths != self.watches or self.ask_at <= now:",
         new="if ops or paths != self.watches:",
         focus=CONTROLLING._replace(unreliable=1.0),
-        first=10,
     ),
     Mutant(
         name="sessions-never-expire",
@@ -271,7 +266,6 @@ BROKERS = (
         old="min([self.high_watermark, *self.unstable])",
         new="self.high_watermark",
         focus=TRANSACTIONS,
-        first=2,
     ),
     Mutant(
         name="aborted-transactions-untold",
@@ -281,7 +275,7 @@ BROKERS = (
         old="if batches and request.is_read_committed",
         new="if False",
         focus=READING,
-        first=2,
+        first=20,
     ),
     Mutant(
         name="aborted-transactions-of-first-offset",
@@ -291,7 +285,7 @@ BROKERS = (
         old="aborted_in(offset, batches[-1].next_offset)",
         new="aborted_in(offset, offset + 1)",
         focus=READING,
-        first=2,
+        first=6,
     ),
     Mutant(
         name="unstable-offset-after-truncation",
@@ -301,7 +295,6 @@ BROKERS = (
         old="self.segments.get(since, {})",
         new="self.segments.get(since, self.producers)",
         focus=TRANSACTION_ELECTIONS,
-        first=1,
     ),
     Mutant(
         name="duplicates-not-recognised",
@@ -310,7 +303,6 @@ BROKERS = (
         old="== sent]",
         new="is None]",
         focus=PRODUCING,
-        first=1,
     ),
     Mutant(
         name="one-batch-remembered",
@@ -320,7 +312,6 @@ BROKERS = (
         old="(*self.batches, batch)[-BATCHES_TO_RETAIN:]",
         new="(batch,)",
         focus=PRODUCING,
-        first=13,
     ),
     Mutant(
         name="sequence-gaps-accepted",
@@ -338,7 +329,7 @@ BROKERS = (
         old="if batch.producer_epoch < self.producer_epoch:",
         new="if False:",
         focus=TRANSACTIONS,
-        first=21,
+        first=7,
     ),
     Mutant(
         name="recovery-forgets-producers",
@@ -347,7 +338,6 @@ BROKERS = (
         old="for batch in self.batches[self.index_of(since) :]:",
         new="for batch in ():",
         focus=PRODUCING._replace(faults=("crash",), fault_counts=(1,), fault_lengths=(20,)),
-        first=9,
     ),
     Mutant(
         name="duplicates-of-other-epochs",
@@ -356,6 +346,5 @@ BROKERS = (
         old="sent = batch.producer_epoch,",
         new="sent = self.producer_epoch,",
         focus=PRODUCING,
-        first=1,
     ),
 )

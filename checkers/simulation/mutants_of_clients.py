@@ -71,7 +71,7 @@ CLIENTS = (
         old=" and not (begun and batch.is_transactional)",
         new="",
         focus=READING,
-        first=2,
+        first=20,
     ),
     Mutant(
         name="abort-never-ends",
@@ -80,7 +80,6 @@ CLIENTS = (
         old="aborted = [one for one in aborted if one not in begun]",
         new="pass",
         focus=READING,
-        first=2,
     ),
     Mutant(
         name="abort-begins-early",
@@ -89,7 +88,6 @@ CLIENTS = (
         old=" and one[1] <= batch.base_offset]",
         new="]",
         focus=READING,
-        first=2,
     ),
     Mutant(
         name="revoked-partitions-kept",
@@ -98,7 +96,6 @@ CLIENTS = (
         old="for one in assigned}",
         new="for one in (*self.positions, *assigned)}",
         focus=READING,
-        first=6,
     ),
     Mutant(
         name="isolation-not-sent",
@@ -107,7 +104,7 @@ CLIENTS = (
         old="config.is_read_committed, config.fetch_max_wait",
         new="False, config.fetch_max_wait",
         focus=READING,
-        first=2,
+        first=13,
     ),
     Mutant(
         name="five-before-the-first",
@@ -126,7 +123,7 @@ CLIENTS = (
         old="queue.next_sequence if is_known else 0",
         new="queue.next_sequence",
         focus=PRODUCING,
-        first=35,
+        first=11,
     ),
     Mutant(
         name="epoch-kept-after-failure",
@@ -136,6 +133,5 @@ CLIENTS = (
         old="elif batch.producer == self.identity != NO_PRODUCER:",
         new="elif False:",
         focus=PRODUCING,
-        first=20,
     ),
 )

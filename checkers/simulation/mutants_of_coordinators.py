@@ -29,7 +29,7 @@ COORDINATORS = (
         old="rpc.ProduceRequest(here, marker)",
         new="rpc.ProduceRequest(here, marker, 1)",
         focus=TRANSACTION_ELECTIONS,
-        first=3,
+        first=5,
     ),
     Mutant(
         name="before-kip-890",
@@ -64,7 +64,7 @@ COORDINATORS = (
         old="if producer != expected:",
         new="if not is_end and producer != expected:",
         focus=OVERTAKING._replace(zombies=1.0),
-        first=9,
+        first=23,
     ),
     Mutant(
         name="refused-markers-count",
@@ -73,7 +73,6 @@ COORDINATORS = (
         old="if error is not Error.NONE:",
         new="if False:",
         focus=TRANSACTION_ELECTIONS,
-        first=2,
     ),
     Mutant(
         name="decided-transaction-left",
@@ -99,7 +98,6 @@ COORDINATORS = (
         old="(COMMIT, ABORT)[PREPARED.index(known.state)]",
         new="COMMIT",
         focus=TRANSACTIONS,
-        first=3,
     ),
     Mutant(
         name="partitions-forgotten",
@@ -116,7 +114,6 @@ COORDINATORS = (
         old="self.generation += 1",
         new="self.generation = max(self.generation, 1)",
         focus=TRANSFORMING,
-        first=1,
     ),
     Mutant(
         name="older-commit-wins",
@@ -125,7 +122,7 @@ COORDINATORS = (
         old="self.offsets[partition] = commit",
         new="self.offsets.setdefault(partition, commit)",
         focus=TRANSFORMING,
-        first=1,
+        first=16,
     ),
     Mutant(
         name="committed-offsets-forgotten",
@@ -134,7 +131,7 @@ COORDINATORS = (
         old="if is_commit and ",
         new="if False and ",
         focus=TRANSFORMING,
-        first=1,
+        first=7,
     ),
     Mutant(
         name="group-coordinator-loads-nothing",
@@ -144,7 +141,6 @@ COORDINATORS = (
         old="coordinator.epochs[partition] = LOADING",
         new="coordinator.epochs[partition] = replica.leader_epoch if topic == OFFSETS_TOPIC else LOADING",
         focus=TRANSFORMING_ELECTIONS,
-        first=5,
     ),
     Mutant(
         name="cooperative-takes-at-once",
