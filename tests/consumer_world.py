@@ -7,6 +7,7 @@ from typing import Any
 
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Record
+from hwmark.refimpl.broker import COORDINATED
 from hwmark.refimpl.config import ClusterConfig, Topic
 from hwmark.refimpl.consumer import Consumer, ConsumerConfig, Poll, Subscribe
 from hwmark.refimpl.coordinator import Append
@@ -17,14 +18,6 @@ from hwmark.refimpl.partition_change import PartitionRegistration
 from hwmark.refimpl.replica import Replica
 
 BROKER, TOPIC, ELSE = 1, "topic", "else"
-GROUP_REQUESTS = {
-    rpc.JoinGroupRequest: "join_group",
-    rpc.SyncGroupRequest: "sync_group",
-    rpc.HeartbeatRequest: "heartbeat",
-    rpc.LeaveGroupRequest: "leave_group",
-    rpc.OffsetCommitRequest: "offset_commit",
-    rpc.OffsetFetchRequest: "offset_fetch",
-}
 DATA_REQUESTS = {
     rpc.FetchRequest: ("fetch", rpc.FetchResponse),
     rpc.ListOffsetsRequest: ("list_offsets", rpc.Response),
@@ -168,10 +161,10 @@ class World:
             self.answer(message, rpc.Response(value=tuple((of, self.metadata(of)) for of in self.replicas)))
         elif isinstance(body, rpc.FindCoordinatorRequest):
             self.answer(message, rpc.Response(Error.NONE, BROKER))
-        elif type(body) in GROUP_REQUESTS:
+        elif type(body) in COORDINATED:
             to = message.source, message.correlation
             try:
-                self.do(getattr(self.groups, GROUP_REQUESTS[type(body)])(to, self.now, *body))
+                self.do(COORDINATED[type(body)](self.groups, to, self.now, *body))
             except KafkaError as refusal:
                 self.answer(message, rpc.Response(refusal.error))
         else:

@@ -8,32 +8,17 @@ import pytest
 from hwmark.refimpl import requests as rpc
 from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record
 from hwmark.refimpl.broker import Broker, Disk
-from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
+from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import ConsumerGroupMetadata, OffsetAndMetadata
 from hwmark.refimpl.log import Log
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Outbox, Tick
 from hwmark.refimpl.partition_change import PartitionRegistration
-
-HERE, THERE, OFFSETS, TRANSACTIONS = ("x", 0), ("x", 1), (OFFSETS_TOPIC, 0), (TRANSACTIONS_TOPIC, 0)
-ALL = (1, 2, 3)
-TOPICS = (
-    Topic("x", (ALL, (2, 3, 1))),
-    Topic(OFFSETS_TOPIC, (ALL,), is_compacted=True),
-    Topic(TRANSACTIONS_TOPIC, ((2, 3, 1),), is_compacted=True),
-)
-
-
-def batch(*values: str, **producer: Any) -> Batch:
-    return Batch(0, len(values) - 1, -1, tuple(Record(i, value, value) for i, value in enumerate(values)), **producer)
+from three_replicas import ALL, HERE, OFFSETS, THERE, TOPICS, TRANSACTIONS, batch, values
 
 
 def transactional(sequence: int = 0) -> Batch:
     return batch("t", producer_id=7, producer_epoch=0, base_sequence=sequence, is_transactional=True)
-
-
-def values(broker: Broker, here: tuple[str, int] = HERE) -> list[Any]:
-    return [record.value for batch in broker.replicas[here].log.batches for record in batch.records]
 
 
 class Alone:

@@ -7,29 +7,14 @@ from typing import Any
 
 import pytest
 from hwmark.refimpl import requests as rpc
-from hwmark.refimpl.batches import ABORT, COMMIT, Batch, Producer, Record
+from hwmark.refimpl.batches import ABORT, COMMIT, Producer
 from hwmark.refimpl.broker import Broker, Disk
-from hwmark.refimpl.config import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, ClusterConfig, Topic
+from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.machine import ZOOKEEPER, Message, Tick, earliest
 from hwmark.refimpl.transaction_coordinator import PRODUCER_IDS_PER_EPOCH
 from hwmark.refimpl.zookeeper import ZooKeeper
-
-HERE, THERE, TRANSACTIONS = ("x", 0), ("x", 1), (TRANSACTIONS_TOPIC, 0)
-ALL = (1, 2, 3)
-TOPICS = (
-    Topic("x", (ALL, (2, 3, 1))),
-    Topic(OFFSETS_TOPIC, (ALL,), is_compacted=True),
-    Topic(TRANSACTIONS_TOPIC, ((2, 3, 1),), is_compacted=True),
-)
-
-
-def batch(*values: str, **producer: Any) -> Batch:
-    return Batch(0, len(values) - 1, -1, tuple(Record(i, value, value) for i, value in enumerate(values)), **producer)
-
-
-def values(broker: Broker, here: tuple[str, int] = HERE) -> list[Any]:
-    return [record.value for batch in broker.replicas[here].log.batches for record in batch.records]
+from three_replicas import ALL, HERE, THERE, TOPICS, TRANSACTIONS, batch, values
 
 
 class Cluster:

@@ -1,8 +1,6 @@
 """The producer, step by step: what it sends, in which order, with which numbers, and what it tells its application."""
 
-import importlib.util
 import pickle
-from pathlib import Path
 
 import pytest
 from hwmark.checkers.simulation.values import copy_of, freeze
@@ -12,13 +10,7 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.producer import ProducerConfig
 from hwmark.refimpl.requests import Response
-
-SPEC = importlib.util.spec_from_file_location("producer_driver", Path(__file__).with_name("producer_driver.py"))
-assert SPEC is not None and SPEC.loader is not None
-driving = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(driving)
-Driver, singles, CLUSTER, TRANSACTIONAL = driving.Driver, driving.singles, driving.CLUSTER, driving.TRANSACTIONAL
-X0, X1, X2 = driving.X0, driving.X1, driving.X2
+from producer_driver import CLUSTER, X0, X1, X2, Driver, singles
 
 
 def test_records_go_to_their_partition_or_to_that_of_their_key():

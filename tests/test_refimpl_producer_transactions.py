@@ -1,8 +1,5 @@
 """Transactions of the producer: the requests in their order, what is retried, what aborts, what is fatal."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from hwmark.refimpl import producer as txn
 from hwmark.refimpl import requests as rpc
@@ -10,13 +7,8 @@ from hwmark.refimpl.config import ClusterConfig
 from hwmark.refimpl.errors import Error
 from hwmark.refimpl.group_coordinator import OffsetAndMetadata
 from hwmark.refimpl.requests import Response
+from producer_driver import CLUSTER, GROUP, TRANSACTIONAL, X0, X1, X2, Driver, singles
 
-SPEC = importlib.util.spec_from_file_location("producer_driver", Path(__file__).with_name("producer_driver.py"))
-assert SPEC is not None and SPEC.loader is not None
-driving = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(driving)
-Driver, singles, CLUSTER, TRANSACTIONAL = driving.Driver, driving.singles, driving.CLUSTER, driving.TRANSACTIONAL
-X0, X1, X2, GROUP = driving.X0, driving.X1, driving.X2, driving.GROUP
 OFFSETS = txn.SendOffsets(((X1, OffsetAndMetadata(5)),), GROUP)
 NO_890 = CLUSTER._replace(kip_890=False)
 
