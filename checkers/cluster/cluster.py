@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,10 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hwmark.checkers.cluster.distribution import Distribution, formatted
+from hwmark.checkers.cluster.distribution import Distribution, archive_classes, formatted
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java, find_java
 from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, MARK, Node, strays
+from hwmark.checkers.cluster.ports import free_ports, listens
 from hwmark.checkers.cluster.settings import properties, random_id, write_properties
 
 FILE = "cluster.json"
@@ -75,6 +75,7 @@ class Cluster:
 
     def start(self) -> None:
         """Format and start all nodes, and wait until the brokers serve. ClusterError, with all of them stopped."""
+        archive_classes(self.distribution, self.java)
         template = formatted(self.distribution, self.java, self.features)
         for node in self.nodes:
             node.folder.mkdir(parents=True)
@@ -109,7 +110,7 @@ class Cluster:
         admin: Any = None
         while True:
             self._check_alive(expected)
-            if all(_listens(broker) for broker in expected):
+            if all(listens(broker.host, broker.port) for broker in expected):
                 admin = admin or AdminClient({"bootstrap.servers": expected[0].address, "log_level": 0})
                 with contextlib.suppress(KafkaException):
                     if {broker.id for broker in expected} <= admin.list_topics(timeout=1).brokers.keys():
@@ -184,7 +185,7 @@ def create(
     folder.mkdir(parents=True, exist_ok=True)
     roles = [(i, BROKER) for i in range(1, brokers + 1)]
     roles += [(i, CONTROLLER) for i in range(FIRST_CONTROLLER, FIRST_CONTROLLER + controllers)]
-    ports = _free_ports(len(roles))
+    ports = free_ports(len(roles))
     nodes = [
         Node(id, role, "127.0.0.1", port, folder / f"{role}-{id}")
         for (id, role), port in zip(roles, ports, strict=True)
@@ -214,27 +215,6 @@ def refuse_strays(folder: Path) -> None:
     if living := strays(folder):
         pids = ", ".join(str(process.pid) for process in living)
         raise ClusterError(f"a cluster is running in {folder} (pids {pids}); stop it with `hwmark cluster down`")
-
-
-def _listens(node: Node) -> bool:
-    try:
-        with socket.create_connection((node.host, node.port), timeout=1):
-            return True
-    except OSError:
-        return False
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody uses; they are all different."""
-    with contextlib.ExitStack() as stack:
-        return [_bound(stack) for _ in range(count)]
-
-
-def _bound(stack: contextlib.ExitStack) -> int:
-    bound = stack.enter_context(socket.socket())
-    bound.bind(("127.0.0.1", 0))
-    port: int = bound.getsockname()[1]
-    return port
 
 
 def each_log_directory(cluster: Cluster) -> Iterator[Path]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
 from hwmark.checkers.cluster.errors import ClusterError
 
 MARK = "-Dhwmark.cluster="
