@@ -22,12 +22,14 @@ from typing import Any
 from hwmark.checkers.cluster.distribution import Distribution, archive_classes, formatted
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java, find_java
+from hwmark.checkers.cluster.network import Network, why_not
 from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, MARK, Node, strays
 from hwmark.checkers.cluster.ports import free_ports, listens
 from hwmark.checkers.cluster.settings import properties, random_id, write_properties
 
 FILE = "cluster.json"
 FIRST_CONTROLLER = 101  # brokers count from 1
+PORT = 9092  # of every node, where each has an address of its own
 START_TIMEOUT, STOP_TIMEOUT = 60.0, 10.0  # s
 POLL = 0.05  # s between looks
 
@@ -48,6 +50,7 @@ class Cluster:
     settings: dict[str, str] = field(default_factory=dict)
     features: dict[str, int] = field(default_factory=dict)
     id: str = field(default_factory=random_id)
+    network: Network | None = None  # of its own, with links that can be cut
 
     @property
     def brokers(self) -> list[Node]:
@@ -77,6 +80,8 @@ class Cluster:
         """Format and start all nodes, and wait until the brokers serve. ClusterError, with all of them stopped."""
         archive_classes(self.distribution, self.java)
         template = formatted(self.distribution, self.java, self.features)
+        if self.network is not None:
+            self.network.create(node.id for node in self.nodes)
         for node in self.nodes:
             node.folder.mkdir(parents=True)
             shutil.copytree(template, node.log_directory)
@@ -98,7 +103,8 @@ class Cluster:
         if archive.exists():
             options.append(f"-XX:SharedArchiveFile={archive}")
         arguments = "kafka.Kafka", str(node.folder / "server.properties")
-        node.start(self.distribution.command(self.java, *arguments, options=tuple(options)))
+        command = self.distribution.command(self.java, *arguments, options=tuple(options))
+        node.start(command if self.network is None else self.network.command(node.id, command))
         self.save()
 
     def await_brokers(self, brokers: Iterable[Node] | None = None, timeout: float = START_TIMEOUT) -> None:
@@ -130,6 +136,8 @@ class Cluster:
                     process.send_signal(how)
             for node in group:
                 node.stop(how, STOP_TIMEOUT)
+        if self.network is not None:
+            self.network.delete()
         self.save()
 
     def _check_alive(self, brokers: list[Node]) -> None:
@@ -156,6 +164,7 @@ class Cluster:
             "id": self.id,
             "settings": self.settings,
             "features": self.features,
+            "has_network": self.network is not None,
             "nodes": [node.to_json() for node in self.nodes],
         }
         scratch = self.folder / (FILE + ".new")
@@ -171,10 +180,12 @@ def create(
     controllers: int = 1,
     settings: Mapping[str, str] | None = None,
     features: Mapping[str, int] | None = None,
+    has_network: bool = False,
 ) -> Cluster:
     """A cluster that is still to be started, in an empty folder. What an earlier one left there is removed.
 
-    ClusterError if there is no fitting Java, if the folder holds anything else, or processes of a cluster in it live.
+    With a network of its own, links can be cut. ClusterError if this machine has no fitting Java or allows no such
+    network, if the folder holds anything else, or if processes of a cluster in it live.
     """
     java, folder = find_java(distribution.version), folder.resolve()
     refuse_strays(folder)
@@ -185,12 +196,15 @@ def create(
     folder.mkdir(parents=True, exist_ok=True)
     roles = [(i, BROKER) for i in range(1, brokers + 1)]
     roles += [(i, CONTROLLER) for i in range(FIRST_CONTROLLER, FIRST_CONTROLLER + controllers)]
-    ports = free_ports(len(roles))
+    if has_network and (reason := why_not()):
+        raise ClusterError(f"no links can be cut here: {reason}")
+    network = Network(folder) if has_network else None
+    ports = [PORT] * len(roles) if network else free_ports(len(roles))
     nodes = [
-        Node(id, role, "127.0.0.1", port, folder / f"{role}-{id}")
+        Node(id, role, network.address(id) if network else "127.0.0.1", port, folder / f"{role}-{id}")
         for (id, role), port in zip(roles, ports, strict=True)
     ]
-    cluster = Cluster(folder, distribution, java, nodes, dict(settings or {}), dict(features or {}))
+    cluster = Cluster(folder, distribution, java, nodes, dict(settings or {}), dict(features or {}), network=network)
     cluster.save()
     return cluster
 
@@ -202,7 +216,7 @@ def load(folder: Path) -> Cluster:
         known = json.loads((folder / FILE).read_text())
         distribution = Distribution(known["version"], Path(known["libs"]), Path(known["cache"]))
         nodes = [Node.from_json(node) for node in known["nodes"]]
-        parts = known["settings"], known["features"], known["id"]
+        parts = known["settings"], known["features"], known["id"], Network(folder) if known["has_network"] else None
     except FileNotFoundError:
         raise ClusterError(f"there is no cluster in {folder}; start one with `hwmark cluster up`") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -72,7 +72,7 @@ def cache_folder() -> Path:
 
 
 def resolve(version: str) -> Distribution:
-    """The jars of a version, from the cache, or from Maven Central if they are not there yet. ClusterError if neither."""
+    """The jars of a version, from the cache or else from Maven Central. ClusterError if neither has them."""
     if not VERSION.fullmatch(version):
         raise ClusterError(f"--version {version}: expected a version of Kafka such as 4.3.1")
     folder = cache_folder() / version
@@ -162,7 +162,7 @@ def _download(version: str, folder: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise ClusterError(
-            f"Kafka {version} is not cached and there is no mvn on the PATH to fetch it; install Maven or give --kafka-home"
+            f"Kafka {version} is not cached, and no mvn is on the PATH to fetch it; install Maven, or give --kafka-home"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
