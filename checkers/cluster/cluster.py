@@ -23,14 +23,14 @@ from hwmark.checkers.cluster.distribution import Distribution, archive_classes, 
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java, find_java
 from hwmark.checkers.cluster.network import Network, why_not
-from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, MARK, Node, strays
+from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, MARK, UP, Node, strays
 from hwmark.checkers.cluster.ports import free_ports, listens
 from hwmark.checkers.cluster.settings import properties, random_id, write_properties
 
 FILE = "cluster.json"
 FIRST_CONTROLLER = 101  # brokers count from 1
 PORT = 9092  # of every node, where each has an address of its own
-START_TIMEOUT, STOP_TIMEOUT = 60.0, 10.0  # s
+START_TIMEOUT, STOP_TIMEOUT, ASK_TIMEOUT = 60.0, 10.0, 3.0  # s
 POLL = 0.05  # s between looks
 
 
@@ -140,6 +140,25 @@ class Cluster:
             self.network.delete()
         self.save()
 
+    def partitions(self) -> list[dict[str, Any]]:
+        """Who leads and who is in the ISR, by topic and partition, as a broker that is up says; none if none is."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        serving = [broker.address for broker in self.brokers if broker.state() == UP]
+        if not serving:
+            return []
+        admin = AdminClient({"bootstrap.servers": ",".join(serving), "log_level": 0})
+        try:
+            topics = admin.list_topics(timeout=ASK_TIMEOUT).topics
+        except KafkaException:
+            return []
+        return [
+            {"topic": name, "partition": id, "leader": leader_of(one), "isr": sorted(one.isrs)}
+            for name, topic in sorted(topics.items())
+            for id, one in sorted(topic.partitions.items())
+        ]
+
     def _check_alive(self, brokers: list[Node]) -> None:
         for node in (*self.controllers, *brokers):
             if node.state() == DOWN:
@@ -170,6 +189,11 @@ class Cluster:
         scratch = self.folder / (FILE + ".new")
         scratch.write_text(json.dumps(known, indent=1) + "\n")
         scratch.replace(self.folder / FILE)
+
+
+def leader_of(partition: Any) -> int | None:
+    """The leader that a client's metadata name."""
+    return None if partition.leader < 0 else int(partition.leader)
 
 
 def create(

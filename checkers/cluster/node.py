@@ -79,7 +79,7 @@ class Node:
             )
         self.pid, self.began = process.pid, psutil.Process(process.pid).create_time()
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send a signal. ClusterError if the node is down."""
         process = self.process()
         if process is None:
