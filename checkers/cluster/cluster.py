@@ -1,0 +1,260 @@
+"""A cluster of real brokers on this machine: started, looked at, stopped.
+
+All of it is in one folder: what it consists of (`cluster.json`), and for each node its properties, its output and its
+log directory. So one command can start it and another one stop it. Nothing of it outlives `stop`, and what was left
+behind by a command that was killed is found by its processes, which carry the folder's name on their command lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hwmark.checkers.cluster.distribution import Distribution, archive_classes, formatted
+from hwmark.checkers.cluster.errors import ClusterError
+from hwmark.checkers.cluster.java import Java, find_java
+from hwmark.checkers.cluster.network import Network, why_not
+from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, MARK, UP, Node, strays
+from hwmark.checkers.cluster.ports import free_ports, listens
+from hwmark.checkers.cluster.settings import properties, random_id, write_properties
+
+FILE = "cluster.json"
+FIRST_CONTROLLER = 101  # brokers count from 1
+PORT = 9092  # of every node, where each has an address of its own
+START_TIMEOUT, STOP_TIMEOUT, ASK_TIMEOUT = 60.0, 10.0, 3.0  # s
+POLL = 0.05  # s between looks
+
+
+def default_folder() -> Path:
+    """Where `hwmark cluster` keeps its cluster: $XDG_STATE_HOME/hwmark/cluster."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "hwmark" / "cluster"
+
+
+@dataclass
+class Cluster:
+    """Nodes with their settings; a context manager that stops them at its end."""
+
+    folder: Path
+    distribution: Distribution
+    java: Java
+    nodes: list[Node]
+    settings: dict[str, str] = field(default_factory=dict)
+    features: dict[str, int] = field(default_factory=dict)
+    id: str = field(default_factory=random_id)
+    network: Network | None = None  # of its own, with links that can be cut
+
+    @property
+    def brokers(self) -> list[Node]:
+        """The brokers, by id."""
+        return [node for node in self.nodes if node.role == BROKER]
+
+    @property
+    def controllers(self) -> list[Node]:
+        """The controllers of the quorum, by id."""
+        return [node for node in self.nodes if node.role == CONTROLLER]
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """What clients connect to."""
+        return ",".join(broker.address for broker in self.brokers)
+
+    def node(self, id: int) -> Node:
+        """A node by its id. ClusterError if there is none."""
+        for node in self.nodes:
+            if node.id == id:
+                return node
+        raise ClusterError(f"there is no node {id}; known are {', '.join(str(node.id) for node in self.nodes)}")
+
+    # ------------------------------------------------------------ starting and stopping
+
+    def start(self) -> None:
+        """Format and start all nodes, and wait until the brokers serve. ClusterError, with all of them stopped."""
+        archive_classes(self.distribution, self.java)
+        template = formatted(self.distribution, self.java, self.features)
+        if self.network is not None:
+            self.network.create(node.id for node in self.nodes)
+        for node in self.nodes:
+            node.folder.mkdir(parents=True)
+            shutil.copytree(template, node.log_directory)
+            meta = {"version": "1", "cluster.id": self.id, "node.id": str(node.id), "directory.id": random_id()}
+            write_properties(node.log_directory / "meta.properties", meta)
+            write_properties(node.folder / "server.properties", properties(node, self.nodes, self.settings))
+        try:
+            for node in (*self.controllers, *self.brokers):
+                self.start_node(node)
+            self.await_brokers()
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
+
+    def start_node(self, node: Node) -> None:
+        """Start a node that is down; it goes on with its log directory."""
+        archive = self.distribution.class_archive(self.java)
+        options = [f"{MARK}{self.folder}"]
+        if archive.exists():
+            options.append(f"-XX:SharedArchiveFile={archive}")
+        arguments = "kafka.Kafka", str(node.folder / "server.properties")
+        command = self.distribution.command(self.java, *arguments, options=tuple(options))
+        node.start(command if self.network is None else self.network.command(node.id, command))
+        self.save()
+
+    def await_brokers(self, brokers: Iterable[Node] | None = None, timeout: float = START_TIMEOUT) -> None:
+        """Wait until the controller counts these brokers, or all, among the live ones. ClusterError if one died."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        expected, deadline = list(self.brokers if brokers is None else brokers), time.monotonic() + timeout
+        admin: Any = None
+        while True:
+            self._check_alive(expected)
+            if all(listens(broker.host, broker.port) for broker in expected):
+                admin = admin or AdminClient({"bootstrap.servers": expected[0].address, "log_level": 0})
+                with contextlib.suppress(KafkaException):
+                    if {broker.id for broker in expected} <= admin.list_topics(timeout=1).brokers.keys():
+                        return
+            if time.monotonic() > deadline:
+                names = ", ".join(broker.name for broker in expected)
+                raise ClusterError(f"{names} did not come up within {timeout:.0f} s; see {expected[0].output}")
+            time.sleep(POLL)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop all nodes, brokers first; the folder stays."""
+        for group in (self.brokers, self.controllers):
+            for node in group:
+                process = node.process()
+                if process is not None:
+                    process.send_signal(signal.SIGCONT)
+                    process.send_signal(how)
+            for node in group:
+                node.stop(how, STOP_TIMEOUT)
+        if self.network is not None:
+            self.network.delete()
+        self.save()
+
+    def partitions(self) -> list[dict[str, Any]]:
+        """Who leads and who is in the ISR, by topic and partition, as a broker that is up says; none if none is."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        serving = [broker.address for broker in self.brokers if broker.state() == UP]
+        if not serving:
+            return []
+        admin = AdminClient({"bootstrap.servers": ",".join(serving), "log_level": 0})
+        try:
+            topics = admin.list_topics(timeout=ASK_TIMEOUT).topics
+        except KafkaException:
+            return []
+        return [
+            {"topic": name, "partition": id, "leader": leader_of(one), "isr": sorted(one.isrs)}
+            for name, topic in sorted(topics.items())
+            for id, one in sorted(topic.partitions.items())
+        ]
+
+    def _check_alive(self, brokers: list[Node]) -> None:
+        for node in (*self.controllers, *brokers):
+            if node.state() == DOWN:
+                raise ClusterError(f"{node.name} ended: {node.last_words()} (see {node.output})")
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(signal.SIGTERM if error is None else signal.SIGKILL)
+
+    # ------------------------------------------------------------ its file
+
+    def save(self) -> None:
+        """Write what it consists of, for the next command."""
+        known: dict[str, Any] = {
+            "version": self.distribution.version,
+            "libs": str(self.distribution.libs),
+            "cache": str(self.distribution.cache),
+            "id": self.id,
+            "settings": self.settings,
+            "features": self.features,
+            "has_network": self.network is not None,
+            "nodes": [node.to_json() for node in self.nodes],
+        }
+        scratch = self.folder / (FILE + ".new")
+        scratch.write_text(json.dumps(known, indent=1) + "\n")
+        scratch.replace(self.folder / FILE)
+
+
+def leader_of(partition: Any) -> int | None:
+    """The leader that a client's metadata name."""
+    return None if partition.leader < 0 else int(partition.leader)
+
+
+def create(
+    folder: Path,
+    distribution: Distribution,
+    *,
+    brokers: int = 3,
+    controllers: int = 1,
+    settings: Mapping[str, str] | None = None,
+    features: Mapping[str, int] | None = None,
+    has_network: bool = False,
+) -> Cluster:
+    """A cluster that is still to be started, in an empty folder. What an earlier one left there is removed.
+
+    With a network of its own, links can be cut. ClusterError if this machine has no fitting Java or allows no such
+    network, if the folder holds anything else, or if processes of a cluster in it live.
+    """
+    java, folder = find_java(distribution.version), folder.resolve()
+    refuse_strays(folder)
+    if (folder / FILE).exists():
+        shutil.rmtree(folder)
+    elif folder.exists() and any(folder.iterdir()):
+        raise ClusterError(f"{folder} is not empty, and holds no cluster")
+    folder.mkdir(parents=True, exist_ok=True)
+    roles = [(i, BROKER) for i in range(1, brokers + 1)]
+    roles += [(i, CONTROLLER) for i in range(FIRST_CONTROLLER, FIRST_CONTROLLER + controllers)]
+    if has_network and (reason := why_not()):
+        raise ClusterError(f"no links can be cut here: {reason}")
+    network = Network(folder) if has_network else None
+    ports = [PORT] * len(roles) if network else free_ports(len(roles))
+    nodes = [
+        Node(id, role, network.address(id) if network else "127.0.0.1", port, folder / f"{role}-{id}")
+        for (id, role), port in zip(roles, ports, strict=True)
+    ]
+    cluster = Cluster(folder, distribution, java, nodes, dict(settings or {}), dict(features or {}), network=network)
+    cluster.save()
+    return cluster
+
+
+def load(folder: Path) -> Cluster:
+    """The cluster that an earlier command left in a folder. ClusterError if there is none."""
+    folder = folder.resolve()
+    try:
+        known = json.loads((folder / FILE).read_text())
+        distribution = Distribution(known["version"], Path(known["libs"]), Path(known["cache"]))
+        nodes = [Node.from_json(node) for node in known["nodes"]]
+        parts = known["settings"], known["features"], known["id"], Network(folder) if known["has_network"] else None
+    except FileNotFoundError:
+        raise ClusterError(f"there is no cluster in {folder}; start one with `hwmark cluster up`") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClusterError(f"{folder / FILE}: is not what `hwmark cluster up` writes: {error}") from None
+    return Cluster(folder, distribution, find_java(distribution.version), nodes, *parts)
+
+
+def refuse_strays(folder: Path) -> None:
+    """ClusterError, with their pids, if processes of a cluster in this folder live."""
+    if living := strays(folder):
+        pids = ", ".join(str(process.pid) for process in living)
+        raise ClusterError(f"a cluster is running in {folder} (pids {pids}); stop it with `hwmark cluster down`")
+
+
+def each_log_directory(cluster: Cluster) -> Iterator[Path]:
+    """The brokers' log directories, for an audit."""
+    return (broker.log_directory for broker in cluster.brokers)
