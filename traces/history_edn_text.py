@@ -38,7 +38,8 @@ _TO_ESCAPE = re.compile(r'["\\\x00-\x1f]')
 # Text without a backslash, so that a string is what stands between two quotes.
 _STRING = re.compile(rb'"[^"]*"')
 _SEPARATORS = b":,[]{} "
-_UNCOMMON = re.compile(rb'\\|\[-1,|"send_offsets"|\["send",(?!-?\d{1,18},|"[^"]*[^"\d-][^"]*",)')
+_UNCOMMON = (b"\\", b"[-1,", b'"send_offsets"')
+_UNCOMMON_KEY = re.compile(rb'\["send",(?!-?\d{1,18},|"[^"]*[^"\d-][^"]*",)')
 _NEXT_NUMBER_KEY = re.compile(rb',"(0|-?[1-9]\d{0,17})":')
 _FIRST_NUMBER_KEY = re.compile(rb'\{"(0|-?[1-9]\d{0,17})":')
 _NEXT_TEXT_KEY = re.compile(rb',("[^"]*"):')
@@ -118,9 +119,10 @@ def _edn_of_common(value: Any) -> bytes | None:
         text = orjson.dumps(value)
     except TypeError:  # an integer beyond 64 bits
         return None
-    if value is None or _UNCOMMON.search(text) or len(strings := b"".join(_STRING.findall(text))) > len(
-        strings.translate(None, _SEPARATORS)
-    ):
+    if value is None or any(mark in text for mark in _UNCOMMON) or _UNCOMMON_KEY.search(text):
+        return None
+    strings = b"".join(_STRING.findall(text))
+    if len(strings.translate(None, _SEPARATORS)) < len(strings):
         return None
     text = text.replace(b'["send",', b"[:send,").replace(b'["poll"', b"[:poll").replace(b"[null,", b"[nil,")
     if b'":' in text:
