@@ -21,7 +21,7 @@ from hwmark.traces.errors import BadInputError
 from hwmark.traces.history_edn_text import edn_line
 from hwmark.traces.history_elle import Elle
 from hwmark.traces.history_files import EXPECTED_FILE, STANDARD_INPUT, scan_stream
-from hwmark.traces.history_lines import text_of
+from hwmark.traces.history_lines import DEPTH_MAX, exact_text, is_deep
 
 Record = dict[str, Any]
 NOTATIONS = ("edn", "jsonl")
@@ -31,7 +31,7 @@ class Lines:
     """The lines of a history in a notation."""
 
     def __init__(self, notation: str) -> None:
-        self._line: Callable[[Record, int], bytes] = edn_line if notation == "edn" else json_line
+        self._line: Callable[[Record, int], bytes] = edn_line if notation == "edn" else _json_line
 
     def lines(self, records: Sequence[Record], numbers: Sequence[int]) -> list[bytes]:
         """The lines for records that stand in lines with these numbers."""
@@ -43,9 +43,9 @@ class Lines:
         return []
 
 
-def json_line(record: Record, index: int) -> bytes:
+def _json_line(record: Record, index: int) -> bytes:
     """A record as a line of JSON; it keeps its fields as they are."""
-    return text_of(record).encode() + b"\n"
+    return exact_text(record) + b"\n"
 
 
 def convert(source: str, output: str, *, notation: str, elle: str | None = None) -> int:
@@ -64,9 +64,17 @@ def convert(source: str, output: str, *, notation: str, elle: str | None = None)
         with _telling(output, "written"):
             file.write(b"".join(lines))
 
+    def see(records: Sequence[Record], numbers: Sequence[int]) -> None:
+        try:
+            write(writer.lines(records, numbers))
+        except RecursionError:
+            deep = next(number for record, number in zip(records, numbers, strict=True) if is_deep(record))
+            why = f"values are nested too deeply to be written; expected at most {DEPTH_MAX} levels"
+            raise BadInputError(name, deep, why) from None
+
     with _telling(output, "written"), _opened_source(source) as (stream, name), _opened_output(output) as file:
         with _telling(name, "read"):
-            scan_stream(stream, name, lambda records, numbers: write(writer.lines(records, numbers)))
+            scan_stream(stream, name, see)
         write(writer.rest())
     return written
 

@@ -1,16 +1,17 @@
 """One record of a history as EDN text, the way Jepsen writes `history.edn`: a map, tagged as an operation or plain.
 
 EDN becomes what JSON would have said: keywords, characters and symbols are their names, the keys of maps their text,
-sets and lists are lists, tagged literals what they tag. The library for EDN takes a millisecond a record; so text of
-the common shape is rewritten as JSON by a few substitutions. They may misjudge text that they were not made for, but
-never silently: where a word is taken wrongly for the key of a map or for none, the result is not JSON, and the library
-takes over.
+sets and lists are lists, tagged literals what they tag, an `#inst` its time in ISO 8601. The library for EDN takes a
+millisecond a record; so text of the common shape is rewritten as JSON by a few substitutions. They may misjudge text
+that they were not made for, but never silently: where a word is taken wrongly for the key of a map or for none, the
+result is not JSON, and the library takes over.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -179,7 +180,9 @@ def _json_value(value: Any) -> Any:
         return float(value)
     if isinstance(value, Fraction) and value.denominator == 1:
         return value.numerator
-    return str(value)
+    if isinstance(value, edn_format.MetadataValue):
+        return _json_value(value.value)
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def _json_object(value: Any) -> dict[str, Any]:

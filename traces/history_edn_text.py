@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 from hwmark.traces.history import NO_OFFSET
 from hwmark.traces.history_columns import INT64_MAX, plain_key
+from hwmark.traces.history_lines import is_deep
 
 Record = dict[str, Any]
 
@@ -64,8 +65,10 @@ def edn_line(record: Record, index: int) -> bytes:
 
 
 def edn_line_by_value(record: Record, index: int) -> bytes:
-    """The same line for any record, put together value by value."""
-    record = {"index": index} | record
+    """The same line for any record, put together value by value; raises RecursionError for a deeply nested one."""
+    if is_deep(record):
+        raise RecursionError
+    record = Record(index=index) | record
     is_client = record["process"].__class__ is int
     fields = {name: record[name] for name in _FIRST_FIELDS if name in record}
     fields |= {name: value for name, value in record.items() if name not in fields}
@@ -96,7 +99,7 @@ def _client_texts(record: Record) -> dict[str, str]:
 
 def restored(record: Any) -> Any:
     """A record read from EDN as it was before `edn_line` wrote it."""
-    if record.__class__ is not dict:
+    if record.__class__ is not dict or record.get("process").__class__ is not int:
         return record
     if record.get("f") == UNCOMMITTED_POLL:
         record["f"] = "poll"

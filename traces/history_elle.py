@@ -26,7 +26,7 @@ from typing import Any
 
 from hwmark.traces.history_columns import plain_key
 from hwmark.traces.history_edn_text import DATA_FUNCTIONS, edn_value
-from hwmark.traces.history_lines import text_of
+from hwmark.traces.history_lines import exact_text
 
 Record = dict[str, Any]
 Micros = list[list[Any]]
@@ -140,4 +140,4 @@ def _edn_line(index: int, time: int, kind: str, process: int, micros: Micros, op
 def _json_line(index: int, time: int, kind: str, process: int, micros: Micros, operation: int) -> bytes:
     """A transaction as a line of JSON."""
     fields = {"index": index, "time": time, "type": kind, "process": process, "f": "txn", "value": micros}
-    return text_of(fields | {"operation": operation}).encode() + b"\n"
+    return exact_text(fields | {"operation": operation}) + b"\n"

@@ -49,15 +49,20 @@ def is_deep(value: Any, depth: int = DEPTH_MAX) -> bool:
     return depth < 0 or any(is_deep(entry, depth - 1) for entry in entries)
 
 
-def text_of(value: Any) -> str:
-    """A JSON value as text."""
+def exact_text(value: Any) -> bytes:
+    """A JSON value as text; raises RecursionError for one that is nested too deeply."""
     try:
-        return orjson.dumps(value).decode()
+        return orjson.dumps(value)
     except TypeError:  # an integer beyond 64 bits, or lists in lists beyond 254
-        try:
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        except RecursionError:
-            return f"a deeply nested {json_type(value)}"
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def text_of(value: Any) -> str:
+    """A JSON value as text to be shown."""
+    try:
+        return exact_text(value).decode()
+    except RecursionError:
+        return f"a deeply nested {json_type(value)}"
 
 
 def shown(value: Any, width: int = 60) -> str:
