@@ -14,7 +14,7 @@ from typing import Any
 import edn_format
 import pytest
 from hwmark.checkers.cli import main
-from hwmark.traces import history_convert, history_edn_text
+from hwmark.traces import history_convert, history_edn_text, history_files
 from hwmark.traces.errors import BadInputError
 from hwmark.traces.generator import Shape, history_chunks
 from hwmark.traces.history import History
@@ -31,19 +31,11 @@ Record = dict[str, Any]
 Keyword = edn_format.Keyword
 
 text = st.text(max_size=6)
-keys = st.one_of(
-    st.integers(0, 3),
-    st.sampled_from(["orders-0", "0", "-3", "007", "-0", "é 1", 'a"b', "a,b", ":x", "]", "\1", "", True, 1.5, 10**19]),
-)
-values = st.one_of(
-    st.integers(0, 9),
-    st.integers(0, 9),
-    st.booleans(),
-    st.sampled_from(
-        [0.5, -0.0, 1e16, 5e-324, 2**63, -(2**64), 'x",":', "nil", ":k", "[-1,", "null", "send", "\x7f\u2028"]
-    ),
-    text,
-)
+ODD_KEYS = ["orders-0", "0", "-3", "007", "-0", "é 1", 'a"b', "a,b", ":x", "a:", "]", "\1", "", True, 1.5, 10**19]
+ODD_VALUES = [True, 0.5, -0.0, 1e16, 5e-324, 2**63, -(2**64), 'x",":', '"', ",", ":", "{", "nil", ":k", "[-1,", "null"]
+ODD_VALUES += ["send", "\x7f\u2028", "\0\n", "\\", ""]
+keys = st.one_of(st.integers(0, 3), st.sampled_from(ODD_KEYS))
+values = st.one_of(st.integers(0, 9), st.integers(0, 9), st.sampled_from(ODD_VALUES), text)
 offsets = st.one_of(st.integers(0, 9), st.integers(0, 9), st.none())
 anything = st.recursive(
     st.one_of(
@@ -187,12 +179,31 @@ def test_fields_that_are_only_carried_along_are_the_same_after_edn(records: list
         for name in left.keys() - {"value", "rebalance-log"}:
             assert repr(after[name]) == repr(left[name]), name
         assert after.keys() == left.keys()
+        if isinstance(before["process"], int) and before["f"] in ("send", "poll", "txn") and before["value"]:
+            assert [micro[0] for micro in after["value"]] == [micro[0] for micro in before["value"]]
 
 
 @given(histories())
 def test_both_writers_write_the_same(records: list[Record]) -> None:
     for index, record in enumerate(records):
         assert edn_line(record, index) == edn_line_by_value(record, index)
+
+
+def test_both_writers_write_the_same_of_whatever_is_odd() -> None:
+    for key in [3, -1, *ODD_KEYS]:
+        for value in [7, *ODD_VALUES]:
+            for micro in [
+                ["send", key, value],
+                *(["send", key, [offset, value]] for offset in (0, None, -1)),
+                *(["poll", {"1": [[0, 1]], as_text(key): [[offset, value], [1, 2]]}] for offset in (0, None)),
+                ["poll", {as_text(key): [], "x": [[0, value]], "2": []}],
+            ]:
+                for micros in ([micro], [["send", 0, "a,"], micro, ["poll"]]):
+                    record = {"index": 0, "time": 1, "type": "ok", "process": 0, "f": "txn", "value": micros}
+                    line = edn_line(record, 0)
+                    assert line == edn_line_by_value(record, 0)
+                    [told] = edn_format.loads_all(line.decode()) if micros[0] is micro else [None]
+                    assert told is None or len(told[Keyword("value")][0]) == len(micro)
 
 
 def test_recordings_are_written_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,7 +467,8 @@ def test_standard_streams(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.
 
 
 @pytest.mark.parametrize("notation", ["jsonl", "edn"])
-def test_memory_does_not_grow_with_the_length(notation: str) -> None:
+def test_memory_does_not_grow_with_the_length(notation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_files, "BLOCK_BYTES", 1 << 14)
     peaks = []
     for lines in (2_000, 8_000):
         stream = io.BytesIO(b"".join(history_chunks(Shape(lines=lines, transactional=True, notation=notation))))

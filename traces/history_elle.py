@@ -4,8 +4,8 @@ Elle knows nothing of partitions and offsets. Each of its models can say a part 
 
 - `rw-register`: every message is a register of its own, `[key value]`, which its send writes and whoever polls it
   reads. That keeps who read whom: aborted reads (G1a) and circular information flow (G1c), also in real time. It loses
-  the order within a partition, and with it offsets, skips, duplicates and losses. Check it as read-committed or, with
-  real time, as strong-read-committed: Kafka promises no more to those who poll.
+  the order within a partition, and with it offsets, skips, duplicates and losses. Check it as read-committed, or as
+  strict-serializable for real time too: with one write to a register there is nothing else to be found.
 - `list-append`: every partition is a list to which each send appends, in a transaction of its own that takes as long as
   the whole one, because Kafka does not isolate writes. Each complete closing read (`"final": "read_committed"`) reads
   all lists; it begins with its first record and is done at the end of the history. That keeps the order of the log, and
