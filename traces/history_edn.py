@@ -19,7 +19,7 @@ from itertools import chain
 from typing import Any
 
 import orjson
-from hwmark.traces.history_lines import MalformedError
+from hwmark.traces.history_lines import MalformedError, has_long_number
 
 EXPECTED_RECORD = "expected an EDN map with :process, :type, :f, :value and :time"
 
@@ -28,8 +28,6 @@ _OPERATION = b"#jepsen.history.Op"
 _STRING_HERE, _COLON_HERE = b"\0", b"\1"
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\["\\nrtu])*"')
 _UNCOMMON = b"\"\\;#^@()'`"
-_ANY_DIGIT = bytes.maketrans(b"123456789", b"000000000")
-_PERHAPS_BEYOND_64_BITS = b"0" * 19
 # Each begins with a letter or two that occur seldom, which makes the search fast.
 _KEY_OF_MAP = re.compile(
     rb":(?:(?<=\{:)|(?<=, :))([A-Za-z][\w?.*+!/-]*) "
@@ -72,11 +70,7 @@ def as_json(text: bytes) -> bytes | None:
     if b'"' in text:
         strings = _STRING.findall(text)
         text = _STRING.sub(_STRING_HERE, text)
-    if (
-        b"null" in text
-        or len(text.translate(None, _UNCOMMON)) < len(text)
-        or _PERHAPS_BEYOND_64_BITS in text.translate(_ANY_DIGIT)
-    ):
+    if b"null" in text or len(text.translate(None, _UNCOMMON)) < len(text) or has_long_number(text):
         return None
     text = _rewrite(text)
     return _put_back(strings, text) if strings and text else text

@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 from hwmark.traces.history import NO_OFFSET
 from hwmark.traces.history_columns import INT64_MAX, plain_key
-from hwmark.traces.history_lines import is_deep
+from hwmark.traces.history_lines import has_long_number, is_deep
 
 Record = dict[str, Any]
 
@@ -41,8 +41,6 @@ _TO_ESCAPE = re.compile(r'["\\\x00-\x1f]')
 _STRING = re.compile(rb'"[^"]*"')
 _SEPARATORS = b":,[]{} "
 _UNCOMMON = (b"\\", b"[-1,", b'"send_offsets"')
-_ANY_DIGIT = bytes.maketrans(b"123456789", b"000000000")
-_PERHAPS_BEYOND_64_BITS = b"0" * 19
 _UNCOMMON_KEY = re.compile(rb'\["send",(?!-?\d{1,18},|"[^"]*[^"\d-][^"]*",)')
 _NEXT_NUMBER_KEY = re.compile(rb',"(0|-?[1-9]\d{0,17})":')
 _FIRST_NUMBER_KEY = re.compile(rb'\{"(0|-?[1-9]\d{0,17})":')
@@ -128,9 +126,7 @@ def _edn_of_common(value: Any) -> bytes | None:
     if value is None or any(mark in text for mark in _UNCOMMON) or _UNCOMMON_KEY.search(text):
         return None
     strings = b"".join(_STRING.findall(text))
-    if len(strings.translate(None, _SEPARATORS)) < len(strings) or _PERHAPS_BEYOND_64_BITS in text.translate(
-        _ANY_DIGIT
-    ):
+    if len(strings.translate(None, _SEPARATORS)) < len(strings) or has_long_number(text):
         return None
     text = text.replace(b'["send",', b"[:send,").replace(b'["poll"', b"[:poll").replace(b"[null,", b"[nil,")
     if b'":' in text:
