@@ -18,6 +18,7 @@ COMMANDS = {
     "bugs": "look for known bugs again: the faults that the reference implementation can be given",
     "check": "check every reachable state of a model against its invariants",
     "cluster": "start real brokers on this machine, look at them, fault them, stop them",
+    "convert": "write a history as EDN for Jepsen or Elle, or as JSON lines",
     "draw": "draw a trace or a history as a picture",
     "generate": "generate histories of a simulated Kafka, valid or with chosen anomalies",
     "history": "judge recorded histories of real clusters",

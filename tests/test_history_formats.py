@@ -312,7 +312,7 @@ def test_every_layout_reads_the_same(records: list[Record], comma: str) -> None:
             '{:error [:timeout #{1} "x" \\a 3N 1/2 1.5M nil]}',
             {"error": ["timeout", [1], "x", "a", 3, "1/2", 1.5, None]},
         ),
-        ('{:a #inst "2020-01-01T00:00:00Z", :b #foo/bar {:c 1}}', {"a": "2020-01-01 00:00:00+00:00", "b": {"c": 1}}),
+        ('{:a #inst "2020-01-01T00:00:00Z", :b #foo/bar {:c 1}}', {"a": "2020-01-01T00:00:00+00:00", "b": {"c": 1}}),
         ("{:a [:nil nil :true true]}", {"a": ["nil", None, "true", True]}),
         ("{:type :type, :f :f, :value :value}", {"type": "type", "f": "f", "value": "value"}),
         ("{:a 12345678901234567890123 :b 9999999999999999999}", {"a": 12345678901234567890123, "b": 10**19 - 1}),

@@ -163,7 +163,7 @@ class KeyIds(dict[Key, int]):
         self.names: list[Key] = []
 
     def __missing__(self, key: Key) -> int:
-        name = int(key) if isinstance(key, str) and _is_integer(key) else key_name(key)
+        name = plain_key(key)
         if name not in self:
             self[name] = len(self.names)
             self.names.append(name)
@@ -176,6 +176,11 @@ class KeyIds(dict[Key, int]):
         position = np.empty(len(order), dtype=np.int32)
         position[order] = np.arange(len(order), dtype=np.int32)
         return [self.names[number] for number in order], position
+
+
+def plain_key(key: Any) -> Key:
+    """The name of a key, the same for a send and for the object that a poll returns: the text of an integer is it."""
+    return int(key) if isinstance(key, str) and _is_integer(key) else key_name(key)
 
 
 def key_name(key: Any) -> Key:

@@ -1,16 +1,17 @@
 """One record of a history as EDN text, the way Jepsen writes `history.edn`: a map, tagged as an operation or plain.
 
 EDN becomes what JSON would have said: keywords, characters and symbols are their names, the keys of maps their text,
-sets and lists are lists, tagged literals what they tag. The library for EDN takes a millisecond a record; so text of
-the common shape is rewritten as JSON by a few substitutions. They may misjudge text that they were not made for, but
-never silently: where a word is taken wrongly for the key of a map or for none, the result is not JSON, and the library
-takes over.
+sets and lists are lists, tagged literals what they tag, an `#inst` its time in ISO 8601. The library for EDN takes a
+millisecond a record; so text of the common shape is rewritten as JSON by a few substitutions. They may misjudge text
+that they were not made for, but never silently: where a word is taken wrongly for the key of a map or for none, the
+result is not JSON, and the library takes over.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -18,7 +19,7 @@ from itertools import chain
 from typing import Any
 
 import orjson
-from hwmark.traces.history_lines import MalformedError
+from hwmark.traces.history_lines import MalformedError, has_long_number
 
 EXPECTED_RECORD = "expected an EDN map with :process, :type, :f, :value and :time"
 
@@ -27,8 +28,6 @@ _OPERATION = b"#jepsen.history.Op"
 _STRING_HERE, _COLON_HERE = b"\0", b"\1"
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\["\\nrtu])*"')
 _UNCOMMON = b"\"\\;#^@()'`"
-_ANY_DIGIT = bytes.maketrans(b"123456789", b"000000000")
-_PERHAPS_BEYOND_64_BITS = b"0" * 19
 # Each begins with a letter or two that occur seldom, which makes the search fast.
 _KEY_OF_MAP = re.compile(
     rb":(?:(?<=\{:)|(?<=, :))([A-Za-z][\w?.*+!/-]*) "
@@ -71,11 +70,7 @@ def as_json(text: bytes) -> bytes | None:
     if b'"' in text:
         strings = _STRING.findall(text)
         text = _STRING.sub(_STRING_HERE, text)
-    if (
-        b"null" in text
-        or len(text.translate(None, _UNCOMMON)) < len(text)
-        or _PERHAPS_BEYOND_64_BITS in text.translate(_ANY_DIGIT)
-    ):
+    if b"null" in text or len(text.translate(None, _UNCOMMON)) < len(text) or has_long_number(text):
         return None
     text = _rewrite(text)
     return _put_back(strings, text) if strings and text else text
@@ -179,7 +174,9 @@ def _json_value(value: Any) -> Any:
         return float(value)
     if isinstance(value, Fraction) and value.denominator == 1:
         return value.numerator
-    return str(value)
+    if isinstance(value, edn_format.MetadataValue):
+        return _json_value(value.value)
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def _json_object(value: Any) -> dict[str, Any]:

@@ -22,8 +22,10 @@ from typing import IO, Any, BinaryIO, NamedTuple
 from hwmark.traces.errors import BadInputError
 from hwmark.traces.history import History
 from hwmark.traces.history_blocks import take_lines, take_records
+from hwmark.traces.history_columns import Columns
 from hwmark.traces.history_edn import decode_edn, is_blank
-from hwmark.traces.history_lines import MalformedError
+from hwmark.traces.history_edn_text import MAY_NEED_RESTORING, restored
+from hwmark.traces.history_lines import MalformedError, decode
 from hwmark.traces.history_lists import Element, NotAListError, elements_of
 from hwmark.traces.history_pieces import PIECE_BYTES, Piece, pieces_of, take_pieces
 from hwmark.traces.history_records import Parser
@@ -35,6 +37,7 @@ BLOCK_BYTES = 1 << 18
 ELEMENTS = 1000
 
 Take = Callable[[Parser, Sequence[bytes], Sequence[int]], None]
+See = Callable[[Sequence[Any], Sequence[int]], None]
 
 _BLANK = rb"(?:[\s,]|;[^\n]*\n)*"
 _LIST_START = re.compile(_BLANK + rb"[\[(]")
@@ -81,15 +84,54 @@ def read_stream(stream: IO[bytes], file: str, *, lenient: bool = False) -> Histo
         return parser.history(_take_all(parser, Source(stream)))
 
 
-def _take_all(parser: Parser, source: Source) -> int:
+def scan_stream(stream: IO[bytes], file: str, see: See) -> None:
+    """Check the history in a stream as `read_stream` does, and show its records, but keep none of them.
+
+    `see` gets the records of a block, which are part of a history up to there, and the lines in which they begin.
+    """
+
+    def take_json(parser: Parser, texts: Sequence[bytes], numbers: Sequence[int]) -> None:
+        _take_each(parser, texts, numbers, decode, show)
+
+    def take_edn(parser: Parser, texts: Sequence[bytes], numbers: Sequence[int]) -> None:
+        _take_each(parser, texts, numbers, _decode_edn_record, show, is_blank)
+
+    def show(parser: Parser, records: Sequence[Any], lines: Sequence[int]) -> None:
+        take_records(parser, records, lines)
+        scanner.forget()
+        see(records, lines)
+
+    scanner = _Scanner(file)
+    with _no_garbage_collection():
+        scanner.history(_take_all(scanner, Source(stream), take_json, take_edn))
+
+
+class _Scanner(Parser):
+    """A parser that does not keep what it takes, but for the operations that are under way."""
+
+    operations = 0
+
+    def forget(self) -> None:
+        """Let go of all that was taken."""
+        self.operations += len(self.columns)
+        self.columns = Columns()
+        self.faults.clear()
+
+    def _refuse_nothing(self, lines: int) -> None:
+        if not self.operations:
+            super()._refuse_nothing(lines)
+
+
+def _take_all(parser: Parser, source: Source, take_json: Take = take_lines, take_edn: Take | None = None) -> int:
     """Take all records; returns the number of lines."""
     blocks = source.blocks()
     start = list(islice(blocks, 1))
     layout = _layout_of(b"".join(chain.from_iterable(start)))
     blocks = chain(start, blocks)
-    take = _take_edn if layout.is_edn else take_lines
+    take = (take_edn or _take_edn) if layout.is_edn else take_json
     if layout.is_list:
-        return _take_list(parser, b"".join(chain.from_iterable(blocks)), source, take)
+        text = b"".join(chain.from_iterable(blocks))
+        return _take_list(parser, text, source, take, is_edn=layout.is_edn)
     number = 0
     for lines in blocks:
         if source.cut_off and not lines[-1].endswith(b"\n"):
@@ -117,9 +159,9 @@ def _layout_of(start: bytes) -> _Layout:
     )
 
 
-def _take_list(parser: Parser, text: bytes, source: Source, take: Take) -> int:
+def _take_list(parser: Parser, text: bytes, source: Source, take: Take, *, is_edn: bool) -> int:
     """Take the records of one list; returns the number of lines."""
-    elements = elements_of(text, is_edn=take is _take_edn)
+    elements = elements_of(text, is_edn=is_edn)
     problem = None
     while True:
         block: list[Element] = []
@@ -141,19 +183,37 @@ def _take_list(parser: Parser, text: bytes, source: Source, take: Take) -> int:
 
 def _take_edn(parser: Parser, texts: Sequence[bytes], numbers: Sequence[int]) -> None:
     """Take the records that pieces of EDN on lines with these numbers hold; comments and empty lines are none."""
+    _take_each(parser, texts, numbers, _decode_edn_record, take_records, is_blank)
+
+
+def _decode_edn_record(text: bytes) -> Any:
+    """The record that a piece of EDN holds."""
+    record = decode_edn(text)
+    return restored(record) if any(mark in text for mark in MAY_NEED_RESTORING) else record
+
+
+def _take_each(
+    parser: Parser,
+    texts: Sequence[bytes],
+    numbers: Sequence[int],
+    decode_one: Callable[[bytes], Any],
+    take: Callable[[Parser, Sequence[Any], Sequence[int]], None],
+    is_none: Callable[[bytes], bool] = lambda text: False,
+) -> None:
+    """Decode pieces of text one by one, and take what they hold as a block."""
     records: list[Any] = []
     lines: list[int] = []
     for text, number in zip(texts, numbers, strict=True):
-        if is_blank(text):
+        if is_none(text):
             continue
         try:
-            records.append(decode_edn(text))
+            records.append(decode_one(text))
             lines.append(number)
         except MalformedError as error:
-            take_records(parser, records, lines)
+            take(parser, records, lines)
             records, lines = [], []
             parser.take_undecodable(number, str(error))
-    take_records(parser, records, lines)
+    take(parser, records, lines)
 
 
 class Source:

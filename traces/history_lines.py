@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import orjson
 
 EXPECTED_RECORD = "expected a JSON object with process, type, f, value and time"
 DEPTH_MAX = 100
-_PERHAPS_BEYOND_64_BITS = re.compile(rb"\d{19}")
+_ANY_DIGIT = bytes.maketrans(b"123456789", b"000000000")
 
 
 class MalformedError(ValueError):
@@ -25,9 +24,14 @@ def decode(line: bytes) -> Any:
         raise MalformedError(_why_undecodable(line, error)) from None
     # orjson takes an integer beyond 64 bits for a fraction, and two of them could become one.
     try:
-        return json.loads(line) if _PERHAPS_BEYOND_64_BITS.search(line) else value
+        return json.loads(line) if has_long_number(line) else value
     except RecursionError:  # of Python's own reader, which goes less deep
         raise MalformedError(f"values are nested too deeply; {EXPECTED_RECORD}") from None
+
+
+def has_long_number(text: bytes) -> bool:
+    """Whether there are nineteen digits somewhere, which may be an integer beyond 64 bits."""
+    return b"0" * 19 in text.translate(_ANY_DIGIT)
 
 
 def _why_undecodable(line: bytes, error: orjson.JSONDecodeError) -> str:
@@ -49,15 +53,20 @@ def is_deep(value: Any, depth: int = DEPTH_MAX) -> bool:
     return depth < 0 or any(is_deep(entry, depth - 1) for entry in entries)
 
 
-def text_of(value: Any) -> str:
-    """A JSON value as text."""
+def exact_text(value: Any) -> bytes:
+    """A JSON value as text; raises RecursionError for one that is nested too deeply."""
     try:
-        return orjson.dumps(value).decode()
+        return orjson.dumps(value)
     except TypeError:  # an integer beyond 64 bits, or lists in lists beyond 254
-        try:
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        except RecursionError:
-            return f"a deeply nested {json_type(value)}"
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def text_of(value: Any) -> str:
+    """A JSON value as text to be shown."""
+    try:
+        return exact_text(value).decode()
+    except RecursionError:
+        return f"a deeply nested {json_type(value)}"
 
 
 def shown(value: Any, width: int = 60) -> str:
