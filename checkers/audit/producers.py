@@ -224,6 +224,12 @@ class Producers:
             if int(transaction[at]) in first_offset
         }
 
+    def aborted_rows(self) -> set[int]:
+        """The rows, in the replica, of batches whose transaction was aborted."""
+        transaction = self._transaction()
+        aborted = np.isin(transaction, transaction[self.batch["control_type"] == ABORT])
+        return set(self.row[aborted & self.in_transaction].tolist())
+
     def snapshots(self) -> Iterator[Finding]:
         """Producers whose last batch before a snapshot is another in the log than in the snapshot."""
         batches, end = self.replica.batches, next_offset(self.replica.batches)
