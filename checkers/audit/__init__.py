@@ -23,13 +23,12 @@ from hwmark.checkers.audit.checks import check_log
 from hwmark.checkers.audit.compare import compare, compared_below
 from hwmark.checkers.audit.coordinators import Coordinators, best_copy
 from hwmark.checkers.audit.directories import LogDirectory, find_log_directories
-from hwmark.checkers.audit.findings import BAD_FILE, KINDS, LEFT_OUT, OFFSET_GAP, UNREADABLE, Finding
+from hwmark.checkers.audit.findings import BAD_FILE, KINDS, LEFT_OUT, OFFSET_GAP, Finding
 from hwmark.checkers.audit.internal import INTERNAL, METADATA_LOG
 from hwmark.checkers.audit.layout import Fault
 from hwmark.checkers.audit.locate import Wanted
 from hwmark.checkers.audit.producers import EXPIRATION_MS, Producers
-from hwmark.checkers.audit.records import UnreadableError, records_of
-from hwmark.checkers.audit.replica import Replica, read_replica
+from hwmark.checkers.audit.replica import Replica, read_replica, records_of
 from hwmark.checkers.audit.report import AuditReport
 
 __all__ = ["KINDS", "AuditReport", "Finding", "Wanted", "audit", "bytes_of", "find_log_directories"]
@@ -66,9 +65,7 @@ def audit(
     return run.ended()
 
 
-def _replicas(
-    directories: list[LogDirectory], workers: int | None, read: Callable[[int], None]
-) -> Iterator[Replica]:
+def _replicas(directories: list[LogDirectory], workers: int | None, read: Callable[[int], None]) -> Iterator[Replica]:
     """All replicas, those of a partition one after the other, read by several threads a little ahead."""
     jobs = sorted(
         ((partition, number) for number, directory in enumerate(directories) for partition in directory.partitions),
@@ -103,7 +100,9 @@ class _Audit:
             Finding(BAD_FILE, reason, directory.broker, file=path) for path, reason in directory.bad
         ]
         self.report.findings += [
-            Finding(LEFT_OUT, "it was not read: it is on its way out or in, or no partition", directory.broker, file=path)
+            Finding(
+                LEFT_OUT, "it was not read: it is on its way out or in, or no partition", directory.broker, file=path
+            )
             for path in directory.left_out
         ]
 
@@ -172,13 +171,5 @@ class _Audit:
 
 def _compressed_records(replica: Replica) -> list[Finding]:
     """The compressed batches whose records cannot be taken apart."""
-    found = []
     compressed = replica.batches["fault"] == Fault.NOT_READ
-    for number, segment in enumerate(replica.segments):
-        for row in np.flatnonzero(compressed & (replica.batches["segment"] == number)).tolist():
-            try:
-                for _ in records_of(segment, replica.batches[row : row + 1]):
-                    pass
-            except UnreadableError as error:
-                found.append(replica.finding(UNREADABLE, str(error), **replica.at(row)))
-    return found
+    return [records for _, records in records_of(replica, compressed) if isinstance(records, Finding)]

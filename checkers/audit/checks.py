@@ -63,7 +63,10 @@ def _damage(replica: Replica, damage: Damage) -> tuple[str, str]:
         if damage.zeros_from <= damage.position:
             return TORN_BATCH, f"the log ends in {size:,} zeros, as after a loss of power; a broker cuts them off"
         if damage.reason != Stop.MAGIC and damage.end - damage.zeros_from >= ZEROS_MIN:
-            return TORN_BATCH, f"the last batch ends in {damage.end - damage.zeros_from:,} zeros: it was not all written"
+            return (
+                TORN_BATCH,
+                f"the last batch ends in {damage.end - damage.zeros_from:,} zeros: it was not all written",
+            )
         if damage.reason == Stop.END:
             whole = f" of {damage.size:,}" if damage.size is not None else ""
             return TORN_BATCH, f"the last batch has {size:,} bytes{whole}: it was not all written"
@@ -143,9 +146,7 @@ def _empty_segments(replica: Replica) -> Iterator[Finding]:
     end = int(next_offset(replica.batches[-1]))
     if len(last.batches) == 0 and not last.damages and last.base_offset > end and not damage_before(replica)[-1]:
         sentence = f"offsets {end:,} to {last.base_offset - 1:,} are missing: the last segment begins behind them"
-        yield replica.finding(
-            OFFSET_GAP, sentence, offsets=(end, last.base_offset - 1), file=last.path, position=0
-        )
+        yield replica.finding(OFFSET_GAP, sentence, offsets=(end, last.base_offset - 1), file=last.path, position=0)
 
 
 def records(replica: Replica) -> Iterator[Finding]:
@@ -249,4 +250,3 @@ CHECKS: tuple[Callable[[Replica], Iterator[Finding]], ...] = (
     epochs_as_checkpointed,
     checkpoints,
 )
-

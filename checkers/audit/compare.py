@@ -18,11 +18,11 @@ from itertools import combinations
 
 import numpy as np
 from hwmark.checkers.audit.checks import Mask, damaged_offsets
-from hwmark.checkers.audit.findings import DIFFER, IDS_DIFFER, TAILS_DIFFER, UNREADABLE, Finding
+from hwmark.checkers.audit.findings import DIFFER, IDS_DIFFER, TAILS_DIFFER, Finding
 from hwmark.checkers.audit.layout import CONTROL
 from hwmark.checkers.audit.producers import Producers
-from hwmark.checkers.audit.records import Record, UnreadableError, records_of
-from hwmark.checkers.audit.replica import Replica
+from hwmark.checkers.audit.records import Record
+from hwmark.checkers.audit.replica import Replica, records_of
 from hwmark.checkers.audit.segments import Batches, next_offset
 
 COMPARED = ("base_offset", "size", "leader_epoch", "crc", "last_offset_delta")
@@ -81,8 +81,9 @@ def _told(kind: str, span: Span, what: str, pairs: list[_Pair]) -> Finding:
     odd = min(common) if common else named[0]
     others = " and ".join(name for name in named if name != odd)
     where = f"at offset {span[0]:,}" if span[0] == span[1] else f"at offsets {span[0]:,} to {span[1]:,}"
-    limit = max(pair.committed for pair in pairs)
-    below = f"below the high watermark {limit:,}" if kind == DIFFER else f"above the high watermark {limit:,}"
+    limit = f"the high watermark {max(pair.committed for pair in pairs):,}"
+    below = f"below {limit}" if kind == DIFFER else f"above {limit}"
+    what = what or "; ".join(_held(brokers[name], span[0]) for name in named)
     subject = f"{odd} and {others} differ from each other" if len(common) != 1 else f"{odd} differs from {others}"
     return brokers[odd].finding(kind, f"{subject} {where}, {below}: {what}", **_place(brokers[odd], span))
 
@@ -102,22 +103,18 @@ def _differences(pair: _Pair) -> Iterator[tuple[str, Span, str]]:
     spans = spans[~np.array([any(a < e and s <= b for a, b in damaged) for s, e in spans.tolist()], dtype=bool)]
     for first, end in _joined(spans):
         if first < pair.committed:
-            yield DIFFER, (first, min(end, pair.committed) - 1), _what(pair, first)
+            yield DIFFER, (first, min(end, pair.committed) - 1), ""
         if end > pair.committed:
-            yield TAILS_DIFFER, (max(first, pair.committed), end - 1), "followers truncate such"
+            yield TAILS_DIFFER, (max(first, pair.committed), end - 1), ""
 
 
-def _what(pair: _Pair, offset: int) -> str:
-    """What the two have at an offset, in words."""
-
-    def has(replica: Replica) -> str:
-        row = int(np.searchsorted(replica.batches["base_offset"], offset, side="right")) - 1
-        if row < 0 or next_offset(replica.batches[row]) <= offset:
-            return "nothing"
-        batch = replica.batches[row]
-        return f"{batch['count']} records of epoch {batch['leader_epoch']}, CRC {batch['crc']:08x}"
-
-    return " and ".join(sorted(f"{replica.broker} has {has(replica)}" for replica in (pair.one, pair.other)))
+def _held(replica: Replica, offset: int) -> str:
+    """What a replica has at an offset, in words."""
+    row = int(np.searchsorted(replica.batches["base_offset"], offset, side="right")) - 1
+    if row < 0 or next_offset(replica.batches[row]) <= offset:
+        return f"{replica.broker} has nothing"
+    batch = replica.batches[row]
+    return f"{replica.broker} has epoch {batch['leader_epoch']}, CRC {batch['crc']:08x}"
 
 
 def _within(replica: Replica, pair: _Pair) -> Batches:
@@ -157,23 +154,11 @@ class _UnreadableBatchError(Exception):
 
 def _read(replica: Replica, chosen: Mask) -> Iterator[tuple[int, Record]]:
     """The records of chosen batches that are no control batches, with the batch's row."""
-    chosen = chosen & (replica.batches["attributes"] & CONTROL == 0)
-    for segment in replica.segments:
-        rows = np.flatnonzero(chosen & (replica.batches["segment"] == segment_number(replica, segment)))
-        if not len(rows):
-            continue
-        row = int(rows[0])
-        try:
-            for row, (_, records) in zip(rows.tolist(), records_of(segment, replica.batches[rows]), strict=True):
-                for record in records:
-                    yield row, record
-        except UnreadableError as error:
-            raise _UnreadableBatchError(replica.finding(UNREADABLE, str(error), **replica.at(row))) from None
-
-
-def segment_number(replica: Replica, segment: object) -> int:
-    """The place of a segment in its replica."""
-    return next(number for number, held in enumerate(replica.segments) if held is segment)
+    for row, records in records_of(replica, chosen & (replica.batches["attributes"] & CONTROL == 0)):
+        if isinstance(records, Finding):
+            raise _UnreadableBatchError(records)
+        for record in records:
+            yield row, record
 
 
 def _differences_thinned(pair: _Pair) -> Iterator[tuple[str, Span, str]]:

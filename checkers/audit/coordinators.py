@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hwmark.checkers.audit.checkpoints import Partition
-from hwmark.checkers.audit.findings import GROUP_BEYOND, OPEN, UNKNOWN_RECORD, UNREADABLE, WITHOUT_MARKER, Finding
+from hwmark.checkers.audit.findings import GROUP_BEYOND, OPEN, UNKNOWN_RECORD, WITHOUT_MARKER, Finding
 from hwmark.checkers.audit.internal import (
     CONSUMER_OFFSETS,
     TRANSACTION_STATE,
@@ -26,8 +26,8 @@ from hwmark.checkers.audit.internal import (
 )
 from hwmark.checkers.audit.layout import NOT_CONTROL
 from hwmark.checkers.audit.producers import OpenTransaction
-from hwmark.checkers.audit.records import UnreadableError, read_records
-from hwmark.checkers.audit.replica import Replica
+from hwmark.checkers.audit.records import Record
+from hwmark.checkers.audit.replica import Replica, records_of
 
 IN_PROGRESS = (
     TransactionStatus.ONGOING,
@@ -57,28 +57,25 @@ class Coordinators:
         if topic not in (CONSUMER_OFFSETS, TRANSACTION_STATE):
             return []
         found: list[Finding] = []
-        for number, segment in enumerate(replica.segments):
-            with segment.path.open("rb", buffering=0) as file:
-                for at in range(len(replica.batches)):
-                    batch = replica.batches[at]
-                    if batch["segment"] != number or batch["control_type"] != NOT_CONTROL or not batch["count"]:
-                        continue
-                    try:
-                        for record in read_records(file.fileno(), batch):
-                            self._learn_record(topic, record, replica)
-                    except UnreadableError as error:
-                        found.append(replica.finding(UNREADABLE, str(error), **replica.at(at)))
-                    except MalformedError as error:
-                        found.append(replica.finding(UNKNOWN_RECORD, str(error), **replica.at(at)))
+        for row, records in records_of(replica, replica.batches["control_type"] == NOT_CONTROL):
+            if isinstance(records, Finding):
+                found.append(records)
+                continue
+            for record in records:
+                try:
+                    self._learn_record(topic, record, replica)
+                except MalformedError as error:
+                    sentence = f"the record at offset {record.offset:,} is not understood: {error}"
+                    found.append(replica.finding(UNKNOWN_RECORD, sentence, **replica.at(row)))
         return found
 
-    def _learn_record(self, topic: str, record: object, replica: Replica) -> None:
+    def _learn_record(self, topic: str, record: Record, replica: Replica) -> None:
         if topic == TRANSACTION_STATE:
-            state = transaction_state(record)  # type: ignore[arg-type]
+            state = transaction_state(record)
             if state is not None:
                 self.transactions[state.producer_id] = state
         else:
-            offset = group_offset(record)  # type: ignore[arg-type]
+            offset = group_offset(record)
             if offset is not None:
                 self.offsets[offset.group, offset.topic, offset.partition] = (offset, replica)
 
@@ -110,9 +107,7 @@ class Coordinators:
                 f"and every replica ends before offset {end:,}"
             )
             offsets = (end, offset.offset - 1)
-            yield Finding(
-                GROUP_BEYOND, sentence, replica.broker, offset.topic, offset.partition, offsets, replica.path
-            )
+            yield Finding(GROUP_BEYOND, sentence, replica.broker, offset.topic, offset.partition, offsets, replica.path)
 
 
 def _contradiction(one: OpenTransaction, state: TransactionState) -> str | None:

@@ -11,15 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import orjson
 from hwmark.checkers.audit.checkpoints import Partition
 from hwmark.checkers.audit.directories import PARTITION_NAME
-from hwmark.checkers.audit.findings import UNREADABLE, Finding
+from hwmark.checkers.audit.findings import Finding
 from hwmark.checkers.audit.layout import NOT_CONTROL
 from hwmark.checkers.audit.producers import Producers
-from hwmark.checkers.audit.records import UnreadableError, read_records
-from hwmark.checkers.audit.replica import Replica
+from hwmark.checkers.audit.replica import Replica, records_of
 from hwmark.checkers.histories.kinds import DUPLICATE, INCONSISTENT_OFFSETS, LOST_WRITE, MISSING, UNSEEN
 from hwmark.traces.errors import BadInputError
 from hwmark.traces.history import History, Key, Value
@@ -55,7 +53,15 @@ class Wanted:
         held = self._of[partition].get(_spellings(value)[0])
         if held is None:
             topic, number = partition
-            held = {"key": key, "value": value, "topic": topic, "partition": number, "why": [], "offset": None, "held": []}
+            held = {
+                "key": key,
+                "value": value,
+                "topic": topic,
+                "partition": number,
+                "why": [],
+                "offset": None,
+                "held": [],
+            }
             self.values.append(held)
             for spelled in _spellings(value):
                 self._of[partition][spelled] = held
@@ -69,18 +75,13 @@ class Wanted:
             return []
         found: list[Finding] = []
         aborted = Producers(replica, is_thinned=True).aborted_rows()
-        rows = np.flatnonzero((replica.batches["control_type"] == NOT_CONTROL) & (replica.batches["count"] > 0))
-        for number, segment in enumerate(replica.segments):
-            with segment.path.open("rb", buffering=0) as file:
-                for row in rows[replica.batches["segment"][rows] == number].tolist():
-                    try:
-                        records = read_records(file.fileno(), replica.batches[row])
-                    except UnreadableError as error:
-                        found.append(replica.finding(UNREADABLE, str(error), **replica.at(row)))
-                        continue
-                    for record in records:
-                        if record.value is not None and record.value in values:
-                            values[record.value]["held"].append(_place(replica, row, record.offset, row in aborted))
+        for row, records in records_of(replica, replica.batches["control_type"] == NOT_CONTROL):
+            if isinstance(records, Finding):
+                found.append(records)
+                continue
+            for record in records:
+                if record.value is not None and record.value in values:
+                    values[record.value]["held"].append(_place(replica, row, record.offset, row in aborted))
         return found
 
     def sentences(self) -> list[str]:
@@ -107,9 +108,7 @@ def _keys(name: str, entries: list[dict[str, Any]]) -> set[Key]:
     return {key for entry in entries for key, _, _ in _missed(name, entry)}
 
 
-def _partitions(
-    history: History, keys: list[Key], topic: str | None, there: set[Partition]
-) -> dict[Key, Partition]:
+def _partitions(history: History, keys: list[Key], topic: str | None, there: set[Partition]) -> dict[Key, Partition]:
     """The partition that each key means."""
     named = topic or history.configuration.get("topic")
     users = {name for name, _ in there if not name.startswith("__")}
@@ -160,7 +159,9 @@ def _sentence(value: dict[str, Any]) -> str:
         return f"{what}: no replica holds it"
     places = [
         f"{place['broker']} at offset {place['offset']:,}, epoch {place['leader_epoch']}"
-        + {True: ", below its high watermark", False: ", above its high watermark", None: ""}[place["below_high_watermark"]]
+        + {True: ", below its high watermark", False: ", above its high watermark", None: ""}[
+            place["below_high_watermark"]
+        ]
         + (", aborted" if place["aborted"] else "")
         for place in value["held"]
     ]

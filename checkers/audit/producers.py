@@ -128,7 +128,9 @@ class Producers:
         rows = np.flatnonzero(self.batch["base_sequence"] > NO_SEQUENCE)
         first = rows[np.diff(self.producer[rows], prepend=-1) != 0]
         for at in first[(self.batch["base_sequence"][first] > 0) & (self.breaks[first] == 0)].tolist():
-            sentence = f"the first sequence of producer {self.producer[at]} is {self.batch['base_sequence'][at]:,}, not 0"
+            sentence = (
+                f"the first sequence of producer {self.producer[at]} is {self.batch['base_sequence'][at]:,}, not 0"
+            )
             yield self._finding(STARTS_LATE, sentence, at)
 
     def _transaction(self) -> Rows:
@@ -186,7 +188,9 @@ class Producers:
                 if (producer, marker) not in of_index:
                     is_behind = number == last and not self.replica.directory.clean and marker > at_end
                     kind = INDEX_BEHIND if is_behind else INDEX_DISAGREES
-                    sentence = f"the transaction of producer {producer} from offset {first:,} to its abort is not listed"
+                    sentence = (
+                        f"the transaction of producer {producer} from offset {first:,} to its abort is not listed"
+                    )
                     yield self.replica.finding(kind, sentence, **self.replica.at(row))
             yield from self._excess(number, of_index, of_log)
 

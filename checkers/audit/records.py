@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import cramjam
 import numpy as np
 from hwmark.checkers.audit.layout import COMPRESSION_MASK, RECORDS, Fault
-from hwmark.checkers.audit.segments import Segment
 from hwmark.checkers.audit.walk import records_fault
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
@@ -62,13 +61,6 @@ def described(fault: Fault) -> str:
         Fault.ORDER: "the offsets of the records do not rise, or leave the batch",
         Fault.COUNT: "there are more or fewer records than the header counts",
     }[fault]
-
-
-def records_of(segment: Segment, batches: Any) -> Iterator[tuple[Any, list[Record]]]:
-    """Some batches of a segment, each with its records. Raises UnreadableError, OSError."""
-    with segment.path.open("rb", buffering=0) as file:
-        for batch in batches:
-            yield batch, read_records(file.fileno(), batch)
 
 
 def decompressed(data: bytes, compression: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +28,12 @@ from hwmark.checkers.audit.findings import (
     INDEX_BEHIND,
     LEFT_OUT,
     SWAP,
+    UNREADABLE,
     UNREADABLE_FILE,
     Finding,
 )
 from hwmark.checkers.audit.layout import BATCH, DELETE_HORIZON
+from hwmark.checkers.audit.records import Record, UnreadableError, read_records
 from hwmark.checkers.audit.segments import Batches, Damage, Segment, next_offset, read_segment
 from numpy.typing import NDArray
 
@@ -110,6 +112,22 @@ class Replica:
         return {"offsets": offsets, "file": path, "position": int(batch["position"])}
 
 
+def records_of(replica: Replica, chosen: NDArray[np.bool_]) -> Iterator[tuple[int, list[Record] | Finding]]:
+    """The rows of chosen batches, each with its records; with a finding where they cannot be read. Raises OSError."""
+    rows = np.flatnonzero(chosen & (replica.batches["count"] > 0))
+    number_of = replica.batches["segment"][rows]
+    for number, segment in enumerate(replica.segments):
+        of_segment = rows[number_of == number].tolist()
+        if not of_segment:
+            continue
+        with segment.path.open("rb", buffering=0) as file:
+            for row in of_segment:
+                try:
+                    yield row, read_records(file.fileno(), replica.batches[row])
+                except UnreadableError as error:
+                    yield row, replica.finding(UNREADABLE, str(error), **replica.at(row))
+
+
 def read_replica(directory: LogDirectory, partition: Partition, read: Callable[[int], None]) -> Replica:
     """Read a partition; `read` is told how many bytes were done. Files that cannot be read are findings."""
     reader = _Reader(directory, partition, read)
@@ -160,16 +178,22 @@ class _Reader:
             stem, _, kind = name.partition(".")
             if f".{kind}" in LOG_SUFFIXES and stem.isdecimal():
                 (swaps if kind.endswith("swap") else logs)[int(stem)] = self.path / name
-        left_out = [name for name in self.names if ".log" in name and self.path / name not in {*logs.values(), *swaps.values()}]
+        left_out = [
+            name for name in self.names if ".log" in name and self.path / name not in {*logs.values(), *swaps.values()}
+        ]
         if left_out:
             files = "1 file is" if len(left_out) == 1 else f"{len(left_out):,} files are"
-            self.note(LEFT_OUT, f"{files} left out, from this one on: deleted, being cleaned, or no segments", left_out[0])
+            self.note(
+                LEFT_OUT, f"{files} left out, from this one on: deleted, being cleaned, or no segments", left_out[0]
+            )
         if swaps:
             ends = [segment.base_offset for path, base in swaps.items() if (segment := self._end_of(path, base))]
             first, end = min(swaps), max(ends, default=0)
             logs = {base: path for base, path in logs.items() if not first <= base < end} | swaps
             for path in swaps.values():
-                self.note(SWAP, "the cleaner was about to put it into place; it counts instead of the segments", path.name)
+                self.note(
+                    SWAP, "the cleaner was about to put it into place; it counts instead of the segments", path.name
+                )
         return [(logs[base], base) for base in sorted(logs)]
 
     def _end_of(self, path: Path, base_offset: int) -> Segment | None:

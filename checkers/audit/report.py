@@ -136,7 +136,11 @@ def _by_place(finding: Finding) -> tuple[Any, ...]:
 def _line(finding: Finding) -> str:
     """A finding in one line."""
     at = f" (offset {finding.offsets[0]:,} to {finding.offsets[1]:,})" if finding.offsets else ""
-    file = f" [{finding.file}" + (f":{finding.position}" if finding.position is not None else "") + "]" if finding.file else ""
+    file = (
+        f" [{finding.file}" + (f":{finding.position}" if finding.position is not None else "") + "]"
+        if finding.file
+        else ""
+    )
     broker = f"{finding.broker}: " if finding.broker else ""
     return f"{finding.kind}: {broker}{finding.sentence}{at}{file}"
 
