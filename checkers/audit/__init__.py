@@ -100,9 +100,7 @@ class _Audit:
             Finding(BAD_FILE, reason, directory.broker, file=path) for path, reason in directory.bad
         ]
         self.report.findings += [
-            Finding(
-                LEFT_OUT, "it was not read: it is on its way out or in, or no partition", directory.broker, file=path
-            )
+            Finding(LEFT_OUT, "not read: it is no partition, or on its way out or in", directory.broker, file=path)
             for path in directory.left_out
         ]
 

@@ -120,7 +120,8 @@ def _held(replica: Replica, offset: int) -> str:
 def _within(replica: Replica, pair: _Pair) -> Batches:
     """The batches in the range of offsets that both have."""
     batches = replica.batches
-    return batches[(next_offset(batches) > pair.start) & (batches["base_offset"] < pair.end)]
+    chosen: Batches = batches[(next_offset(batches) > pair.start) & (batches["base_offset"] < pair.end)]
+    return chosen
 
 
 def _in(batches: Batches, others: Batches) -> Mask:

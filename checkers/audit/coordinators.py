@@ -1,11 +1,11 @@
 """What the coordinators wrote down, held against the partitions: transactions without a marker, offsets beyond a log.
 
 A coordinator calls a transaction complete only after every partition has its marker, and a partition's records come
-only after the coordinator wrote down that the partition takes part (since KIP-890 brokers see to that). So a transaction
-that is open in the best copy of its partition, though its coordinator's later word is that it is over or that the
-partition has no part in it, has lost its marker, or hangs. The best copy of a partition is the one with the last leader
-epoch and, of those, the longest; where not all brokers' directories are given a better one may be missing, so that the
-coordinator's word counts only if it is later than the transaction's records, by their timestamps.
+only after the coordinator wrote down that the partition takes part (since KIP-890 brokers see to that). So where a
+transaction is open in the best copy of its partition, though its coordinator's later word is that it is over or that
+the partition has no part in it, the marker was lost, or the transaction hangs. The best copy of a partition is the one
+with the last leader epoch and, of those, the longest; where not all brokers' directories are given a better one may be
+missing, so that the coordinator's word counts only if it is later than the records, by their timestamps.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def _of_types(builder: Any, name: str, crc: Any, data: Any, width: Any) -> Any:
     result, first, second = kinds
     called = builder.module.declare_intrinsic(name, (), ir.FunctionType(result, [first, second]))
     narrow = [
-        value if kind == LONG else builder.trunc(value, kind) for value, kind in zip((crc, data), (first, second))
+        value if kind == LONG else builder.trunc(value, kind)
+        for value, kind in zip((crc, data), (first, second), strict=True)
     ]
     answer = builder.call(called, narrow)
     return answer if result == LONG else builder.zext(answer, LONG)

@@ -62,7 +62,7 @@ OLD_FORMAT = "old-message-format"
 UNREADABLE_FILE = "unreadable-file"
 
 KINDS = {
-    CORRUPT_BATCH: Kind(VIOLATION, "bytes in a log that are no sound batch: the CRC, the length or the format is wrong"),
+    CORRUPT_BATCH: Kind(VIOLATION, "bytes in a log that are no sound batch: CRC, length or format is wrong"),
     OFFSET_GOES_BACK: Kind(VIOLATION, "a batch begins before the one in front of it ends, or before its segment does"),
     OFFSET_GAP: Kind(VIOLATION, "offsets are missing in a log that nothing says was compacted"),
     COUNT_DISAGREES: Kind(VIOLATION, "a batch counts more records than it has offsets for"),
@@ -86,12 +86,12 @@ KINDS = {
     OPEN: Kind(REMARK, "a transaction was still open when the log ended"),
     INDEX_BEHIND: Kind(REMARK, "a .txnindex lacks the last aborted transactions; a broker writes it again"),
     BAD_SNAPSHOT: Kind(REMARK, "a .snapshot that a broker throws away as it cannot be read"),
-    GROUP_BEYOND: Kind(REMARK, "a group committed an offset beyond the end of every replica: lost records, or a client's whim"),
-    IDS_DIFFER: Kind(REMARK, "replicas of topics with one name and several ids: it was created again; they are not compared"),
+    GROUP_BEYOND: Kind(REMARK, "a group's offset is beyond the end of every replica: lost records, or a client's whim"),
+    IDS_DIFFER: Kind(REMARK, "the topic was created again and one replica is of the old one; they are not compared"),
     SWAP: Kind(REMARK, "segments that the cleaner was about to put into place; read as a broker would"),
     LEFT_OUT: Kind(REMARK, "files or folders of logs that were not read: being deleted, moved or cleaned, or unknown"),
     UNKNOWN_RECORD: Kind(REMARK, "records of an internal topic that are not understood"),
-    OLD_FORMAT: Kind(UNKNOWN, "messages in a format from before v2, which is not supported; the rest of the file is not read"),
+    OLD_FORMAT: Kind(UNKNOWN, "messages in a format from before v2, which is not supported and not read"),
     UNREADABLE_FILE: Kind(UNKNOWN, "a file that cannot be read"),
 }  # fmt: skip
 

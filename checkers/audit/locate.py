@@ -22,6 +22,7 @@ from hwmark.checkers.histories.kinds import DUPLICATE, INCONSISTENT_OFFSETS, LOS
 from hwmark.traces.errors import BadInputError
 from hwmark.traces.history import History, Key, Value
 
+MARKS = {True: ", below its high watermark", False: ", above its high watermark", None: ""}
 LONG = range(-(2**63), 2**63)
 
 
@@ -120,7 +121,8 @@ def _partitions(history: History, keys: list[Key], topic: str | None, there: set
         if match and (match[1], int(match[2])) in there:
             found[key] = match[1], int(match[2])
         elif named is None:
-            reason = f"it does not say which topic its key {key!r} is in; expected --topic, one of {', '.join(sorted(users))}"
+            known = ", ".join(sorted(users))
+            reason = f"it does not say which topic its key {key!r} is in; expected --topic, one of {known}"
             raise BadInputError(history.file, None, reason)
         elif not str(key).isdecimal() or (named, int(key)) not in there:
             raise BadInputError(history.file, None, f"its key {key!r} is no partition of {named} in the directories")

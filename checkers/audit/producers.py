@@ -65,13 +65,14 @@ class Producers:
         self.is_marker: Mask = (self.batch["control_type"] == ABORT) | (self.batch["control_type"] == COMMIT)
         is_transactional = self.batch["attributes"] & TRANSACTIONAL != 0
         self.in_transaction: Mask = is_transactional & (self.batch["control_type"] == -1) & (self.batch["count"] > 0)
-        self.breaks: Rows = np.cumsum(_breaks(replica))[self.row]
+        breaks = np.cumsum(_breaks(replica), dtype=np.int64)
+        self.breaks: Rows = breaks[self.row]
         """How many damages or missing stretches lie before each batch."""
 
     def findings(self) -> list[Finding]:
         """Everything about producers but the transactions that are open at the end."""
-        found = [*self.sequences(), *self.epochs(), *self.first_sequences(), *self.replaced_transactions()]
-        return found + [*self.aborted_index(), *self.snapshots()]
+        of_batches = [*self.sequences(), *self.epochs(), *self.first_sequences(), *self.replaced_transactions()]
+        return [*of_batches, *self.aborted_index(), *self.snapshots()]
 
     def sequences(self) -> Iterator[Finding]:
         """Batches that do not continue their producer's sequence."""
@@ -188,9 +189,7 @@ class Producers:
                 if (producer, marker) not in of_index:
                     is_behind = number == last and not self.replica.directory.clean and marker > at_end
                     kind = INDEX_BEHIND if is_behind else INDEX_DISAGREES
-                    sentence = (
-                        f"the transaction of producer {producer} from offset {first:,} to its abort is not listed"
-                    )
+                    sentence = f"the transaction of producer {producer} that begins at {first:,} is not listed"
                     yield self.replica.finding(kind, sentence, **self.replica.at(row))
             yield from self._excess(number, of_index, of_log)
 

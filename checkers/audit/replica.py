@@ -184,16 +184,14 @@ class _Reader:
         if left_out:
             files = "1 file is" if len(left_out) == 1 else f"{len(left_out):,} files are"
             self.note(
-                LEFT_OUT, f"{files} left out, from this one on: deleted, being cleaned, or no segments", left_out[0]
+                LEFT_OUT, f"{files} not read, this one first: deleted, being cleaned, or no segments", left_out[0]
             )
         if swaps:
-            ends = [segment.base_offset for path, base in swaps.items() if (segment := self._end_of(path, base))]
+            ends = [segment.base_offset for base, path in swaps.items() if (segment := self._end_of(path, base))]
             first, end = min(swaps), max(ends, default=0)
             logs = {base: path for base, path in logs.items() if not first <= base < end} | swaps
             for path in swaps.values():
-                self.note(
-                    SWAP, "the cleaner was about to put it into place; it counts instead of the segments", path.name
-                )
+                self.note(SWAP, "the cleaner was about to put it into place, and it counts as if it had", path.name)
         return [(logs[base], base) for base in sorted(logs)]
 
     def _end_of(self, path: Path, base_offset: int) -> Segment | None:

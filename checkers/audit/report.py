@@ -105,10 +105,8 @@ class AuditReport:
             f"{megabytes / max(seconds, 1e-9):,.0f} MB/s"
         )
         if self.compressed_batches_unread:
-            yield (
-                f"the CRC of every batch was checked; the records in {_many(self.compressed_batches_unread, 'compressed batch', 'compressed batches')} "
-                "were not taken apart (--records does)"
-            )  # fmt: skip
+            unread = _many(self.compressed_batches_unread, "compressed batch", "compressed batches")
+            yield f"every CRC was checked; the records in {unread} were not taken apart, which --records does"
 
     def _last_line(self) -> str:
         counts = Counter(finding.kind for finding in self.findings)

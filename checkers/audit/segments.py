@@ -89,7 +89,7 @@ class _Reader:
             self._buffer = larger
         while self._held < wanted:
             self.file.seek(self.position + self._held)
-            got = self.file.readinto(memoryview(self._buffer)[self._held : wanted])
+            got = self.file.readinto(self._buffer[self._held : wanted].data)
             if not got:
                 raise OSError(errno.EIO, "became shorter while it was read", self.file.name)
             self._held += got
@@ -153,7 +153,7 @@ def _damage(reader: _Reader, stop: Stop, number: int, lowest: int, highest: int)
         if reader.is_all:
             break
         reader.fill(2 * len(reader.data))
-    filled = np.flatnonzero(reader.data) if following < 0 else ()
+    filled = np.flatnonzero(reader.data if following < 0 else reader.data[:0])
     zeros_from = position + (int(filled[-1]) + 1 if len(filled) else 0)
     reader.move(following if following >= 0 else len(reader.data))
     is_tail = following < 0
