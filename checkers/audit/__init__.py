@@ -138,7 +138,7 @@ class _Audit:
                 "leader_epoch": replica.last_epoch,
                 "segments": len(replica.segments),
                 "batches": len(replica.batches),
-                "records": int(np.maximum(replica.batches["count"], 0).sum()),
+                "records": int(np.maximum(replica.batches["record_count"], 0).sum()),
                 "bytes": sum(segment.size for segment in replica.segments),
             }
             for replica in replicas

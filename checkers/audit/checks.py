@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from hwmark.checkers.audit import quick
 from hwmark.checkers.audit.findings import (
     BEYOND_LOG,
     CORRUPT_BATCH,
@@ -118,7 +119,7 @@ def damage_before(replica: Replica) -> Mask:
 def offsets(replica: Replica) -> Iterator[Finding]:
     """Batches that begin too early or too late."""
     batches = replica.batches
-    if not len(batches):
+    if not len(batches) or not replica.suspicions & quick.OFFSETS:
         return
     ends = next_offset(batches)
     bases = np.array([segment.base_offset for segment in replica.segments])[batches["segment"]]
@@ -144,7 +145,7 @@ def _empty_segments(replica: Replica) -> Iterator[Finding]:
     """The last segment is empty, and begins beyond the end of the one before it."""
     last = replica.segments[-1]
     end = int(next_offset(replica.batches[-1]))
-    if len(last.batches) == 0 and not last.damages and last.base_offset > end and not damage_before(replica)[-1]:
+    if last.count == 0 and not last.damages and last.base_offset > end and not damage_before(replica)[-1]:
         sentence = f"offsets {end:,} to {last.base_offset - 1:,} are missing: the last segment begins behind them"
         yield replica.finding(OFFSET_GAP, sentence, offsets=(end, last.base_offset - 1), file=last.path, position=0)
 
@@ -152,8 +153,10 @@ def _empty_segments(replica: Replica) -> Iterator[Finding]:
 def records(replica: Replica) -> Iterator[Finding]:
     """Batches whose CRC is right and whose records cannot be: a broker or a client wrote them so."""
     batches = replica.batches
-    for row in np.flatnonzero(batches["count"] > batches["last_offset_delta"] + 1).tolist():
-        count, room = int(batches["count"][row]), int(batches["last_offset_delta"][row]) + 1
+    if not replica.suspicions & quick.RECORDS:
+        return
+    for row in np.flatnonzero(batches["record_count"] > batches["last_offset_delta"] + 1).tolist():
+        count, room = int(batches["record_count"][row]), int(batches["last_offset_delta"][row]) + 1
         sentence = f"the batch counts {count:,} records and has offsets for {room:,}"
         yield replica.finding(COUNT_DISAGREES, sentence, **replica.at(row))
     for row in np.flatnonzero(batches["fault"] > Fault.NOT_READ).tolist():
@@ -163,9 +166,9 @@ def records(replica: Replica) -> Iterator[Finding]:
 
 def epochs_in_order(replica: Replica) -> Iterator[Finding]:
     """Leader epochs that go back along the log."""
-    epoch = replica.batches["leader_epoch"]
-    if not len(epoch):
+    if not replica.suspicions & quick.EPOCHS:
         return
+    epoch = replica.batches["leader_epoch"]
     highest = np.maximum.accumulate(epoch)
     back = (epoch < highest) & (epoch != NO_LEADER_EPOCH)
     for first, end in stretches(back, epoch):

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from hwmark.checkers.audit.batches import Batches
 from hwmark.checkers.audit.checks import Mask, damaged_offsets
 from hwmark.checkers.audit.findings import DIFFER, IDS_DIFFER, TAILS_DIFFER, Finding
 from hwmark.checkers.audit.layout import CONTROL
 from hwmark.checkers.audit.producers import Producers
 from hwmark.checkers.audit.records import Record
 from hwmark.checkers.audit.replica import Replica, records_of
-from hwmark.checkers.audit.segments import Batches, next_offset
+from hwmark.checkers.audit.segments import next_offset
 
 COMPARED = ("base_offset", "size", "leader_epoch", "crc", "last_offset_delta")
 Span = tuple[int, int]
@@ -97,8 +98,8 @@ def _place(replica: Replica, span: Span) -> dict[str, object]:
 def _differences(pair: _Pair) -> Iterator[tuple[str, Span, str]]:
     """Stretches of offsets whose batches are not the same."""
     one, other = _within(pair.one, pair), _within(pair.other, pair)
-    alone = np.concatenate([one[~_in(one, other)], other[~_in(other, one)]])
-    spans = np.stack([alone["base_offset"], next_offset(alone)], axis=1)
+    alone = one[~_in(one, other)], other[~_in(other, one)]
+    spans = np.concatenate([np.stack([each["base_offset"], next_offset(each)], axis=1) for each in alone])
     damaged = [damaged_offsets(replica, damage) for replica in (pair.one, pair.other) for damage in replica.damages]
     spans = spans[~np.array([any(a < e and s <= b for a, b in damaged) for s, e in spans.tolist()], dtype=bool)]
     for first, end in _joined(spans):

@@ -1,4 +1,4 @@
-"""The layout of a record batch on disk (message format v2), and the columns that its header becomes.
+"""The layout of a record batch on disk (message format v2).
 
 Source: Kafka's `DefaultRecordBatch` and `DefaultRecord`. Numbers are big-endian. The CRC (CRC-32C) covers everything
 from the attributes to the batch's end; the base offset, the length, the leader epoch and the magic before it are only
@@ -8,8 +8,6 @@ guarded by what surrounds them.
 from __future__ import annotations
 
 from enum import IntEnum
-
-import numpy as np
 
 # Where a batch's fields begin, in bytes from its own beginning.
 BASE_OFFSET, LENGTH, LEADER_EPOCH, MAGIC, CRC, ATTRIBUTES, LAST_OFFSET_DELTA = 0, 8, 12, 16, 17, 21, 23
@@ -32,30 +30,6 @@ ABORT, COMMIT = 0, 1
 """Types of control records that end a transaction."""
 NOT_CONTROL, CONTROL_EMPTY = -1, -2
 """Columns of batches that are no control batches, and of those whose record was cleaned away."""
-
-# One row per batch. `position` is its place in its segment's file, `size` its bytes, `segment` a number in the order of
-# the log; `control_type` is the control record's type, NOT_CONTROL or CONTROL_EMPTY.
-BATCH = np.dtype(
-    [
-        ("base_offset", "i8"),
-        ("base_timestamp", "i8"),
-        ("max_timestamp", "i8"),
-        ("producer_id", "i8"),
-        ("position", "i8"),
-        ("size", "i4"),
-        ("leader_epoch", "i4"),
-        ("crc", "u4"),
-        ("last_offset_delta", "i4"),
-        ("base_sequence", "i4"),
-        ("count", "i4"),
-        ("segment", "i4"),
-        ("attributes", "i2"),
-        ("producer_epoch", "i2"),
-        ("control_type", "i2"),
-        ("fault", "i2"),
-    ],
-    align=True,
-)
 
 
 class Stop(IntEnum):

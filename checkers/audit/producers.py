@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from hwmark.checkers.audit import quick
+from hwmark.checkers.audit.batches import Batches
 from hwmark.checkers.audit.checks import Mask, Rows, damage_before
 from hwmark.checkers.audit.findings import (
     FORGOTTEN,
@@ -27,9 +30,9 @@ from hwmark.checkers.audit.findings import (
     Finding,
 )
 from hwmark.checkers.audit.internal import INTERNAL
-from hwmark.checkers.audit.layout import ABORT, COMMIT, NO_SEQUENCE, SEQUENCES, TRANSACTIONAL
+from hwmark.checkers.audit.layout import ABORT, COMMIT, NO_SEQUENCE, NOT_CONTROL, SEQUENCES, TRANSACTIONAL
 from hwmark.checkers.audit.replica import Replica
-from hwmark.checkers.audit.segments import Batches, next_offset
+from hwmark.checkers.audit.segments import next_offset
 
 EXPIRATION_MS = 86_400_000
 """Kafka's default for `producer.id.expiration.ms`."""
@@ -57,22 +60,54 @@ class Producers:
     def __init__(self, replica: Replica, *, is_thinned: bool, expiration_ms: int = EXPIRATION_MS) -> None:
         self.replica, self.is_thinned, self.expiration_ms = replica, is_thinned, expiration_ms
         self.is_internal = replica.partition[0] in INTERNAL
-        producer = replica.batches["producer_id"]
+
+    @cached_property
+    def row(self) -> Rows:
+        """The rows of batches with a producer."""
+        producer = self.replica.batches["producer_id"]
         rows = np.flatnonzero(producer >= 0)
-        self.row: Rows = rows[np.argsort(producer[rows], kind="stable")]
-        self.batch: Batches = replica.batches[self.row]
-        self.producer: Rows = self.batch["producer_id"]
-        self.is_marker: Mask = (self.batch["control_type"] == ABORT) | (self.batch["control_type"] == COMMIT)
-        is_transactional = self.batch["attributes"] & TRANSACTIONAL != 0
-        self.in_transaction: Mask = is_transactional & (self.batch["control_type"] == -1) & (self.batch["count"] > 0)
-        breaks = np.cumsum(_breaks(replica), dtype=np.int64)
-        self.breaks: Rows = breaks[self.row]
+        sorted_rows: Rows = rows[np.argsort(producer[rows], kind="stable")]
+        return sorted_rows
+
+    @cached_property
+    def batch(self) -> Batches:
+        """The batches with a producer."""
+        batches: Batches = self.replica.batches[self.row]
+        return batches
+
+    @cached_property
+    def producer(self) -> Rows:
+        """Their producers."""
+        producer: Rows = self.batch["producer_id"]
+        return producer
+
+    @cached_property
+    def is_marker(self) -> Mask:
+        """Whether a batch ends a transaction."""
+        is_marker: Mask = (self.batch["control_type"] == ABORT) | (self.batch["control_type"] == COMMIT)
+        return is_marker
+
+    @cached_property
+    def in_transaction(self) -> Mask:
+        """Whether a batch holds records of a transaction."""
+        is_data = (self.batch["control_type"] == NOT_CONTROL) & (self.batch["record_count"] > 0)
+        in_transaction: Mask = is_data & (self.batch["attributes"] & TRANSACTIONAL != 0)
+        return in_transaction
+
+    @cached_property
+    def breaks(self) -> Rows:
         """How many damages or missing stretches lie before each batch."""
+        breaks = np.cumsum(_breaks(self.replica), dtype=np.int64)
+        return breaks[self.row]
 
     def findings(self) -> list[Finding]:
         """Everything about producers but the transactions that are open at the end."""
-        of_batches = [*self.sequences(), *self.epochs(), *self.first_sequences(), *self.replaced_transactions()]
-        return [*of_batches, *self.aborted_index(), *self.snapshots()]
+        found = [*self.snapshots()]
+        if self.replica.suspicions & quick.SEQUENCES_BREAK:
+            found += [*self.sequences(), *self.epochs(), *self.first_sequences()]
+        if self.replica.suspicions & quick.TRANSACTIONS:
+            found += self.replaced_transactions()
+        return [*found, *self.aborted_index()]
 
     def sequences(self) -> Iterator[Finding]:
         """Batches that do not continue their producer's sequence."""
@@ -134,6 +169,7 @@ class Producers:
             )
             yield self._finding(STARTS_LATE, sentence, at)
 
+    @cached_property
     def _transaction(self) -> Rows:
         """For each batch the number of its transaction: markers end one, and a producer begins one."""
         begins = np.diff(self.producer, prepend=-1) != 0
@@ -143,7 +179,7 @@ class Producers:
     def replaced_transactions(self) -> Iterator[Finding]:
         """Transactions in which the producer epoch changes: the older one was never ended here."""
         rows = np.flatnonzero(self.in_transaction)
-        transaction, epoch = self._transaction()[rows], self.batch["producer_epoch"][rows]
+        transaction, epoch = self._transaction[rows], self.batch["producer_epoch"][rows]
         same = (np.diff(transaction) == 0) & (np.diff(epoch) > 0) & (np.diff(self.breaks[rows]) == 0)
         for at in np.flatnonzero(same).tolist():
             began = self.replica.at(int(self.row[rows[at + 1]]))["offsets"]
@@ -155,7 +191,9 @@ class Producers:
 
     def open_transactions(self) -> list[OpenTransaction]:
         """The transactions that no marker ends."""
-        transaction = self._transaction()
+        if not self.replica.suspicions & quick.TRANSACTIONS:
+            return []
+        transaction = self._transaction
         ended = np.zeros(int(transaction[-1]) + 1 if len(transaction) else 0, dtype=bool)
         ended[transaction[self.is_marker]] = True
         rows = np.flatnonzero(self.in_transaction & ~ended[transaction]) if len(transaction) else transaction
@@ -177,7 +215,7 @@ class Producers:
 
     def aborted_index(self) -> Iterator[Finding]:
         """Aborted transactions that the .txnindex files lack, have in excess, or have from another offset on."""
-        expected = self._aborted()
+        expected = self._aborted() if self.replica.suspicions & quick.TRANSACTIONS else {}
         last = len(self.replica.segments) - 1
         for number, entries in enumerate(self.replica.aborted):
             if entries is None:
@@ -213,7 +251,7 @@ class Producers:
 
     def _aborted(self) -> dict[tuple[int, int], tuple[int, int]]:
         """Aborted transactions by producer and marker's offset: the first offset, and the marker's row."""
-        transaction = self._transaction()
+        transaction = self._transaction
         rows = np.flatnonzero(self.in_transaction)
         numbers, firsts = np.unique(transaction[rows], return_index=True)
         first_offset = dict(zip(numbers.tolist(), self.batch["base_offset"][rows[firsts]].tolist(), strict=True))
@@ -229,7 +267,9 @@ class Producers:
 
     def aborted_rows(self) -> set[int]:
         """The rows, in the replica, of batches whose transaction was aborted."""
-        transaction = self._transaction()
+        if not self.replica.suspicions & quick.TRANSACTIONS:
+            return set()
+        transaction = self._transaction
         aborted = np.isin(transaction, transaction[self.batch["control_type"] == ABORT])
         return set(self.row[aborted & self.in_transaction].tolist())
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import cramjam
 import numpy as np
-from hwmark.checkers.audit.layout import COMPRESSION_MASK, RECORDS, Fault
+from hwmark.checkers.audit.layout import BASE_TIMESTAMP, COMPRESSION_MASK, MAX_TIMESTAMP, RECORDS, Fault
 from hwmark.checkers.audit.walk import records_fault
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
@@ -37,20 +37,20 @@ class Record(NamedTuple):
 
 
 def read_records(descriptor: int, batch: Any) -> list[Record]:
-    """The records of a batch (a row of `layout.BATCH`) of an open segment file. Raises UnreadableError, OSError."""
-    raw = os.pread(descriptor, int(batch["size"]) - RECORDS, int(batch["position"]) + RECORDS)
-    data = decompressed(raw, int(batch["attributes"]) & COMPRESSION_MASK)
+    """The records of a batch (a row of `Batches`) of an open segment file. Raises UnreadableError, OSError."""
+    raw = os.pread(descriptor, int(batch["size"]), int(batch["position"]))
+    data = decompressed(raw[RECORDS:], int(batch["attributes"]) & COMPRESSION_MASK)
     fault = fault_of(data, batch)
     if fault != Fault.NONE:
         raise UnreadableError(described(fault))
-    first, base = int(batch["base_offset"]), int(batch["base_timestamp"])
-    return list(_records(data, first, base, int(batch["count"])))
+    base_timestamp = int.from_bytes(raw[BASE_TIMESTAMP:MAX_TIMESTAMP], "big", signed=True)
+    return list(_records(data, int(batch["base_offset"]), base_timestamp, int(batch["record_count"])))
 
 
 def fault_of(data: bytes, batch: Any) -> Fault:
     """What is wrong with the records, decompressed, of a batch."""
     bytes_ = np.frombuffer(data, dtype=np.uint8)
-    return Fault(records_fault(bytes_, 0, len(data), int(batch["count"]), int(batch["last_offset_delta"])))
+    return Fault(records_fault(bytes_, 0, len(data), int(batch["record_count"]), int(batch["last_offset_delta"])))
 
 
 def described(fault: Fault) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from hwmark.checkers.audit import quick
+from hwmark.checkers.audit.batches import Batches
 from hwmark.checkers.audit.checkpoints import (
     LEADER_EPOCHS,
     PARTITION_METADATA,
@@ -32,9 +34,8 @@ from hwmark.checkers.audit.findings import (
     UNREADABLE_FILE,
     Finding,
 )
-from hwmark.checkers.audit.layout import BATCH, DELETE_HORIZON
 from hwmark.checkers.audit.records import Record, UnreadableError, read_records
-from hwmark.checkers.audit.segments import Batches, Damage, Segment, next_offset, read_segment
+from hwmark.checkers.audit.segments import Damage, Segment, next_offset, read_segment
 from numpy.typing import NDArray
 
 SWAP_SUFFIX = ".swap"
@@ -95,9 +96,18 @@ class Replica:
         """Whether the log cleaner has been here: it says so, or batches have fewer records than offsets."""
         if self.partition in self.directory.cleaned:
             return True
+        return bool(self.suspicions & quick.THINNED)
+
+    @cached_property
+    def suspicions(self) -> int:
+        """Which checks of the batches may find something (bits of `quick`)."""
         batches = self.batches
-        thinned = batches["count"] <= batches["last_offset_delta"]
-        return bool(thinned.any() or (batches["attributes"] & DELETE_HORIZON != 0).any())
+        bases = np.array([segment.base_offset for segment in self.segments], dtype=np.int64)
+        of_log = [batches[name] for name in ("base_offset", "last_offset_delta", "record_count", "segment")]
+        more = [batches[name] for name in ("leader_epoch", "fault", "attributes")]
+        names = ("producer_id", "producer_epoch", "base_sequence", "last_offset_delta", "attributes")
+        of_producers = quick.producer_suspicions(*(batches[name] for name in names))
+        return int(quick.suspicions(*of_log, bases, *more)) | int(of_producers)
 
     def finding(self, kind: str, sentence: str, **more: object) -> Finding:
         """A finding about this replica."""
@@ -114,7 +124,7 @@ class Replica:
 
 def records_of(replica: Replica, chosen: NDArray[np.bool_]) -> Iterator[tuple[int, list[Record] | Finding]]:
     """The rows of chosen batches, each with its records; with a finding where they cannot be read. Raises OSError."""
-    rows = np.flatnonzero(chosen & (replica.batches["count"] > 0))
+    rows = np.flatnonzero(chosen & (replica.batches["record_count"] > 0))
     number_of = replica.batches["segment"][rows]
     for number, segment in enumerate(replica.segments):
         of_segment = rows[number_of == number].tolist()
@@ -137,7 +147,7 @@ def read_replica(directory: LogDirectory, partition: Partition, read: Callable[[
         if segment is not None:
             segments.append(segment)
             number += 1
-    batches = np.concatenate([segment.batches for segment in segments]) if segments else np.empty(0, dtype=BATCH)
+    batches = Batches.of((number, piece) for number, segment in enumerate(segments) for piece in segment.pieces)
     return Replica(
         directory,
         partition,
@@ -187,20 +197,12 @@ class _Reader:
                 LEFT_OUT, f"{files} not read, this one first: deleted, being cleaned, or no segments", left_out[0]
             )
         if swaps:
-            ends = [segment.base_offset for base, path in swaps.items() if (segment := self._end_of(path, base))]
-            first, end = min(swaps), max(ends, default=0)
+            read = [self.segment(path, 0, base) for base, path in swaps.items()]
+            first, end = min(swaps), max((segment.next_offset for segment in read if segment), default=0)
             logs = {base: path for base, path in logs.items() if not first <= base < end} | swaps
             for path in swaps.values():
                 self.note(SWAP, "the cleaner was about to put it into place, and it counts as if it had", path.name)
         return [(logs[base], base) for base in sorted(logs)]
-
-    def _end_of(self, path: Path, base_offset: int) -> Segment | None:
-        """A segment of which the `base_offset` is where its file ends."""
-        segment = self.segment(path, 0, base_offset)
-        if segment is None or not len(segment.batches):
-            return None
-        end = int(next_offset(segment.batches[-1]))
-        return Segment(path, end, segment.size, segment.batches, segment.damages)
 
     def segment(self, path: Path, number: int, base_offset: int) -> Segment | None:
         """A segment, None if its file cannot be read."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hwmark.checkers.audit.layout import BATCH, BEFORE_LENGTH, HEADER_BYTES, LENGTH, Stop
+from hwmark.checkers.audit.batches import Columns, empty_columns, first_rows, rows_at_most
+from hwmark.checkers.audit.layout import BEFORE_LENGTH, LENGTH, Stop
 from hwmark.checkers.audit.walk import next_sound, walk
 from numpy.typing import NDArray
 
@@ -23,7 +25,6 @@ PIECE_BYTES = 1 << 22
 ROWS = 1 << 14
 OFFSETS_OF_SEGMENT = 2**31
 """How far a segment's offsets may lie from its first."""
-Batches = NDArray[np.void]
 Bytes = NDArray[np.uint8]
 
 
@@ -48,13 +49,23 @@ class Damage:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment file, read: its first offset as the file's name has it, its batches (`layout.BATCH`) and damages."""
+    """A segment file, read: its first offset as the file's name has it, its batches and damages."""
 
     path: Path
     base_offset: int
     size: int
-    batches: Batches
+    pieces: list[Columns]
     damages: list[Damage]
+
+    @cached_property
+    def count(self) -> int:
+        """How many batches there are."""
+        return sum(len(piece.size) for piece in self.pieces)
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after the last batch, the segment's own if there is none."""
+        return _after(self.pieces, self.base_offset)
 
 
 class _Reader:
@@ -97,7 +108,7 @@ class _Reader:
 
 def read_segment(path: Path, number: int, base_offset: int, read: Callable[[int], None]) -> Segment:
     """Read and check a segment file; `read` is told how many bytes were done. Raises OSError."""
-    found: list[Batches] = []
+    found: list[Columns] = []
     damages: list[Damage] = []
     with path.open("rb", buffering=0) as file:
         reader = _Reader(file, file.seek(0, 2))
@@ -109,13 +120,18 @@ def read_segment(path: Path, number: int, base_offset: int, read: Callable[[int]
             if stop == Stop.END and (needed or 0) <= reader.size - reader.position and not reader.is_all:
                 reader.fill(needed or 0)
             elif reader.position < reader.size:
-                lowest = int(next_offset(found[-1][-1])) if found else base_offset
-                damages.append(_damage(reader, stop, number, lowest, base_offset + OFFSETS_OF_SEGMENT))
+                lowest, highest = _after(found, base_offset), base_offset + OFFSETS_OF_SEGMENT
+                damages.append(_damage(reader, stop, number, lowest, highest))
                 used += damages[-1].end - damages[-1].position
             read(used)
-        batches = np.concatenate(found) if found else np.empty(0, dtype=BATCH)
-        batches["segment"] = number
-        return Segment(path, base_offset, reader.size, batches, damages)
+        return Segment(path, base_offset, reader.size, found, damages)
+
+
+def _after(pieces: list[Columns], base_offset: int) -> int:
+    """The offset after the last batch of several pieces, the base offset if there is none."""
+    if not pieces:
+        return base_offset
+    return int(pieces[-1].base_offset[-1]) + int(pieces[-1].last_offset_delta[-1]) + 1
 
 
 def next_offset(batches: Any) -> Any:
@@ -123,14 +139,14 @@ def next_offset(batches: Any) -> Any:
     return batches["base_offset"] + batches["last_offset_delta"] + 1
 
 
-def _walk_all(data: Bytes, position: int, found: list[Batches]) -> tuple[int, Stop]:
+def _walk_all(data: Bytes, position: int, found: list[Columns]) -> tuple[int, Stop]:
     """Walk over as much as there is: where it ended, and why."""
     used = 0
     while True:
-        rows = np.zeros(min(ROWS, len(data) // HEADER_BYTES + 1), dtype=BATCH)
+        rows = empty_columns(min(ROWS, rows_at_most(len(data))))
         filled, ended, stop = walk(data[used:], len(data) - used, rows, position + used)
         if filled:
-            found.append(rows[:filled].copy())
+            found.append(first_rows(rows, filled))
         used += ended
         if stop != Stop.FULL:
             return used, Stop(stop)

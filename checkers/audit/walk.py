@@ -15,8 +15,8 @@ from hwmark.checkers.explore.intrinsics import jit
 
 BASE_OFFSET, LENGTH, LEADER_EPOCH, MAGIC, CRC = (
     layout.BASE_OFFSET, layout.LENGTH, layout.LEADER_EPOCH, layout.MAGIC, layout.CRC)  # fmt: skip
-ATTRIBUTES, LAST_OFFSET_DELTA, BASE_TIMESTAMP, MAX_TIMESTAMP = (
-    layout.ATTRIBUTES, layout.LAST_OFFSET_DELTA, layout.BASE_TIMESTAMP, layout.MAX_TIMESTAMP)  # fmt: skip
+ATTRIBUTES, LAST_OFFSET_DELTA, MAX_TIMESTAMP = (
+    layout.ATTRIBUTES, layout.LAST_OFFSET_DELTA, layout.MAX_TIMESTAMP)  # fmt: skip
 PRODUCER_ID, PRODUCER_EPOCH, BASE_SEQUENCE, COUNT, RECORDS = (
     layout.PRODUCER_ID, layout.PRODUCER_EPOCH, layout.BASE_SEQUENCE, layout.COUNT, layout.RECORDS)  # fmt: skip
 BEFORE_LENGTH, HEADER_BYTES, LENGTH_MIN, MAGIC_V2 = (
@@ -164,37 +164,34 @@ def batch_stop(data: Any, start: int, limit: int) -> int:
 def walk(data: Any, limit: int, rows: Any, file_position: int) -> Any:
     """Walk over data[:limit] and fill rows: how many, where it ended, and why (`layout.Stop`).
 
-    `rows` is an array of `layout.BATCH`; `file_position` is where data[0] lies in its file.
+    `rows` are `batches.Columns` with room; `file_position` is where data[0] lies in its file.
     """
     start, filled = 0, 0
     while True:
         stop = batch_stop(data, start, limit)
-        if stop != FULL or filled == len(rows):
+        if stop != FULL or filled == len(rows.size):
             return filled, start, stop
         end = start + BEFORE_LENGTH + int32_at(data, start + LENGTH)
         attributes, count = int16_at(data, start + ATTRIBUTES), int32_at(data, start + COUNT)
         last_offset_delta = int32_at(data, start + LAST_OFFSET_DELTA)
         is_control = attributes & CONTROL != 0
-        row = rows[filled]
-        row.base_offset = int64_at(data, start + BASE_OFFSET)
-        row.base_timestamp = int64_at(data, start + BASE_TIMESTAMP)
-        row.max_timestamp = int64_at(data, start + MAX_TIMESTAMP)
-        row.producer_id = int64_at(data, start + PRODUCER_ID)
-        row.position = file_position + start
-        row.size = end - start
-        row.leader_epoch = int32_at(data, start + LEADER_EPOCH)
-        row.crc = uint32_at(data, start + CRC)
-        row.last_offset_delta = last_offset_delta
-        row.base_sequence = int32_at(data, start + BASE_SEQUENCE)
-        row.count = count
-        row.segment = 0
-        row.attributes = attributes
-        row.producer_epoch = int16_at(data, start + PRODUCER_EPOCH)
-        row.control_type = control_type(data, start + RECORDS, end, count) if is_control else NOT_CONTROL
+        rows.base_offset[filled] = int64_at(data, start + BASE_OFFSET)
+        rows.max_timestamp[filled] = int64_at(data, start + MAX_TIMESTAMP)
+        rows.producer_id[filled] = int64_at(data, start + PRODUCER_ID)
+        rows.position[filled] = file_position + start
+        rows.size[filled] = end - start
+        rows.leader_epoch[filled] = int32_at(data, start + LEADER_EPOCH)
+        rows.crc[filled] = uint32_at(data, start + CRC)
+        rows.last_offset_delta[filled] = last_offset_delta
+        rows.base_sequence[filled] = int32_at(data, start + BASE_SEQUENCE)
+        rows.record_count[filled] = count
+        rows.attributes[filled] = attributes
+        rows.producer_epoch[filled] = int16_at(data, start + PRODUCER_EPOCH)
+        rows.control_type[filled] = control_type(data, start + RECORDS, end, count) if is_control else NOT_CONTROL
         if attributes & COMPRESSION_MASK:
-            row.fault = NOT_READ if count else NONE
+            rows.fault[filled] = NOT_READ if count else NONE
         else:
-            row.fault = records_fault(data, start + RECORDS, end, count, last_offset_delta)
+            rows.fault[filled] = records_fault(data, start + RECORDS, end, count, last_offset_delta)
         filled += 1
         start = end
 
