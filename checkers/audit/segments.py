@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from hwmark.checkers.audit.batches import Columns, empty_columns, first_rows, rows_at_most
-from hwmark.checkers.audit.layout import BEFORE_LENGTH, LENGTH, Stop
+from hwmark.checkers.audit.layout import BEFORE_LENGTH, HEADER_BYTES, LENGTH, Stop
 from hwmark.checkers.audit.walk import next_sound, walk
 from numpy.typing import NDArray
 
@@ -118,7 +118,7 @@ def read_segment(path: Path, number: int, base_offset: int, read: Callable[[int]
             needed = _size_claimed(reader.data[used:])
             reader.move(used)
             if stop == Stop.END and (needed or 0) <= reader.size - reader.position and not reader.is_all:
-                reader.fill(needed or 0)
+                reader.fill(max(needed or 0, HEADER_BYTES))
             elif reader.position < reader.size:
                 lowest, highest = _after(found, base_offset), base_offset + OFFSETS_OF_SEGMENT
                 damages.append(_damage(reader, stop, number, lowest, highest))
