@@ -17,6 +17,7 @@ TIMESTAMP = 1_700_000_000_000
 TRANSACTIONAL, CONTROL = 16, 32
 ABORT, COMMIT = 0, 1
 CLUSTER = "a-test-cluster"
+OWN: list[tuple[int, int]] = []
 
 
 def unpacked(name: str, folder: Path) -> Path:
@@ -116,6 +117,15 @@ def resealed(data: bytes) -> bytes:
     return data[:17] + crc.to_bytes(4, "big") + data[21:]
 
 
+def epochs_of(segments: dict[int, bytes]) -> list[tuple[int, int]]:
+    """The leader epochs of a log with the offset at which each begins."""
+    rows = [row for base, content in sorted(segments.items()) for row in plain.walk(bytes(content), base)[0]]
+    found: dict[int, int] = {}
+    for row in rows:
+        found.setdefault(row["leader_epoch"], row["base_offset"])
+    return list(found.items())
+
+
 class Broker:
     """A broker's log directory that is being written."""
 
@@ -133,13 +143,13 @@ class Broker:
         *,
         topic: str = "t",
         number: int = 0,
-        epochs: Sequence[tuple[int, int]] | None = ((0, 0),),
+        epochs: Sequence[tuple[int, int]] | None = OWN,
         high_watermark: int | None = None,
         topic_id: str | None = None,
         aborted: dict[int, Iterable[tuple[int, int, int]]] | None = None,
         **checkpoints: int,
     ) -> Path:
-        """Write a partition; `aborted` are producer id, first and last offset by segment."""
+        """Write a partition; `aborted` are producer id, first and last offset by segment, `epochs` the log's own."""
         folder = self.folder / f"{topic}-{number}"
         folder.mkdir()
         if not isinstance(segments, dict):
@@ -149,6 +159,8 @@ class Broker:
         for base, entries in (aborted or {}).items():
             packed = b"".join(struct.pack(">hqqqq", 0, *entry, 0) for entry in entries)
             (folder / f"{base:020}.txnindex").write_bytes(packed)
+        if epochs is OWN:
+            epochs = epochs_of(segments)
         if epochs is not None:
             lines = "".join(f"{epoch} {start}\n" for epoch, start in epochs)
             (folder / "leader-epoch-checkpoint").write_text(f"0\n{len(epochs)}\n{lines}")

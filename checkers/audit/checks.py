@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from hwmark.checkers.audit import quick
+from hwmark.checkers.audit.checkpoints import LEADER_EPOCHS
 from hwmark.checkers.audit.findings import (
     BEYOND_LOG,
     CORRUPT_BATCH,
@@ -18,6 +19,7 @@ from hwmark.checkers.audit.findings import (
     EPOCH_AHEAD,
     EPOCH_DISAGREES,
     EPOCH_GOES_BACK,
+    NO_EPOCHS,
     OFFSET_GAP,
     OFFSET_GOES_BACK,
     OLD_FORMAT,
@@ -179,6 +181,8 @@ def epochs_in_order(replica: Replica) -> Iterator[Finding]:
 def epochs_as_checkpointed(replica: Replica) -> Iterator[Finding]:
     """Leader epochs that differ from those of leader-epoch-checkpoint, and a checkpoint that goes back itself."""
     if replica.epochs is None:
+        if len(replica.batches) and not (replica.path / LEADER_EPOCHS).exists():
+            yield replica.finding(NO_EPOCHS, "there is no leader-epoch-checkpoint", file=replica.path)
         return
     entries = np.array(replica.epochs, dtype=np.int64).reshape(-1, 2)
     steps = np.diff(entries, axis=0) <= 0
@@ -186,13 +190,13 @@ def epochs_as_checkpointed(replica: Replica) -> Iterator[Finding]:
         row = int(np.flatnonzero(steps.any(axis=1))[0])
         one, other = replica.epochs[row], replica.epochs[row + 1]
         sentence = f"epoch {other[0]} from offset {other[1]:,} follows epoch {one[0]} from {one[1]:,} in the checkpoint"
-        yield replica.finding(EPOCH_DISAGREES, sentence, file=replica.path / "leader-epoch-checkpoint")
+        yield replica.finding(EPOCH_DISAGREES, sentence, file=replica.path / LEADER_EPOCHS)
         return
     yield from _epochs_of_batches(replica, entries[:, 0], entries[:, 1])
     for epoch, start in replica.epochs:
         if start > replica.log_end:
             sentence = f"leader epoch {epoch} begins at offset {start:,}, and the log ends before {replica.log_end:,}"
-            file = replica.path / "leader-epoch-checkpoint"
+            file = replica.path / LEADER_EPOCHS
             yield replica.finding(EPOCH_AHEAD, sentence, offsets=(replica.log_end, start), file=file)
 
 

@@ -48,6 +48,7 @@ DIFFER = "replicas-differ"
 TORN_BATCH = "torn-batch"
 TAILS_DIFFER = "uncommitted-tails-differ"
 EPOCH_AHEAD = "epoch-checkpoint-ahead"
+NO_EPOCHS = "no-epoch-checkpoint"
 STARTS_LATE = "sequence-starts-late"
 FORGOTTEN = "producer-forgotten"
 OPEN = "transaction-open"
@@ -81,6 +82,7 @@ KINDS = {
     TORN_BATCH: Kind(REMARK, "the last batch was not written to its end when the broker died; it cuts it off"),
     TAILS_DIFFER: Kind(REMARK, "replicas differ above the high watermark of one of them; followers truncate such"),
     EPOCH_AHEAD: Kind(REMARK, "leader-epoch-checkpoint has entries beyond the log's end; a broker drops such"),
+    NO_EPOCHS: Kind(REMARK, "there is no leader-epoch-checkpoint that the batches' epochs could be held against"),
     STARTS_LATE: Kind(REMARK, "the first sequence number of a producer in a whole log is not 0"),
     FORGOTTEN: Kind(REMARK, "a producer's sequence breaks after a pause in which brokers forget producers"),
     OPEN: Kind(REMARK, "a transaction was still open when the log ended"),

@@ -155,7 +155,7 @@ def read_replica(directory: LogDirectory, partition: Partition, read: Callable[[
         segments,
         batches,
         [damage for segment in segments for damage in segment.damages],
-        reader.small(LEADER_EPOCHS, read_epochs),
+        reader.small(LEADER_EPOCHS, read_epochs) if LEADER_EPOCHS in reader.names else None,
         reader.small(PARTITION_METADATA, read_topic_id),
         reader.aborted(segments),
         reader.snapshots(),
