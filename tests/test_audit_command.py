@@ -105,6 +105,14 @@ def test_many_findings_are_not_all_told(tmp_path: Path, capsys: pytest.CaptureFi
     assert err.count("offset-gap: broker") == 10 and "offset-gap: more of them" in err and "offset-gap 39" in err
 
 
+def test_what_was_not_compared_is_told(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(cluster)]) == 0
+    assert "not compared" not in capsys.readouterr().err
+    (cluster / "broker-1" / "replication-offset-checkpoint").unlink()
+    assert main(["audit", str(cluster)]) == 0
+    assert "the replicas of 1 partition were not compared" in capsys.readouterr().err
+
+
 def test_a_remark_is_no_violation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Broker(tmp_path, clean=False).partition([*SOUND, batch(3)[:40]])
     status, report, _ = answer(capsys, tmp_path)

@@ -104,6 +104,9 @@ class AuditReport:
             f"{_many(self.batches, 'batch', 'batches')}, {_many(self.records, 'record')}, {megabytes:,.1f} MB, "
             f"{megabytes / max(seconds, 1e-9):,.0f} MB/s"
         )
+        if uncompared := sum(map(_is_uncompared, self.partitions)):
+            partitions = _many(uncompared, "partition")
+            yield f"the replicas of {partitions} were not compared: no common high watermark is known"
         if self.compressed_batches_unread:
             unread = _many(self.compressed_batches_unread, "compressed batch", "compressed batches")
             yield f"every CRC was checked; the records in {unread} were not taken apart, which --records does"
@@ -122,6 +125,14 @@ class AuditReport:
                 return f"unknown: {why}{remarks}"
             case _:
                 return f"no violation{remarks}"
+
+
+def _is_uncompared(partition: dict[str, Any]) -> bool:
+    """Whether there are replicas with common offsets of which none was compared."""
+    start = max((one["log_start"] for one in partition["replicas"]), default=0)
+    ends = sorted(one["log_end"] for one in partition["replicas"])[-2:]
+    below = partition["compared_below"]
+    return len(ends) == 2 and ends[0] > start and below is not None and below <= start
 
 
 def _by_place(finding: Finding) -> tuple[Any, ...]:
