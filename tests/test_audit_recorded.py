@@ -2,6 +2,8 @@
 
 Recorded from Apache Kafka 4.3.1 (`healthy-k4`) and 3.9.2: three brokers, plain, idempotent and transactional producers,
 all compressions, a compacted topic, groups, brokers killed with -9 and started again while they were written to.
+`healthy-java-k4`: the same with Java's clients, which raise the producer epoch with each transaction; all brokers killed
+at the end.
 `last-replica-k3`: the last in-sync replica lost half of its log to a cut, as with a loss of power, and led on.
 `unclean-k3`: an election of a replica that was not in sync; the old leader stayed away.
 """
@@ -30,7 +32,7 @@ HEALTHY = ("healthy-k3", "healthy-k4")
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("recorded")
-    names = (*HEALTHY, "last-replica-k3", "unclean-k3")
+    names = (*HEALTHY, "healthy-java-k4", "last-replica-k3", "unclean-k3")
     return {name: LOGS["unpacked"](name, folder) for name in names}
 
 
@@ -51,6 +53,24 @@ def test_a_healthy_cluster_shows_no_violation(unpacked: dict[str, Path], name: s
         "compacted",
     }
     assert found.records > 10_000 and {one.broker for one in found.directories} == {"broker 1", "broker 2", "broker 3"}
+
+
+def test_java_clients_under_kills_show_no_violation(unpacked: dict[str, Path]) -> None:
+    found = report(unpacked["healthy-java-k4"], every_record=True)
+    assert found.of_weight(Weight.VIOLATION) == [] and found.records > 100_000
+
+
+def test_a_marker_that_all_replicas_lost_is_missed(unpacked: dict[str, Path], tmp_path: Path) -> None:
+    """The logs end before the last marker; their coordinator says that the transaction is complete."""
+    folder = tmp_path / "cluster"
+    shutil.copytree(unpacked["healthy-k4"], folder)
+    for path in folder.glob("broker-*/txn-0/*.log"):
+        piece = read_segment(path, 0, int(path.stem), lambda _: None).pieces[0]
+        last = int((piece.control_type >= 0).nonzero()[0][-1])
+        with path.open("r+b") as file:
+            file.truncate(int(piece.position[last]))
+    kinds = Counter(finding.kind for finding in report(folder).of_weight(Weight.VIOLATION))
+    assert kinds["transaction-without-marker"] == 1 and kinds["checkpoint-beyond-log"] >= 3
 
 
 @pytest.mark.parametrize("name", HEALTHY)

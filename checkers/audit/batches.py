@@ -59,7 +59,8 @@ Row = Mapping[str, Any]
 
 
 class Batches:
-    """Batches, column by column: `batches["size"]` is a column, `batches[3]` a row, `batches[mask]` a selection.
+    """Batches, column by column: `batches["size"]` is a column, `batches[3]` a row of Python's numbers, `batches[mask]`
+    a selection.
 
     Beside the fields of `Columns` there is the column `segment`, the number of the batch's segment.
     """
@@ -84,7 +85,7 @@ class Batches:
         if isinstance(what, str):
             return self._column(what)
         if isinstance(what, (int, np.integer)):
-            return {name: self._column(name)[what] for name in self._columns}
+            return {name: self._column(name)[what].item() for name in self._columns}
         return Batches(self._columns if self._chosen is None else {n: self._column(n) for n in self._columns}, what)
 
     def _column(self, name: str) -> NDArray[Any]:

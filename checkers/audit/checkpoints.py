@@ -43,6 +43,7 @@ PRODUCER = np.dtype(
     ]
 )
 """An entry of a .snapshot file."""
+LARGEST = 2**63 - 1
 SNAPSHOT_VERSION = 1
 SNAPSHOT_HEADER_BYTES = 10
 SNAPSHOT_CRC_FROM = 6
@@ -113,9 +114,12 @@ def _entries(path: Path) -> list[tuple[int, str]]:
 def _number(line: int, text: str) -> int:
     """The number in a field."""
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
-        raise BadFileError(f"line {line}: expected a number, not {text!r}") from None
+        number = LARGEST + 1
+    if not -LARGEST <= number <= LARGEST:
+        raise BadFileError(f"line {line}: expected a number of 64 bits, not {text!r}")
+    return number
 
 
 def read_properties(path: Path) -> dict[str, str]:

@@ -31,7 +31,7 @@ from hwmark.checkers.audit.checkpoints import (
 )
 from hwmark.traces.errors import BadInputError
 
-PARTITION_NAME = re.compile(r"(.+)-(\d+)")
+PARTITION_NAME = re.compile(r"(.+)-(\d{1,10})")
 SEGMENT_NAME = re.compile(r"\d{20}\.log(\.swap)?")
 FLOCK = "hhqqi4x"
 """Linux's `struct flock` on 64 bits: type, whence, start, length, process."""

@@ -12,6 +12,7 @@ import numpy as np
 from hwmark.checkers.audit import quick
 from hwmark.checkers.audit.batches import Batches
 from hwmark.checkers.audit.checkpoints import (
+    LARGEST,
     LEADER_EPOCHS,
     PARTITION_METADATA,
     BadFileError,
@@ -186,7 +187,7 @@ class _Reader:
         swaps: dict[int, Path] = {}
         for name in self.names:
             stem, _, kind = name.partition(".")
-            if f".{kind}" in LOG_SUFFIXES and stem.isdecimal():
+            if f".{kind}" in LOG_SUFFIXES and stem.isdecimal() and int(stem) <= LARGEST:
                 (swaps if kind.endswith("swap") else logs)[int(stem)] = self.path / name
         left_out = [
             name for name in self.names if ".log" in name and self.path / name not in {*logs.values(), *swaps.values()}
@@ -239,7 +240,7 @@ class _Reader:
         found = []
         for name in self.names:
             stem, _, kind = name.partition(".")
-            if kind == "snapshot" and stem.isdecimal():
+            if kind == "snapshot" and stem.isdecimal() and int(stem) <= LARGEST:
                 try:
                     found.append(read_snapshot(self.path / name))
                 except BadFileError as error:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 PIECE_BYTES = 1 << 22
 ROWS = 1 << 14
+LARGEST = 2**63 - 1
 OFFSETS_OF_SEGMENT = 2**31
 """How far a segment's offsets may lie from its first."""
 Bytes = NDArray[np.uint8]
@@ -120,7 +121,8 @@ def read_segment(path: Path, number: int, base_offset: int, read: Callable[[int]
             if stop == Stop.END and (needed or 0) <= reader.size - reader.position and not reader.is_all:
                 reader.fill(max(needed or 0, HEADER_BYTES))
             elif reader.position < reader.size:
-                lowest, highest = _after(found, base_offset), base_offset + OFFSETS_OF_SEGMENT
+                lowest = min(_after(found, base_offset), LARGEST)
+                highest = min(base_offset + OFFSETS_OF_SEGMENT, LARGEST)
                 damages.append(_damage(reader, stop, number, lowest, highest))
                 used += damages[-1].end - damages[-1].position
             read(used)
