@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import re
 import struct
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +159,7 @@ def _refuse_held(path: Path) -> None:
             try:
                 fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                holder = struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(FLOCK, 0, 0, 0, 0, 0)))[4]
+                holder = _holder(file.fileno())
                 by = f" (process {holder})" if holder > 0 else ""
                 reason = f"a running broker{by} holds this directory; stop it first, or say --running"
                 raise BadInputError(str(path), None, reason) from None
@@ -166,6 +167,14 @@ def _refuse_held(path: Path) -> None:
         return
     except OSError as error:
         raise BadInputError(str(path / LOCK), None, (error.strerror or str(error)).lower()) from None
+
+
+def _holder(descriptor: int) -> int:
+    """The process that holds a file's lock, 0 where nobody can tell."""
+    if sys.platform != "linux":
+        return 0
+    asked = struct.pack(FLOCK, fcntl.F_RDLCK, 0, 0, 0, 0)
+    return int(struct.unpack(FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))[4])
 
 
 def _refuse_mixture(directories: list[LogDirectory]) -> None:
