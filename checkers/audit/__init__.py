@@ -70,7 +70,7 @@ def _replicas(directories: list[LogDirectory], workers: int | None, read: Callab
     jobs = sorted(
         ((partition, number) for number, directory in enumerate(directories) for partition in directory.partitions),
     )
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or _processors()
     waiting: deque[Future[Replica]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -82,6 +82,11 @@ def _replicas(directories: list[LogDirectory], workers: int | None, read: Callab
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Audit:
