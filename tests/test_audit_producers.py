@@ -162,3 +162,17 @@ def test_offsets_are_judged_as_if_one_looked_at_each(log: tuple[list[dict[str, A
         expected.append(("offset-gap", end))
     found = [(finding.kind, finding.offsets[0]) for finding in offsets(replica(rows, bases)) if finding.offsets]
     assert sorted(found) == sorted(expected)
+
+
+def test_nobody_suspects_the_sequence_that_wraps_around() -> None:
+    deltas = SEQUENCES - 2, 0, 0
+    sequences = 0, SEQUENCES - 1, 0
+    rows: list[dict[str, Any]] = []
+    for delta, sequence in zip(deltas, sequences, strict=True):
+        offset = rows[-1]["base_offset"] + rows[-1]["last_offset_delta"] + 1 if rows else 0
+        row = {"base_offset": offset, "producer_id": 5, "base_sequence": sequence, "last_offset_delta": delta}
+        rows.append(row | {"record_count": delta + 1, "control_type": NOT_CONTROL})
+    assert replica(rows).suspicions == 0 and plain.producing(rows) == plain.Producing()
+    rows[-1]["base_sequence"] = 1
+    assert replica(rows).suspicions == quick.SEQUENCES_BREAK
+    assert [finding.kind for finding in Producers(replica(rows), is_thinned=False).findings()] == ["sequence-gap"]
