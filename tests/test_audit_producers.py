@@ -171,7 +171,8 @@ def test_nobody_suspects_the_sequence_that_wraps_around() -> None:
     for delta, sequence in zip(deltas, sequences, strict=True):
         offset = rows[-1]["base_offset"] + rows[-1]["last_offset_delta"] + 1 if rows else 0
         row = {"base_offset": offset, "producer_id": 5, "base_sequence": sequence, "last_offset_delta": delta}
-        rows.append(row | {"record_count": delta + 1, "control_type": NOT_CONTROL})
+        row |= {"producer_epoch": 0, "attributes": 0, "record_count": delta + 1, "control_type": NOT_CONTROL}
+        rows.append(row)
     assert replica(rows).suspicions == 0 and plain.producing(rows) == plain.Producing()
     rows[-1]["base_sequence"] = 1
     assert replica(rows).suspicions == quick.SEQUENCES_BREAK
