@@ -4,6 +4,7 @@ Recorded from Apache Kafka 4.3.1 (`healthy-k4`) and 3.9.2: three brokers, plain,
 all compressions, a compacted topic, groups, brokers killed with -9 and started again while they were written to.
 `healthy-java-k4`: Java's clients, which raise the producer epoch with each transaction; all brokers were killed
 at the end.
+`healthy-compacted-k3`: transactions, some aborted, in compacted topics, one with retention too; all brokers were killed.
 `last-replica-k3`: the last in-sync replica lost half of its log to a cut, as with a loss of power, and led on.
 `unclean-k3`: an election of a replica that was not in sync; the old leader stayed away.
 """
@@ -32,7 +33,7 @@ HEALTHY = ("healthy-k3", "healthy-k4")
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("recorded")
-    names = (*HEALTHY, "healthy-java-k4", "last-replica-k3", "unclean-k3")
+    names = (*HEALTHY, "healthy-java-k4", "healthy-compacted-k3", "last-replica-k3", "unclean-k3")
     return {name: LOGS["unpacked"](name, folder) for name in names}
 
 
@@ -58,6 +59,12 @@ def test_a_healthy_cluster_shows_no_violation(unpacked: dict[str, Path], name: s
 def test_java_clients_under_kills_show_no_violation(unpacked: dict[str, Path]) -> None:
     found = report(unpacked["healthy-java-k4"], every_record=True)
     assert found.of_weight(Weight.VIOLATION) == [] and found.records > 100_000
+
+
+def test_transactions_in_cleaned_logs_show_no_violation(unpacked: dict[str, Path]) -> None:
+    found = report(unpacked["healthy-compacted-k3"], every_record=True)
+    assert found.of_weight(Weight.VIOLATION) == []
+    assert {partition["topic"] for partition in found.partitions if partition["cleaned"]} > {"comp", "both"}
 
 
 def test_a_marker_that_all_replicas_lost_is_missed(unpacked: dict[str, Path], tmp_path: Path) -> None:
