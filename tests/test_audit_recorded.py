@@ -4,7 +4,7 @@ Recorded from Apache Kafka 4.3.1 (`healthy-k4`) and 3.9.2: three brokers, plain,
 all compressions, a compacted topic, groups, brokers killed with -9 and started again while they were written to.
 `healthy-java-k4`: Java's clients, which raise the producer epoch with each transaction; all brokers were killed
 at the end.
-`healthy-compacted-k3`: transactions, some aborted, in compacted topics, one with retention too; all brokers were killed.
+`healthy-compacted-k3`: transactions, some aborted, in compacted topics, one with retention too; all were killed.
 `last-replica-k3`: the last in-sync replica lost half of its log to a cut, as with a loss of power, and led on.
 `unclean-k3`: an election of a replica that was not in sync; the old leader stayed away.
 """

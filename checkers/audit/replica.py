@@ -149,6 +149,8 @@ def read_replica(directory: LogDirectory, partition: Partition, read: Callable[[
             segments.append(segment)
             number += 1
     batches = Batches.of((number, piece) for number, segment in enumerate(segments) for piece in segment.pieces)
+    for segment in segments:
+        segment.let_go()
     return Replica(
         directory,
         partition,

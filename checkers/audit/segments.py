@@ -68,6 +68,11 @@ class Segment:
         """The offset after the last batch, the segment's own if there is none."""
         return _after(self.pieces, self.base_offset)
 
+    def let_go(self) -> None:
+        """Forget the batches, which somebody else holds by now, but not how many there were."""
+        assert self.count >= 0
+        self.pieces.clear()
+
 
 class _Reader:
     """A file's bytes from `position` on, as far as they are held."""
