@@ -15,6 +15,7 @@ from hwmark.spec.errors import SpecError
 from hwmark.traces.errors import BadInputError
 
 COMMANDS = {
+    "audit": "examine the log directories of stopped brokers for lost, damaged or diverging data",
     "bugs": "look for known bugs again: the faults that the reference implementation can be given",
     "check": "check every reachable state of a model against its invariants",
     "cluster": "start real brokers on this machine, look at them, fault them, stop them",
