@@ -241,3 +241,15 @@ def test_of_equal_lags_the_first_is_told() -> None:
     ]
     assert judge(known + polls).worst_realtime_lag == {"time": 5, "process": 1, "key": 0, "lag": 5}
     assert_lags_agree(known + polls)
+
+
+def test_whether_the_closing_read_ended_is_a_matter_of_order_where_clocks_stand_still() -> None:
+    send = {"process": 1, "f": "txn", "value": [["send", 0, [0, 7]]]}
+    poll = {"process": 0, "f": "poll", "value": [["poll", {}]], "final": "read_committed"}
+    types = (send, "invoke"), (poll, "invoke"), (poll, "ok"), (send, "ok"), (poll, "invoke"), (poll, "fail")
+    records = [{**record, "type": type, "index": i, "time": 0} for i, (record, type) in enumerate(types)]
+    for record in records:
+        if record["type"] == "invoke":
+            record["value"] = [["send", 0, 7]] if record["f"] == "txn" else [["poll"]]
+    assert_agree(records)
+    assert "missing-from-final-read" in judge(records).not_checked

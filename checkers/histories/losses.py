@@ -96,7 +96,7 @@ def has_closing_read(evidence: Evidence) -> bool:
     polls = np.flatnonzero(is_poll & (operations.closing == Closing.READ_COMMITTED))
     if not len(polls):
         return False
-    last = polls[np.argmax(operations.invoked_at[polls])]
+    last = polls[np.argmax(operations.invoked[polls])]
     return bool(operations.outcome[last] == Outcome.OK)
 
 
