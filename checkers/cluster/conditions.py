@@ -1,0 +1,81 @@
+"""What the next fault may have to wait for, so that a recipe does not depend on how fast the machine is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hwmark.checkers.cluster.errors import ClusterError
+from hwmark.checkers.cluster.logs import PARTITION, last_batches
+from hwmark.checkers.cluster.node import UP
+from hwmark.checkers.cluster.views import agreed, is_meant, of_topics, views
+
+if TYPE_CHECKING:
+    from hwmark.checkers.cluster.cluster import Cluster
+
+POLL = 0.1  # s between looks
+AHEAD = 10  # batches: more than one answer to a fetch that is under way may carry
+
+
+def is_moved(cluster: Cluster, topics: list[str]) -> bool:
+    """Every partition has a leader that the last fault did not strike, as one of the others knows."""
+    told = [of_topics(view, topics) for id, view in views(cluster).items() if id not in cluster.struck]
+    return any(view and all(_leads_elsewhere(cluster, seen.leader) for seen in view.values()) for view in told)
+
+
+def is_alone(cluster: Cluster, topics: list[str]) -> bool:
+    """The ISR of every partition has shrunk to one replica."""
+    view = of_topics(agreed(views(cluster)), topics)
+    return bool(view) and all(len(seen.isr) == 1 for seen in view.values())
+
+
+def is_ahead(cluster: Cluster, topics: list[str]) -> bool:
+    """Some partition has batches in one log that none of its other replicas has."""
+    logs: dict[str, list[list[int]]] = {}
+    for broker in cluster.brokers:
+        for folder in broker.log_directory.glob("*-*"):
+            if PARTITION.fullmatch(folder.name) and is_meant(folder.name, topics):
+                logs.setdefault(folder.name, []).append([batch.end for batch in last_batches(folder)])
+    return any(_lead(ends) >= AHEAD for ends in logs.values() if len(ends) > 1)
+
+
+def is_in_sync(cluster: Cluster, topics: list[str]) -> bool:
+    """All nodes are up, and all brokers agree that every partition has a leader and all its replicas in the ISR."""
+    told = views(cluster)
+    if any(node.state() != UP for node in cluster.nodes) or len(told) < len(cluster.brokers):
+        return False
+    view, *others = told.values()
+    whole = all(seen.leader is not None and seen.isr == seen.replicas for seen in view.values())
+    return whole and all(other == view for other in others)
+
+
+CONDITIONS: dict[str, Callable[[Cluster, list[str]], bool]] = {
+    "moved": is_moved,
+    "alone": is_alone,
+    "ahead": is_ahead,
+    "in-sync": is_in_sync,
+}
+
+
+def hold(cluster: Cluster, condition: str, topics: list[str], timeout: float) -> bool:
+    """Wait until a condition holds; False if it does not within so many seconds. ClusterError if it is unknown."""
+    if condition not in CONDITIONS:
+        raise ClusterError(f"{condition!r} is nothing to wait for; known are {', '.join(CONDITIONS)}")
+    deadline = time.monotonic() + timeout
+    while not CONDITIONS[condition](cluster, topics):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL)
+    return True
+
+
+def _leads_elsewhere(cluster: Cluster, leader: int | None) -> bool:
+    return leader is not None and leader not in cluster.struck
+
+
+def _lead(ends: list[list[int]]) -> int:
+    """By how many batches the longest of these logs, given by the ends of their batches, is longer than the next."""
+    ordered = sorted(ends, key=lambda one: one[-1] if one else 0)
+    reached = ordered[-2][-1] if ordered[-2] else 0
+    return sum(end > reached for end in ordered[-1])
