@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hwmark.checkers.cluster.errors import ClusterError
-from hwmark.checkers.cluster.logs import PARTITION, last_batches
+from hwmark.checkers.cluster.logs import last_batches, partition_folders
 from hwmark.checkers.cluster.node import UP
 from hwmark.checkers.cluster.views import agreed, is_meant, of_topics, views
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hwmark.checkers.cluster.cluster import Cluster
 
 POLL = 0.1  # s between looks
-AHEAD = 10  # batches: more than one answer to a fetch that is under way may carry
+GROWING, AHEAD = 0.3, 10  # s, and batches in them: what an answer to a fetch that is under way carries came before
 
 
 def is_moved(cluster: Cluster, topics: list[str]) -> bool:
@@ -31,13 +31,15 @@ def is_alone(cluster: Cluster, topics: list[str]) -> bool:
 
 
 def is_ahead(cluster: Cluster, topics: list[str]) -> bool:
-    """Some partition has batches in one log that none of its other replicas has."""
-    logs: dict[str, list[list[int]]] = {}
-    for broker in cluster.brokers:
-        for folder in broker.log_directory.glob("*-*"):
-            if PARTITION.fullmatch(folder.name) and is_meant(folder.name, topics):
-                logs.setdefault(folder.name, []).append([batch.end for batch in last_batches(folder)])
-    return any(_lead(ends) >= AHEAD for ends in logs.values() if len(ends) > 1)
+    """Some partition's longest log goes on growing while none of its other replicas does."""
+    before = _logs(cluster, topics)
+    time.sleep(GROWING)
+    after = _logs(cluster, topics)
+    return any(
+        _behind(before[name]) == _behind(logs) and _beyond(logs, before[name]) >= AHEAD
+        for name, logs in after.items()
+        if name in before and len(logs) > 1
+    )
 
 
 def is_in_sync(cluster: Cluster, topics: list[str]) -> bool:
@@ -74,8 +76,28 @@ def _leads_elsewhere(cluster: Cluster, leader: int | None) -> bool:
     return leader is not None and leader not in cluster.struck
 
 
-def _lead(ends: list[list[int]]) -> int:
-    """By how many batches the longest of these logs, given by the ends of their batches, is longer than the next."""
-    ordered = sorted(ends, key=lambda one: one[-1] if one else 0)
-    reached = ordered[-2][-1] if ordered[-2] else 0
-    return sum(end > reached for end in ordered[-1])
+Ends = list[list[int]]
+"""The logs of a partition, the longest last, each by where the batches of its newest segment end."""
+
+
+def _logs(cluster: Cluster, topics: list[str]) -> dict[str, Ends]:
+    logs: dict[str, Ends] = {}
+    for broker in cluster.brokers:
+        for name, folder in partition_folders(broker.log_directory).items():
+            if is_meant(name, topics):
+                logs.setdefault(name, []).append([batch.end for batch in last_batches(folder)])
+    return {name: sorted(ends, key=_end) for name, ends in logs.items()}
+
+
+def _end(ends: list[int]) -> int:
+    return ends[-1] if ends else 0
+
+
+def _behind(logs: Ends) -> list[int]:
+    """Where all but the longest end."""
+    return [_end(ends) for ends in logs[:-1]]
+
+
+def _beyond(logs: Ends, before: Ends) -> int:
+    """How many batches the longest has that were not there before."""
+    return sum(end > _end(before[-1]) for end in logs[-1])

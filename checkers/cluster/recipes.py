@@ -57,7 +57,7 @@ def rounds(*faults: Fault, every: float) -> Callable[[Random, float], list[Step]
 
     def schedule(rng: Random, seconds: float) -> list[Step]:
         steps: list[Step] = []
-    at = min(LEAD_IN, seconds / 4)
+        at = min(LEAD_IN, seconds / 4)
         while not steps or at + every <= seconds:
             begin = at + rng.uniform(0, min(JITTER, seconds / 8))
             steps += [Step(round(begin, 3), fault) for fault in faults]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.logs import PARTITION
-from hwmark.checkers.cluster.node import UP, Node
+from hwmark.checkers.cluster.node import UP
 
 if TYPE_CHECKING:
     from hwmark.checkers.cluster.cluster import Cluster
 
-TIMEOUT = 1.5  # s, for one broker's answer
+TIMEOUT, ONE_TIMEOUT, BETWEEN = 1.0, 0.5, 0.005  # s: for the answers of all, of one, and between questions
 INTERNAL = "__"  # what the names of Kafka's own topics begin with
 
 
@@ -29,34 +30,35 @@ View = dict[str, Seen]
 """Partitions by name: "TOPIC-0"."""
 
 
-def view_of(broker: Node) -> View | None:
-    """What a broker says of all partitions; None if it does not answer."""
+def views(cluster: Cluster) -> dict[int, View]:
+    """What each broker that is up says of all partitions, by its id; those that do not answer in time are left out."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    # A client of its own each time: one that is kept asks whichever broker it likes.
-    admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 0})
-    try:
-        told = admin.list_topics(timeout=TIMEOUT)
-    except KafkaException:
-        return None
-    if told.orig_broker_id != broker.id:
-        return None
+    asked = {broker.address: broker.id for broker in cluster.brokers if broker.state() == UP}
+    found: dict[int, View] = {}
+    if not asked:
+        return found
+    # The client asks one of the brokers that it is connected to, whichever: let it connect to all, and ask until each
+    # has answered. It says who did: "10.0.0.1:9092/1", or "/bootstrap" as long as it does not know the id.
+    admin = AdminClient({"bootstrap.servers": ",".join(asked), "enable.sparse.connections": False, "log_level": 0})
+    deadline = time.monotonic() + TIMEOUT
+    while len(found) < len(asked) and time.monotonic() < deadline:
+        with contextlib.suppress(KafkaException):
+            told = admin.list_topics(timeout=ONE_TIMEOUT)
+            id = asked.get(str(told.orig_broker_name).partition("/")[0])
+            if id is not None:
+                found[id] = _view(told)
+        time.sleep(BETWEEN)
+    return found
+
+
+def _view(told: Any) -> View:
     return {
         f"{name}-{id}": _seen(one)
         for name, topic in sorted(told.topics.items())
         for id, one in sorted(topic.partitions.items())
     }
-
-
-def views(cluster: Cluster) -> dict[int, View]:
-    """What each broker that is up says, by its id."""
-    asked = [broker for broker in cluster.brokers if broker.state() == UP]
-    if not asked:
-        return {}
-    with ThreadPoolExecutor(len(asked)) as pool:
-        told = zip(asked, pool.map(view_of, asked), strict=True)
-        return {broker.id: view for broker, view in told if view is not None}
 
 
 def agreed(told: dict[int, View]) -> View:
