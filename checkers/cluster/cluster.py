@@ -319,14 +319,18 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def remove_remains(folder: Path) -> list[int]:
-    """Stop the processes of a cluster in this folder whose file is gone, and remove its network. Their pids."""
+def remove_remains(folder: Path) -> tuple[list[int], bool]:
+    """Stop the processes of a cluster in this folder whose file is gone, and remove its network.
+
+    Their pids, and whether there was a network.
+    """
     folder = folder.resolve()
     living = strays(folder)
     stop_processes(living, signal.SIGKILL, STOP_TIMEOUT)
-    if Network(folder).exists():
+    has_network = Network(folder).exists()
+    if has_network:
         Network(folder).delete()
-    return [process.pid for process in living]
+    return [process.pid for process in living], has_network
 
 
 def refuse_strays(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from threading import Event
 from typing import TYPE_CHECKING
 
 from hwmark.checkers.cluster.errors import ClusterError
@@ -60,13 +61,16 @@ CONDITIONS: dict[str, Callable[[Cluster, list[str]], bool]] = {
 }
 
 
-def hold(cluster: Cluster, condition: str, topics: list[str], timeout: float) -> bool:
-    """Wait until a condition holds; False if it does not within so many seconds. ClusterError if it is unknown."""
+def hold(cluster: Cluster, condition: str, topics: list[str], timeout: float, stop: Event | None = None) -> bool:
+    """Wait until a condition holds; False if it does not within so many seconds, or until `stop` is set.
+
+    ClusterError if it is unknown.
+    """
     if condition not in CONDITIONS:
         raise ClusterError(f"{condition!r} is nothing to wait for; known are {', '.join(CONDITIONS)}")
     deadline = time.monotonic() + timeout
     while not CONDITIONS[condition](cluster, topics):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or (stop is not None and stop.is_set()):
             return False
         time.sleep(POLL)
     return True

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from random import Random
+from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwmark.checkers.cluster import disks
@@ -54,13 +55,17 @@ class Asked(NamedTuple):
     nodes: list[Node]
     rng: Random
     topics: list[str]
+    stop: Event | None
 
 
-def apply(cluster: Cluster, fault: Fault, rng: Random, topics: Sequence[str] = ()) -> dict[str, Any]:
+def apply(
+    cluster: Cluster, fault: Fault, rng: Random, topics: Sequence[str] = (), stop: Event | None = None
+) -> dict[str, Any]:
     """Make a fault happen. What was done: `fault`, `nodes` by id, and more by kind.
 
     `topics` are those that roles without a partition and conditions mean: all but Kafka's own if there are none.
-    ClusterError if it cannot be done; before anything was, unless the machine failed.
+    Once `stop` is set nothing is waited for any longer. ClusterError if it cannot be done; before anything was, unless
+    the machine failed.
     """
     refuse(fault)
     if reason := why_not(cluster, fault.kind):
@@ -75,7 +80,7 @@ def apply(cluster: Cluster, fault: Fault, rng: Random, topics: Sequence[str] = (
         if kind.on_disk and node.role != BROKER:
             raise ClusterError(f"{fault.kind}: {node.name} is no broker, and only those hold partitions")
     try:
-        more = kind.act(Asked(cluster, fault, nodes, rng, known))
+        more = kind.act(Asked(cluster, fault, nodes, rng, known, stop))
     except OSError as error:
         raise ClusterError(f"{fault.kind}: {error.filename}: {(error.strerror or str(error)).lower()}") from None
     if kind.strikes:
@@ -115,7 +120,7 @@ def why_not(cluster: Cluster, kind: str) -> str | None:
     )
 
 
-def restore(cluster: Cluster) -> dict[str, Any]:
+def restore(cluster: Cluster, stop: Event | None = None) -> dict[str, Any]:
     """Undo what can be undone: links joined, nodes resumed or started again, replicas in sync.
 
     ClusterError if a node cannot be started. Whether all were in sync in the end, and who was resumed and restarted.
@@ -126,8 +131,8 @@ def restore(cluster: Cluster) -> dict[str, Any]:
     for node in paused:
         node.resume()
     down = resolve(cluster, ["down"], Random(0), [])
-    _start(cluster, down)
-    met = hold(cluster, "in-sync", [], RESTORE_TIMEOUT)
+    _start(cluster, down, stop)
+    met = hold(cluster, "in-sync", [], RESTORE_TIMEOUT, stop)
     return {"resumed": [node.id for node in paused], "restarted": [node.id for node in down], "met": met}
 
 
@@ -157,17 +162,17 @@ def _resume(asked: Asked) -> dict[str, Any]:
 
 def _restart(asked: Asked) -> dict[str, Any]:
     asked.cluster.stop_nodes([node for node in asked.nodes if node.state() != DOWN])
-    return {"serving": _start(asked.cluster, asked.nodes)}
+    return {"serving": _start(asked.cluster, asked.nodes, asked.stop)}
 
 
-def _start(cluster: Cluster, nodes: list[Node]) -> bool:
+def _start(cluster: Cluster, nodes: list[Node], stop: Event | None) -> bool:
     """Start nodes, controllers first, and wait for the brokers; whether they serve. ClusterError if one ends."""
     for node in sorted(nodes, key=lambda node: node.role == BROKER):
         cluster.start_node(node)
     brokers, deadline = [node for node in nodes if node.role == BROKER], time.monotonic() + SERVE_TIMEOUT
     while not (all(listens(node.host, node.port) for node in nodes) and cluster.serve(brokers)):
         cluster.check_alive(nodes)
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or (stop is not None and stop.is_set()):
             return False
         time.sleep(POLL)
     return True
@@ -280,12 +285,12 @@ def _told(cuts: dict[int, list[Cut]]) -> list[dict[str, Any]]:
 def _await(asked: Asked) -> dict[str, Any]:
     (condition,), amount = asked.fault.targets, asked.fault.amount
     started = time.monotonic()
-    met = hold(asked.cluster, condition, asked.topics, WAIT_TIMEOUT if amount is None else amount)
+    met = hold(asked.cluster, condition, asked.topics, WAIT_TIMEOUT if amount is None else amount, asked.stop)
     return {"condition": condition, "met": met, "seconds": round(time.monotonic() - started, 3)}
 
 
 def _restore(asked: Asked) -> dict[str, Any]:
-    return restore(asked.cluster)
+    return restore(asked.cluster, asked.stop)
 
 
 class Kind(NamedTuple):

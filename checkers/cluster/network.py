@@ -22,7 +22,7 @@ from pathlib import Path
 from hwmark.checkers.cluster.errors import ClusterError
 
 CUTS = "186"  # the routing protocol that marks our own routes
-NAMESPACES = Path("/run/netns")
+NAMESPACES = Path("/var/run/netns")
 TIMEOUT = 10.0
 
 

@@ -22,7 +22,7 @@ def free_ports(count: int) -> list[int]:
     """
     highest = _ephemeral() - 1
     with contextlib.ExitStack() as stack:
-        if highest - LOWEST < count:
+        if highest - LOWEST + 1 < count:
             return [_bound(stack, 0) for _ in range(count)]
         found: list[int] = []
         for _ in range(TRIES):

@@ -208,10 +208,11 @@ def _down(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
     try:
         cluster = load(folder)
     except ClusterError:  # its file is gone or broken; its processes may live
-        pids = remove_remains(folder)
-        if not pids:
+        pids, had_network = remove_remains(folder)
+        if not pids and not had_network:
             raise
-        return {"folder": str(folder.resolve()), "nodes": [], "partitions": [], "stopped": pids}, EXIT_HOLDS
+        report = {"folder": str(folder.resolve()), "nodes": [], "partitions": [], "network": had_network}
+        return report | {"stopped": pids}, EXIT_HOLDS
     cluster.stop(signal.SIGKILL if arguments.kill else signal.SIGTERM)
     return describe(cluster), EXIT_HOLDS
 
@@ -242,7 +243,10 @@ def _print(report: dict[str, Any]) -> None:
     if "done" in report:
         print(_told(report["done"]), file=sys.stderr)
     if "stopped" in report:
-        print(f"stopped what was left of {report['folder']}: pids {_listed(report['stopped'])}", file=sys.stderr)
+        network = ", and removed its network" if report["network"] else ""
+        print(
+            f"stopped what was left in {report['folder']}: pids {_listed(report['stopped'])}{network}", file=sys.stderr
+        )
     else:
         _print_cluster(report)
     for stray in report["strays"]:
