@@ -269,10 +269,13 @@ def _wipe(asked: Asked) -> dict[str, Any]:
 
 
 def _partitions(asked: Asked) -> list[str] | None:
-    """The partitions that are meant: named as others, or with a role. None for all."""
+    """The partitions that are meant: named as others, or with a role. None for all. ClusterError if a disk lacks one."""
     named = [partition_name(text) for text in asked.fault.others]
     named += [name for target in asked.fault.targets if (name := partition_of(target))]
-    return sorted(set(named)) or None
+    names = sorted(set(named)) or None
+    for node in asked.nodes:
+        disks.chosen(node.log_directory, names)
+    return names
 
 
 def _told(cuts: dict[int, list[Cut]]) -> list[dict[str, Any]]:
