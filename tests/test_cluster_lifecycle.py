@@ -73,6 +73,9 @@ def test_processes_whose_file_is_gone_are_named_and_stopped(
     pids = sorted(process.pid for process in strays(cluster.folder))
     shutil.rmtree(cluster.folder)
     assert sorted(process.pid for process, folder in lost_processes() if folder == cluster.folder) == pids
+    assert cli.main(["cluster", "status", "--dir", str(cluster.folder)]) == 2
+    told = capsys.readouterr().err
+    assert all(str(pid) in told for pid in pids) and told.count("\n") == 1
     assert cli.main(["cluster", "down", "--dir", str(cluster.folder)]) == 0
     told = capsys.readouterr().err
     assert all(str(pid) in told for pid in pids)

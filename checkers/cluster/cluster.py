@@ -276,6 +276,7 @@ def load(folder: Path) -> Cluster:
             known["struck"],
         )
     except (FileNotFoundError, NotADirectoryError):
+        refuse_strays(folder)
         raise ClusterError(f"there is no cluster in {folder}; start one with `hwmark cluster up`") from None
     except (ValueError, LookupError, TypeError) as error:
         raise ClusterError(f"{folder / FILE}: is not what `hwmark cluster up` writes: {error!r}") from None

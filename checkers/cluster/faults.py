@@ -269,7 +269,7 @@ def _wipe(asked: Asked) -> dict[str, Any]:
 
 
 def _partitions(asked: Asked) -> list[str] | None:
-    """The partitions that are meant: named as others, or with a role. None for all. ClusterError if a disk lacks one."""
+    """The partitions that are meant: by others or with a role; None for all. ClusterError if one is missing."""
     named = [partition_name(text) for text in asked.fault.others]
     named += [name for target in asked.fault.targets if (name := partition_of(target))]
     names = sorted(set(named)) or None

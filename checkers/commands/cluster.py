@@ -268,7 +268,8 @@ def _print_cluster(report: dict[str, Any]) -> None:
 
 def _told(done: dict[str, Any]) -> str:
     """What a fault did, for people: whom it hit in the first line, and each log that was cut in one of its own."""
-    plain = [f"{name} {_listed(value)}" for name, value in done.items() if name not in ("fault", "lost", "wiped")]
+    hidden = {"fault", "lost", "wiped"} | ({"nodes"} if done["fault"] in ("await", "restore") else set())
+    plain = [f"{name} {_listed(value)}" for name, value in done.items() if name not in hidden]
     lines = [f"{done['fault']}: {', '.join(plain)}"]
     for one in done.get("lost", ()):
         torn = f", {one['torn']} bytes left of a torn batch" if one["torn"] else ""
