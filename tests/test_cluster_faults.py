@@ -15,6 +15,7 @@ from hwmark.checkers.cluster import conditions, targets
 from hwmark.checkers.cluster.cluster import Cluster, load
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.faults import KINDS, Fault, apply, refuse, why_not
+from hwmark.checkers.cluster.logs import Batch
 from hwmark.checkers.cluster.network import Network
 from hwmark.checkers.cluster.targets import active_controller, resolve
 from hwmark.checkers.cluster.views import View, agreed, of_topics
@@ -319,6 +320,42 @@ def test_in_sync_is_what_all_agree_on(
     told(monkeypatch, b1=full, b2=full, b3=full)
     cluster.node(101).pause()
     assert not conditions.is_in_sync(cluster, [])
+
+
+@pytest.mark.parametrize(
+    ("before", "grown", "expected"),
+    [
+        ((5, 5, 5), (15, 5, 5), True),
+        ((5, 5, 5), (14, 5, 5), False),
+        ((90, 5, 5), (91, 5, 5), False),  # in the lead, but by what may be under way to the others
+        ((5, 5, 5), (30, 6, 5), False),  # a follower still fetches
+        ((0, 0, 0), (0, 0, 20), True),
+    ],
+)
+def test_ahead_is_a_log_that_grows_alone(
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    before: tuple[int, ...],
+    grown: tuple[int, ...],
+    expected: bool,
+) -> None:
+    ends = [before, grown]
+
+    def logs(folder: Path) -> list[Batch]:
+        broker = int(folder.parent.parent.name.removeprefix("broker-"))
+        return [Batch(folder, 0, 1, base, base + 1) for base in range(ends[0][broker - 1])]
+
+    for broker in cluster.brokers:
+        for name in ("a-0", "b-0", "__consumer_offsets-0"):
+            (broker.log_directory / name).mkdir()
+    monkeypatch.setattr(conditions, "last_batches", logs)
+    monkeypatch.setattr(conditions.time, "sleep", lambda seconds: ends.pop(0))
+    assert conditions.is_ahead(cluster, ["a"]) == expected
+
+
+def test_ahead_takes_a_replica_to_be_ahead_of(cluster: Cluster) -> None:
+    (cluster.node(1).log_directory / "a-0").mkdir()
+    assert not conditions.is_ahead(cluster, [])
 
 
 def test_waiting_ends_with_its_time_or_when_told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,7 @@ def test_cut_at_a_segment_leaves_it_empty(log: Path) -> None:
     cut(log, 4)
     assert (log / f"{4:020}.log").stat().st_size == 0
     assert end_offset(log) == 4
+    assert (log / f"{4:020}.snapshot").exists(), "it is of what was before 4"
 
 
 def test_cut_tears_a_batch(log: Path) -> None:
