@@ -1,0 +1,66 @@
+"""The faults of a recording: steps of a schedule, each done when its time has come, and the end of all of them."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hwmark.checkers.cluster.cluster import Cluster
+from hwmark.checkers.cluster.errors import ClusterError
+from hwmark.checkers.cluster.node import DOWN, PAUSED
+from hwmark.checkers.record.run import Run, pause
+
+if TYPE_CHECKING:
+    from hwmark.checkers.cluster.recipes import Step
+
+Apply = Callable[[Cluster, Any, random.Random, Sequence[str]], dict[str, Any]]
+
+
+class Nemesis:
+    """Whoever breaks the cluster; `run` is a thread's work, `heal` mends everything after it.
+
+    `apply` does a fault and says what it did, as `hwmark.checkers.cluster.faults.apply` does.
+    """
+
+    def __init__(self, cluster: Cluster, steps: Sequence[Step], seed: int, apply: Apply) -> None:
+        self.cluster, self.steps, self.apply = cluster, sorted(steps, key=lambda step: step.at), apply
+        self.draw = random.Random(f"{seed}/faults")
+
+    def run(self, run: Run) -> None:
+        """Go through the steps while the workload runs; those that mend things at its end are for `heal`."""
+        for step in self.steps:
+            pause(run, step.at - run.elapsed)
+            if run.is_over:
+                return
+            fault = step.fault
+            try:
+                told = self.apply(self.cluster, fault, self.draw, run.workload.input_topics)
+            except ClusterError as error:
+                told = {"fault": fault.kind, "failed": str(error)}
+            run.writer.fault(fault.kind, value_of(told))
+
+    def heal(self, run: Run) -> None:
+        """Heal links, resume and restart, and wait until all brokers serve. ClusterError if one does not."""
+        cluster = self.cluster
+        if cluster.network is not None:
+            cluster.network.heal(node.id for node in cluster.nodes)
+        for node in (*cluster.controllers, *cluster.brokers):
+            state = node.state()
+            if state == PAUSED:
+                node.send(signal.SIGCONT)
+            elif state == DOWN:
+                cluster.start_node(node)
+        try:
+            cluster.await_brokers()
+        finally:
+            run.writer.note("final-heal", None)
+
+
+def value_of(told: dict[str, Any]) -> Any:
+    """What the history has of a fault: the nodes, or all of it if there is more to tell."""
+    rest = {name: value for name, value in told.items() if name != "fault"}
+    return rest["nodes"] if rest.keys() == {"nodes"} else rest
+
+
