@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hwmark.traces.history import NO_OFFSET, NO_TIME, Closing, Fault, History, Key, Outcome, Value
+from hwmark.traces.history import CLOSING_READS, NO_OFFSET, NO_TIME, Closing, Fault, History, Key, Outcome, Value
 from numpy.typing import NDArray
 
 RUN_HEAD, RUN_TAIL, CONTEXT, REPLACERS, RARE = 5, 2, 2, 3, 2
@@ -205,9 +205,14 @@ def _left_out(skipped: list[Promise | Fault]) -> list[Row]:
     return [LeftOut(kinds["kept"], kinds["damaged"], kinds["fault"])] if skipped else []
 
 
+def verdict_of(report: Mapping[str, Any]) -> str:
+    """A report's verdict as a title has it."""
+    return {True: "valid", None: "unknown"}.get(report["valid"], "INVALID")
+
+
 def is_note(fault: Fault) -> bool:
     """Whether it is something noticed, not something done."""
-    return fault.what == "isr"
+    return fault.what in ("isr", CLOSING_READS)
 
 
 def fault_in_words(fault: Fault, key: object) -> str:
@@ -233,6 +238,11 @@ def _in_sync(value: Any, key: object) -> str:
         return f"in-sync replicas: {value}"
 
 
+def _closing_reads(value: Any, key: object) -> str:
+    is_complete = isinstance(value, dict) and value.get("complete") is True
+    return "all has been read" if is_complete else "the closing reads are not complete"
+
+
 _FAULTS: dict[str, Callable[[Any, object], str]] = {
     "kill": lambda value, key: f"{_brokers(value)} killed",
     "start": lambda value, key: f"{_brokers(value)} started again",
@@ -242,6 +252,7 @@ _FAULTS: dict[str, Callable[[Any, object], str]] = {
     "heal": lambda value, key: "the network is whole again",
     "final-heal": lambda value, key: "all faults are over",
     "isr": _in_sync,
+    CLOSING_READS: _closing_reads,
 }
 
 

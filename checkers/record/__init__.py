@@ -1,1 +1,1 @@
-"""Histories of real clusters: a workload, its clients, what they asked and what they were told, written down as it happens."""
+"""Histories of real clusters: clients of all kinds, what they asked and what they were told, as it happens."""

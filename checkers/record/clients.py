@@ -6,6 +6,7 @@ The user's settings are passed on and told to nobody: histories do not have them
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,13 +34,17 @@ OPTION_OF = {
 """Settings that options of the recorder decide."""
 OWN = (
     "isolation.level", "enable.auto.offset.store", "enable.auto.commit", "auto.offset.reset", "enable.partition.eof",
-    "log_level", "error_cb", "stats_cb", "on_delivery", "check.crcs",
+    "log_level", "logger", "error_cb", "stats_cb", "on_delivery", "check.crcs",
 )  # fmt: skip
 """Settings that the recorder decides."""
 BLACK = "***"
 PUBLIC_MIN = 4  # characters; shorter texts are no secrets, and stand in many words
 SESSION_TIMEOUT_MS = 6000
 CONSUMER_ONLY = ("group.protocol", "session.timeout.ms", "partition.assignment.strategy", "heartbeat.interval.ms")
+
+QUIET = logging.Logger("librdkafka")
+"""Who is told by librdkafka what errors say as well: nobody."""
+QUIET.addHandler(logging.NullHandler())
 
 OnError = Callable[[KafkaError], None]
 
@@ -55,7 +60,7 @@ class Clients(NamedTuple):
         """What all clients are given."""
         given = {name: value for name, value in self.settings.items() if consumes or name not in CONSUMER_ONLY}
         return {
-            "log_level": 0,
+            "logger": QUIET,
             "topic.metadata.refresh.interval.ms": 1000,
             "reconnect.backoff.max.ms": 1000,
             **given,
@@ -69,16 +74,23 @@ class Clients(NamedTuple):
             return AdminClient(self.common())
 
     def producer(self, workload: Workload) -> Producer:
-        """A plain producer, idempotent or not."""
+        """A plain producer, idempotent or not.
+
+        An idempotent one ends with a fatal error when a broker refuses some of its messages: it would have to go on
+        under a new epoch, in which nothing of the old one is recognised as written already.
+        """
         retries = {} if workload.retries is None and workload.idempotent else {"retries": workload.retries or 0}
         more = {"acks": workload.acks, "enable.idempotence": workload.idempotent, **retries}
+        gapless = {"enable.gapless.guarantee": True} if workload.idempotent else {}
         with self.told():
-            return Producer(self.common() | {"message.timeout.ms": workload.message_timeout_ms, **more})
+            return Producer(gapless | self.common() | {"message.timeout.ms": workload.message_timeout_ms, **more})
 
     def transactional_producer(self, workload: Workload, id: str) -> Producer:
         """A transactional producer."""
         timeout = workload.transaction_timeout_ms
-        more = {"transactional.id": id, "transaction.timeout.ms": timeout}
+        more: dict[str, Any] = {"transactional.id": id, "transaction.timeout.ms": timeout}
+        # A request that nobody answers holds up calls, whatever timeout they have.
+        more["socket.timeout.ms"], more["request.timeout.ms"] = max(1000, timeout // 2), max(900, timeout // 2 - 500)
         message = min(workload.message_timeout_ms, timeout)  # librdkafka refuses more
         with self.told():
             return Producer(self.common() | {"message.timeout.ms": message, **more})
@@ -123,6 +135,19 @@ def name_of(error: KafkaException | KafkaError) -> str:
     """An error's name, without what it says: that may have addresses in it."""
     inner = error.args[0] if isinstance(error, KafkaException) else error
     return inner.name() if isinstance(inner, KafkaError) else type(error).__name__
+
+
+def served(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Make a call that runs callbacks. KafkaException if the client has met a fatal error.
+
+    It comes out of whichever call is made next, and if a callback ran after it, as a SystemError.
+    """
+    try:
+        return call(*arguments)
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
 
 
 def settings_of(texts: list[str], file: str | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from hwmark.checkers.record.readers import group_of, sorted_out
 from hwmark.checkers.record.run import Run
 from hwmark.checkers.record.topics import Offsets, are_in_sync, offsets
 from hwmark.checkers.record.transactions import fence, names_of
-from hwmark.checkers.record.workload import Key
+from hwmark.checkers.record.workload import Key, Workload
 
 ISOLATIONS = ("read_committed", "read_uncommitted")
 FENCE_TIMEOUT = 10.0
@@ -152,3 +152,9 @@ def _ends_told(messages: list[object], missing: Mapping[Key, int]) -> list[Key]:
             if key in missing and message.offset() >= missing[key]:  # type: ignore[attr-defined]
                 ended.append(key)
     return ended
+
+
+def groups_of(workload: Workload) -> list[str]:
+    """The consumer groups of a recording, by which a cluster may remember it."""
+    kinds = ["transformers", "subscribers", "closing", *(f"readers-{number}" for number in range(workload.readers))]
+    return [group_of(workload, kind) for kind in kinds]

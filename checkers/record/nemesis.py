@@ -13,7 +13,11 @@ from hwmark.checkers.cluster.node import DOWN, PAUSED
 from hwmark.checkers.record.run import Run, pause
 
 if TYPE_CHECKING:
+    from hwmark.checkers.cluster.faults import Fault
     from hwmark.checkers.cluster.recipes import Step
+
+MENDING = ("await", "heal", "resume", "restart", "restore")
+"""Kinds that break nothing."""
 
 Apply = Callable[[Cluster, Any, random.Random, Sequence[str]], dict[str, Any]]
 
@@ -29,17 +33,23 @@ class Nemesis:
         self.draw = random.Random(f"{seed}/faults")
 
     def run(self, run: Run) -> None:
-        """Go through the steps while the workload runs; those that mend things at its end are for `heal`."""
-        for step in self.steps:
-            pause(run, step.at - run.elapsed)
-            if run.is_over:
-                return
-            fault = step.fault
-            try:
-                told = self.apply(self.cluster, fault, self.draw, run.workload.input_topics)
-            except ClusterError as error:
-                told = {"fault": fault.kind, "failed": str(error)}
-            run.writer.fault(fault.kind, value_of(told))
+        """Go through the steps, all of them unless somebody stops it; the workload goes on until the last is done."""
+        try:
+            for step in self.steps:
+                pause(run, step.at - run.elapsed)
+                if run.stop.is_set():
+                    return
+                self._take(run, step.fault)
+        finally:
+            run.faults_are_due = False
+
+    def _take(self, run: Run, fault: Fault) -> None:
+        try:
+            told = self.apply(self.cluster, fault, self.draw, run.workload.input_topics)
+        except ClusterError as error:
+            told = {"fault": fault.kind, "failed": str(error)}
+        run.writer.note(fault.kind, value_of(told))
+        run.writer.faults += fault.kind not in MENDING
 
     def heal(self, run: Run) -> None:
         """Heal links, resume and restart, and wait until all brokers serve. ClusterError if one does not."""
@@ -62,5 +72,3 @@ def value_of(told: dict[str, Any]) -> Any:
     """What the history has of a fault: the nodes, or all of it if there is more to tell."""
     rest = {name: value for name, value in told.items() if name != "fault"}
     return rest["nodes"] if rest.keys() == {"nodes"} else rest
-
-

@@ -81,7 +81,13 @@ def run(
 
 def configuration(workload: Workload) -> dict[str, Any]:
     """What a history says of the workload; it promises the closing reads that a complete one has."""
-    return workload._asdict() | {"via": workload.via, "closing_reads": list(ISOLATIONS)}
+    told = {name: _whole(value) for name, value in workload._asdict().items() if value is not None}
+    return told | {"via": workload.via, "closing_reads": list(ISOLATIONS)}
+
+
+def _whole(value: Any) -> Any:
+    """A number as an integer if it is one: readers of histories are faster without fractions."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _started(context: Run, nemesis: Nemesis | None) -> list[threading.Thread]:
@@ -94,6 +100,7 @@ def _started(context: Run, nemesis: Nemesis | None) -> list[threading.Thread]:
     works = [client.run for client in clients]
     if nemesis is not None:
         works.append(lambda: nemesis.run(context))
+    context.faults_are_due = nemesis is not None
     context.began = time.monotonic()
     threads = [threading.Thread(target=context.guarded(work), daemon=True) for work in works]
     for thread in threads:
@@ -121,7 +128,7 @@ def _end(context: Run, threads: list[threading.Thread], nemesis: Nemesis | None,
         except ClusterError as error:
             context.problem = context.problem or str(error)
     watch(context, "waiting for the last answers")
-    deadline = time.monotonic() + max(workload.message_timeout_ms, 2 * workload.transaction_timeout_ms) / 1000
+    deadline = time.monotonic() + (workload.patience_ms + workload.transaction_timeout_ms) / 1000
     for thread in threads:
         while thread.is_alive() and time.monotonic() < deadline + END_SLACK:
             watch(context, "waiting for the last answers")

@@ -21,6 +21,7 @@ COMPLAINTS_MAX = 100
 class Run:
     """A recording under way.
 
+    While `faults_are_due` the workload goes on beyond its time: a round of faults that was begun is finished.
     `problem` is the first thing, in words, that makes it useless to go on; `bug` an exception that nobody foresaw.
     """
 
@@ -29,6 +30,7 @@ class Run:
     writer: Writer
     stop: threading.Event = field(default_factory=threading.Event)
     began: float = field(default_factory=time.monotonic)
+    faults_are_due: bool = False
     problem: str | None = None
     bug: BaseException | None = None
     json_names: dict[Key, bytes] = field(default_factory=dict)
@@ -39,7 +41,7 @@ class Run:
     @property
     def is_over(self) -> bool:
         """Whether nothing new shall begin."""
-        return self.stop.is_set() or self.elapsed >= self.workload.seconds
+        return self.stop.is_set() or (self.elapsed >= self.workload.seconds and not self.faults_are_due)
 
     @property
     def elapsed(self) -> float:
@@ -76,5 +78,5 @@ class Run:
 
 def pause(run: Run, seconds: float) -> None:
     """Wait so long, or until nothing new shall begin."""
-    deadline = min(time.monotonic() + seconds, run.began + run.workload.seconds)
-    run.stop.wait(max(0.0, deadline - time.monotonic()))
+    rest = run.workload.seconds - run.elapsed
+    run.stop.wait(max(0.0, seconds if run.faults_are_due else min(seconds, rest)))

@@ -10,7 +10,7 @@ from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 from hwmark.checkers.record.clients import Clients, name_of, words_of
 from hwmark.checkers.record.errors import RecordingError
-from hwmark.checkers.record.workload import Key
+from hwmark.checkers.record.workload import Key, Workload
 
 CONNECT_TIMEOUT, CREATE_TIMEOUT, ASK_TIMEOUT = 10.0, 20.0, 5.0
 REPLICAS = 3
@@ -98,5 +98,19 @@ def offsets(admin: AdminClient, keys: Sequence[Key]) -> dict[Key, Offsets]:
 def are_in_sync(admin: AdminClient, keys: Sequence[Key]) -> bool:
     """Whether all replicas of these partitions are in sync. KafkaException if nobody answers."""
     topics = admin.list_topics(timeout=ASK_TIMEOUT).topics
-    partitions = [topics[key.topic].partitions.get(key.partition) for key in keys if key.topic in topics]
-    return len(partitions) == len(keys) and all(p and len(p.isrs) == len(p.replicas) and p.leader >= 0 for p in partitions)
+    known = [topics[key.topic].partitions.get(key.partition) for key in keys if key.topic in topics]
+    return len(known) == len(keys) and all(p and len(p.isrs) == len(p.replicas) and p.leader >= 0 for p in known)
+
+
+def require_transactions(clients: Clients, workload: Workload) -> None:
+    """Give a producer of each kind its id, once. RecordingError if the cluster does not let it."""
+    kinds = ("transactional-0", workload.transactional), ("transformer-0", workload.transformers)
+    for name, count in kinds:
+        if not count:
+            continue
+        try:
+            clients.transactional_producer(workload, f"{workload.prefix}-{name}").init_transactions(CREATE_TIMEOUT)
+        except KafkaException as error:
+            raise RecordingError(
+                f"{workload.prefix}-{name}: no transactions: {clients.public(words_of(error))}"
+            ) from None

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
-from hwmark.checkers.record.clients import name_of
+from hwmark.checkers.record.clients import name_of, served
 from hwmark.checkers.record.outcomes import FAIL, INFO, OK
 from hwmark.checkers.record.run import Run, pause
 from hwmark.checkers.record.workload import Key, Transaction
 
 CALL = 2.0  # s for one call; it is made again until its deadline
+ABORT = 4.0  # s for an abort at least
 AGAIN = 0.2  # s
 
 
@@ -43,11 +44,7 @@ class Transactor:
         self.context, self.name = run, name
         self.id = f"{run.workload.prefix}-{name}"
         self.producer: Producer | None = None
-
-    @property
-    def lifetime(self) -> float:
-        """Seconds that a transaction may take."""
-        return self.context.workload.transaction_timeout_ms / 1000
+        self.deadline = 0.0
 
     def is_ready(self) -> bool:
         """Give it an epoch, if need be; False if the workload ended first."""
@@ -70,6 +67,7 @@ class Transactor:
         """Do a transaction."""
         assert self.producer is not None
         offsets: dict[int, int | None] = {}
+        self.deadline = time.monotonic() + self.context.workload.transaction_timeout_ms / 1000
         try:
             self._prepare(self.producer, transaction, group, offsets)
         except (KafkaException, BufferError) as error:
@@ -91,20 +89,20 @@ class Transactor:
         producer.begin_transaction()
         for (topic, partition), value in transaction.sends:
             producer.produce(topic, b"%d" % value, partition=partition, on_delivery=note)
-        producer.flush(self.lifetime)
+        if served(producer.flush, max(0.0, self.deadline - time.monotonic())):
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         if group is not None:
             self._insist(lambda: producer.send_offsets_to_transaction(group.positions, group.metadata, CALL))
 
     def _insist(self, call: Any) -> None:
         """Call, and call again as long as a transaction may live while the error is one that may pass."""
-        deadline = time.monotonic() + self.lifetime
         while True:
             try:
-                call()
+                served(call)
                 return
             except KafkaException as error:
                 inner = error.args[0]
-                if not inner.retriable() or inner.txn_requires_abort() or time.monotonic() > deadline:
+                if not inner.retriable() or inner.txn_requires_abort() or time.monotonic() > self.deadline:
                     raise
                 time.sleep(AGAIN)
 
@@ -128,6 +126,7 @@ class Transactor:
         if producer is None or (inner is not None and inner.fatal()):
             self._drop(cause)
             return name
+        self.deadline = max(self.deadline, time.monotonic() + ABORT)
         try:
             self._insist(lambda: producer.abort_transaction(CALL))
         except KafkaException as error:

@@ -18,9 +18,10 @@ OUTPUT = "out"
 class Workload(NamedTuple):
     """The options of a workload; rates are operations a second of all clients of a kind together.
 
-    `retries` None leaves them to the client if it is idempotent, and else means none: a producer that sends again what
-    may have been written is known to write twice. `churn` is after how many seconds, on average, some member of a
-    group leaves it and another one joins; 0 is never.
+    `patience_ms` is how long a client waits for the answer to a send; then its outcome counts as unknown, while
+    librdkafka goes on trying for `message_timeout_ms`. `retries` None leaves them to the client if it is idempotent,
+    and else means none: a producer that sends again what may have been written is known to write twice. `churn` is
+    after how many seconds, on average, some member of a group leaves it and another one joins; 0 is never.
     """
 
     seed: int = 0
@@ -30,7 +31,8 @@ class Workload(NamedTuple):
     idempotent: bool = True
     acks: str = "all"
     retries: int | None = None
-    message_timeout_ms: int = 3000
+    message_timeout_ms: int = 30_000
+    patience_ms: int = 2000
     transactional: int = 1
     transaction_rate: float = 20.0
     transaction_timeout_ms: int = 10_000

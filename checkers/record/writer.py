@@ -62,11 +62,6 @@ class Writer:
         """What no client did: a fault, or something that the recorder says of itself."""
         self._write({"type": "info", "process": process, "f": what, "value": value})
 
-    def fault(self, what: str, value: Any) -> None:
-        """A fault that was injected."""
-        self.faults += 1
-        self.note(what, value)
-
     def invoke(self, process: int, f: str, value: Any, **more: Any) -> None:
         """An operation begins."""
         self._write({"type": "invoke", "process": process, "f": f, "value": value, **more})
