@@ -130,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _terminated_as_interrupted():
         if arguments.bootstrap_servers:
             outcome = _record_there(arguments, clients, complaints, workload, file)
-            status, folder = _answer(arguments, outcome, recipe, seed, started), None
+            status = _answer(arguments, outcome, recipe, seed, started)
         else:
             with _folder(arguments.dir) as folder:
                 outcome = _record_here(arguments, clients, recipe, workload, file, folder)
@@ -192,7 +192,8 @@ def _refuse_mixed(arguments: argparse.Namespace) -> None:
 def _recipes() -> Mapping[str, Recipe]:
     from hwmark.checkers.cluster.recipes import RECIPES
 
-    return RECIPES
+    known: Mapping[str, Recipe] = RECIPES
+    return known
 
 
 def _recipe(name: str | None) -> Recipe | None:
@@ -293,11 +294,12 @@ def _record_there(
     from hwmark.checkers.record.closing import groups_of
     from hwmark.checkers.record.topics import connect, delete
 
-    metadata = connect(clients, complaints)
+    brokers = len(connect(clients, complaints).brokers)
+    _make_topics(arguments, clients, workload)
     try:
-        return _record(arguments, clients, workload, None, file, {"brokers": len(metadata.brokers)})
+        return _record(arguments, clients, workload, None, file, {"brokers": brokers})
     finally:
-        if not arguments.keep_topics and arguments.made:
+        if not arguments.keep_topics:
             left = delete(clients, workload.input_topics + workload.output_topics, groups_of(workload))
             if left:
                 print(f"hwmark: not deleted: {', '.join(left)}", file=sys.stderr)
@@ -334,6 +336,7 @@ def _record_here(
             "features": features,
         }
         there = clients._replace(bootstrap_servers=cluster.bootstrap_servers)
+        _make_topics(arguments, there, workload)
         return _record(arguments, there, workload, nemesis, file, about)
 
 
@@ -351,6 +354,13 @@ def _nemesis(cluster: Cluster, recipe: Recipe, workload: Workload) -> Nemesis:
     return Nemesis(cluster, steps, workload.seed, apply)
 
 
+def _make_topics(arguments: argparse.Namespace, clients: Clients, workload: Workload) -> None:
+    from hwmark.checkers.record.topics import create
+
+    topics, config = workload.input_topics + workload.output_topics, pairs("--topic-config", arguments.topic_config)
+    create(clients, topics, workload.partitions, arguments.replicas, config)
+
+
 def _record(
     arguments: argparse.Namespace,
     clients: Clients,
@@ -359,18 +369,14 @@ def _record(
     file: Path,
     about: dict[str, Any],
 ) -> Outcome:
-    """Make the topics and record."""
+    """Record on topics that have been made."""
     from hwmark.checkers.record.progress import Progress
     from hwmark.checkers.record.recorder import run as record
-    from hwmark.checkers.record.topics import create, require_transactions
+    from hwmark.checkers.record.topics import require_transactions
 
-    arguments.made = False
-    topics = workload.input_topics + workload.output_topics
-    config = pairs("--topic-config", arguments.topic_config)
-    create(clients, topics, workload.partitions, arguments.replicas, config)
-    arguments.made = True
     require_transactions(clients, workload)
     _say(f"recording to {file}")
+    config = pairs("--topic-config", arguments.topic_config)
     public = {name: value for name, value in config.items() if not SECRET.search(name)}
     names = sorted(clients.settings)
     with Progress() as progress:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -142,14 +143,14 @@ def _read_on(run: Run, consumer: Consumer, process: int, isolation: str, missing
         writer.complete(process, OK, "poll", [["poll", read]], final=isolation)
 
 
-def _ends_told(messages: list[object], missing: Mapping[Key, int]) -> list[Key]:
+def _ends_told(messages: Sequence[Any], missing: Mapping[Key, int]) -> list[Key]:
     """The partitions that are at their end now."""
     ended = []
     for message in messages:
-        error = message.error()  # type: ignore[attr-defined]
+        error = message.error()
         if error is not None and error.code() == KafkaError._PARTITION_EOF:
-            key = Key(message.topic(), message.partition())  # type: ignore[attr-defined]
-            if key in missing and message.offset() >= missing[key]:  # type: ignore[attr-defined]
+            key = Key(message.topic(), message.partition())
+            if key in missing and message.offset() >= missing[key]:
                 ended.append(key)
     return ended
 

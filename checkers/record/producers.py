@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from hwmark.checkers.record.clients import name_of, served
 from hwmark.checkers.record.outcomes import FAIL, INFO, of_delivery
 from hwmark.checkers.record.run import Run
@@ -97,7 +97,7 @@ class PlainProducer:
         if error == "_FATAL":
             self.fatal = self.fatal or error
 
-    def _done(self, send: Send, error: KafkaError | None, message: Message) -> None:
+    def _done(self, send: Send, error: KafkaError | None, message: Any) -> None:
         """The delivery report of a send."""
         self.open -= 1
         if error is not None:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from hwmark.checkers.record.clients import name_of
 from hwmark.checkers.record.outcomes import FAIL, INFO, OK
 from hwmark.checkers.record.run import Run, pause
@@ -129,7 +129,7 @@ def group_of(workload: Workload, kind: str) -> str:
     return f"{workload.prefix}-{kind}"
 
 
-def sorted_out(messages: Sequence[Message]) -> tuple[Read, list[Any]]:
+def sorted_out(messages: Sequence[Any]) -> tuple[Read, list[Any]]:
     """Records by key as [offset, value], and errors."""
     read: Read = {}
     errors: list[Any] = []
@@ -147,12 +147,12 @@ def sorted_out(messages: Sequence[Message]) -> tuple[Read, list[Any]]:
     return read, errors
 
 
-def read_of(batch: Mapping[Key, Sequence[Message]]) -> Read:
+def read_of(batch: Mapping[Key, Sequence[Any]]) -> Read:
     """Records as [offset, value] by key."""
     return {key.name: [[one.offset(), value_of(one)] for one in messages] for key, messages in batch.items()}
 
 
-def value_of(message: Message) -> int | str:
+def value_of(message: Any) -> int | str:
     """A record's value; one that no recorder wrote is text."""
     value = message.value() or b""
     return int(value) if value.isdigit() else value.decode(errors="replace")

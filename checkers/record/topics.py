@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 from hwmark.checkers.record.clients import Clients, name_of, words_of
 from hwmark.checkers.record.errors import RecordingError
 from hwmark.checkers.record.workload import Key, Workload
 
-CONNECT_TIMEOUT, CREATE_TIMEOUT, ASK_TIMEOUT = 10.0, 20.0, 5.0
+CONNECT_TIMEOUT, CREATE_TIMEOUT, DELETE_TIMEOUT, ASK_TIMEOUT = 10.0, 20.0, 10.0, 5.0  # s
 REPLICAS = 3
 POLL = 0.1
 
@@ -38,15 +39,15 @@ def create(
     clients: Clients, names: Sequence[str], partitions: int, replicas: int | None, config: Mapping[str, str]
 ) -> None:
     """Make topics, and wait until each partition has a leader. RecordingError if one exists, or it is not allowed."""
-    admin = clients.admin()
-    known = admin.list_topics(timeout=CONNECT_TIMEOUT)
+    admin, known = clients.admin(), connect(clients)
     for name in names:
         if name in known.topics:
             raise RecordingError(f"topic {name} exists; nothing is written to it: choose another --prefix")
     count = replicas or min(REPLICAS, len(known.brokers))
     wanted = [NewTopic(name, partitions, count, config=dict(config)) for name in names]
     made = []
-    for name, future in admin.create_topics(wanted, operation_timeout=CREATE_TIMEOUT).items():
+    timeouts = {"operation_timeout": CREATE_TIMEOUT, "request_timeout": CREATE_TIMEOUT}
+    for name, future in admin.create_topics(wanted, **timeouts).items():
         try:
             future.result()
             made.append(name)
@@ -59,10 +60,11 @@ def create(
 def _await_leaders(admin: AdminClient, names: Sequence[str], partitions: int) -> None:
     deadline = time.monotonic() + CREATE_TIMEOUT
     while time.monotonic() < deadline:
-        topics = admin.list_topics(timeout=CONNECT_TIMEOUT).topics
-        led = [one for name in names if name in topics for one in topics[name].partitions.values() if one.leader >= 0]
-        if len(led) == len(names) * partitions:
-            return
+        with contextlib.suppress(KafkaException):
+            known = admin.list_topics(timeout=ASK_TIMEOUT).topics
+            led = [one for name in names if name in known for one in known[name].partitions.values() if one.leader >= 0]
+            if len(led) == len(names) * partitions:
+                return
         time.sleep(POLL)
     raise RecordingError(f"the partitions of {', '.join(names)} have no leaders after {CREATE_TIMEOUT:.0f} s")
 
@@ -70,8 +72,8 @@ def _await_leaders(admin: AdminClient, names: Sequence[str], partitions: int) ->
 def delete(clients: Clients, names: Sequence[str], groups: Sequence[str] = ()) -> list[str]:
     """Delete topics and groups; what could not be deleted, in words."""
     admin, left = clients.admin(), []
-    futures = dict(admin.delete_topics(list(names), operation_timeout=CREATE_TIMEOUT)) if names else {}
-    futures |= dict(admin.delete_consumer_groups(list(groups))) if groups else {}
+    futures = dict(admin.delete_topics(list(names), request_timeout=DELETE_TIMEOUT)) if names else {}
+    futures |= dict(admin.delete_consumer_groups(list(groups), request_timeout=DELETE_TIMEOUT)) if groups else {}
     for name, future in futures.items():
         try:
             future.result()
@@ -84,7 +86,8 @@ def delete(clients: Clients, names: Sequence[str], groups: Sequence[str] = ()) -
 def offsets(admin: AdminClient, keys: Sequence[Key]) -> dict[Key, Offsets]:
     """Where the logs start and end now. KafkaException if somebody does not answer."""
     uncommitted, committed = IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED
-    asked = [(OffsetSpec.earliest(), uncommitted), (OffsetSpec.latest(), committed), (OffsetSpec.latest(), uncommitted)]
+    specs: Any = OffsetSpec
+    asked = [(specs.earliest(), uncommitted), (specs.latest(), committed), (specs.latest(), uncommitted)]
     futures = [
         admin.list_offsets(
             {TopicPartition(*key): spec for key in keys}, isolation_level=level, request_timeout=ASK_TIMEOUT

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from hwmark.checkers.record.outcomes import FAIL, INFO, OK
 from hwmark.checkers.record.producers import key_of
 from hwmark.checkers.record.readers import Churn, Rebalances, group_of, read_of
@@ -32,7 +32,7 @@ class Transformer:
         self.values = workload.values(workload.producers + workload.transactional + number)
         self.draw = workload.generator("transformer", number)
         self.outputs, self.topics = workload.outputs, workload.input_topics
-        self.batch: dict[Key, list[Message]] = {}
+        self.batch: dict[Key, list[Any]] = {}
         self.rebalances = Rebalances(self._forget)
         self.consumer: Consumer | None = None
         self.process = -1
@@ -110,7 +110,7 @@ class Transformer:
         writer.complete(self.process, ended.outcome, "txn", value, **more)
         self._go_on(ended.outcome, batch, len(made))
 
-    def _go_on(self, outcome: str, batch: dict[Key, list[Message]], count: int) -> None:
+    def _go_on(self, outcome: str, batch: dict[Key, list[Any]], count: int) -> None:
         if outcome == OK:
             self.context.writer.acknowledge(count)
         elif outcome == FAIL and self.transactor.producer is not None:
@@ -120,7 +120,7 @@ class Transformer:
                 self.process = -1
             self._leave()  # what is committed tells where to go on
 
-    def _rewind(self, batch: dict[Key, list[Message]]) -> None:
+    def _rewind(self, batch: dict[Key, list[Any]]) -> None:
         """Read the same records again, unless the partitions have gone, or go wrong: then start anew."""
         assert self.consumer is not None
         owned = {(one.topic, one.partition) for one in self.consumer.assignment()}
