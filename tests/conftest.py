@@ -25,6 +25,12 @@ def small_models() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def cluster_world() -> ModuleType:
+    """The module `cluster_world`: clusters of processes that only sleep."""
+    return beside("cluster_world")
+
+
+@pytest.fixture(scope="session")
 def shown() -> ModuleType:
     """The module `shown`: do the operations show what they are said to show?"""
     return beside("shown")

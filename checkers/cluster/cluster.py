@@ -8,6 +8,7 @@ behind by a command that was killed is found by its processes, which carry the f
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -19,16 +20,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
 from hwmark.checkers.cluster.distribution import Distribution, archive_classes, formatted
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java, find_java
 from hwmark.checkers.cluster.network import Network, why_not
-from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, MARK, UP, Node, strays
+from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, MARK, UP, Node, folder_of, stop_processes, strays
 from hwmark.checkers.cluster.ports import free_ports, listens
 from hwmark.checkers.cluster.settings import properties, random_id, write_properties
 
 FILE = "cluster.json"
 FIRST_CONTROLLER = 101  # brokers count from 1
+NODES_MAX = 100  # of each role: ids are the last part of addresses, and 254 is this machine's
 PORT = 9092  # of every node, where each has an address of its own
 START_TIMEOUT, STOP_TIMEOUT, ASK_TIMEOUT = 60.0, 10.0, 3.0  # s
 POLL = 0.05  # s between looks
@@ -51,6 +54,7 @@ class Cluster:
     features: dict[str, int] = field(default_factory=dict)
     id: str = field(default_factory=random_id)
     network: Network | None = None  # of its own, with links that can be cut
+    struck: list[int] = field(default_factory=list)  # whom the last fault hit, by id
 
     @property
     def brokers(self) -> list[Node]:
@@ -78,23 +82,32 @@ class Cluster:
 
     def start(self) -> None:
         """Format and start all nodes, and wait until the brokers serve. ClusterError, with all of them stopped."""
-        archive_classes(self.distribution, self.java)
+        with _alone_in(self.folder):
+            refuse_strays(self.folder)
+            archive_classes(self.distribution, self.java)
+            try:
+                if self.network is not None:
+                    self.network.create(node.id for node in self.nodes)
+                for node in self.nodes:
+                    self.format(node)
+                for node in (*self.controllers, *self.brokers):
+                    self.start_node(node)
+                self.await_brokers()
+            except BaseException:
+                self.stop(signal.SIGKILL)
+                raise
+
+    def format(self, node: Node) -> None:
+        """Give a node an empty log directory, as on a new disk, and its properties."""
         template = formatted(self.distribution, self.java, self.features)
-        if self.network is not None:
-            self.network.create(node.id for node in self.nodes)
-        for node in self.nodes:
-            node.folder.mkdir(parents=True)
+        meta = {"version": "1", "cluster.id": self.id, "node.id": str(node.id), "directory.id": random_id()}
+        try:
+            node.folder.mkdir(parents=True, exist_ok=True)
             shutil.copytree(template, node.log_directory)
-            meta = {"version": "1", "cluster.id": self.id, "node.id": str(node.id), "directory.id": random_id()}
             write_properties(node.log_directory / "meta.properties", meta)
             write_properties(node.folder / "server.properties", properties(node, self.nodes, self.settings))
-        try:
-            for node in (*self.controllers, *self.brokers):
-                self.start_node(node)
-            self.await_brokers()
-        except BaseException:
-            self.stop(signal.SIGKILL)
-            raise
+        except (OSError, shutil.Error) as error:
+            raise ClusterError(f"{node.folder}: cannot be written: {error.strerror or error}") from None
 
     def start_node(self, node: Node) -> None:
         """Start a node that is down; it goes on with its log directory."""
@@ -108,37 +121,51 @@ class Cluster:
         self.save()
 
     def await_brokers(self, brokers: Iterable[Node] | None = None, timeout: float = START_TIMEOUT) -> None:
-        """Wait until the controller counts these brokers, or all, among the live ones. ClusterError if one died."""
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient
-
+        """Wait until these brokers serve, or all. ClusterError if one of them or a controller ended, or time is up."""
         expected, deadline = list(self.brokers if brokers is None else brokers), time.monotonic() + timeout
-        admin: Any = None
-        while True:
-            self._check_alive(expected)
-            if all(listens(broker.host, broker.port) for broker in expected):
-                admin = admin or AdminClient({"bootstrap.servers": expected[0].address, "log_level": 0})
-                with contextlib.suppress(KafkaException):
-                    if {broker.id for broker in expected} <= admin.list_topics(timeout=1).brokers.keys():
-                        return
+        while not self.serve(expected):
+            self.check_alive((*self.controllers, *expected))
             if time.monotonic() > deadline:
                 names = ", ".join(broker.name for broker in expected)
                 raise ClusterError(f"{names} did not come up within {timeout:.0f} s; see {expected[0].output}")
             time.sleep(POLL)
 
+    def serve(self, brokers: list[Node]) -> bool:
+        """Whether these listen, and the controller counts them among the live ones."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        if not brokers:
+            return True
+        if not all(broker.state() == UP and listens(broker.host, broker.port) for broker in brokers):
+            return False
+        admin = AdminClient({"bootstrap.servers": brokers[0].address, "log_level": 0})
+        try:
+            return {broker.id for broker in brokers} <= admin.list_topics(timeout=1).brokers.keys()
+        except KafkaException:
+            return False
+
+    def check_alive(self, nodes: Iterable[Node]) -> None:
+        """ClusterError, with what it said last, for a node that ended."""
+        for node in nodes:
+            if node.state() == DOWN:
+                raise ClusterError(f"{node.name} ended: {node.last_words()} (see {node.output})")
+
+    def stop_nodes(self, nodes: Iterable[Node], how: signal.Signals = signal.SIGTERM) -> list[int]:
+        """Stop nodes, all at once, and wait. The ids of those that took too long, and were killed in the end."""
+        living = {node.id: process for node in nodes if (process := node.process()) is not None}
+        late = stop_processes(living.values(), how, STOP_TIMEOUT)
+        return [id for id, process in living.items() if process in late]
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Stop all nodes, brokers first; the folder stays."""
+        """Stop all nodes, brokers first, and whatever else of it lives; the folder stays."""
         for group in (self.brokers, self.controllers):
-            for node in group:
-                process = node.process()
-                if process is not None:
-                    process.send_signal(signal.SIGCONT)
-                    process.send_signal(how)
-            for node in group:
-                node.stop(how, STOP_TIMEOUT)
+            self.stop_nodes(group, how)
+        stop_processes(strays(self.folder), signal.SIGKILL, STOP_TIMEOUT)
         if self.network is not None:
             self.network.delete()
-        self.save()
+        if self.folder.is_dir():
+            self.save()
 
     def partitions(self) -> list[dict[str, Any]]:
         """Who leads and who is in the ISR, by topic and partition, as a broker that is up says; none if none is."""
@@ -159,11 +186,6 @@ class Cluster:
             for id, one in sorted(topic.partitions.items())
         ]
 
-    def _check_alive(self, brokers: list[Node]) -> None:
-        for node in (*self.controllers, *brokers):
-            if node.state() == DOWN:
-                raise ClusterError(f"{node.name} ended: {node.last_words()} (see {node.output})")
-
     def __enter__(self) -> Cluster:
         return self
 
@@ -183,12 +205,17 @@ class Cluster:
             "id": self.id,
             "settings": self.settings,
             "features": self.features,
+            "java": list(self.java),
             "has_network": self.network is not None,
+            "struck": self.struck,
             "nodes": [node.to_json() for node in self.nodes],
         }
         scratch = self.folder / (FILE + ".new")
-        scratch.write_text(json.dumps(known, indent=1) + "\n")
-        scratch.replace(self.folder / FILE)
+        try:
+            scratch.write_text(json.dumps(known, indent=1) + "\n")
+            scratch.replace(self.folder / FILE)
+        except OSError as error:
+            raise ClusterError(f"{self.folder / FILE}: cannot be written: {error.strerror}") from None
 
 
 def leader_of(partition: Any) -> int | None:
@@ -212,16 +239,15 @@ def create(
     network, if the folder holds anything else, or if processes of a cluster in it live.
     """
     java, folder = find_java(distribution.version), folder.resolve()
+    for count, role in ((brokers, BROKER), (controllers, CONTROLLER)):
+        if count > NODES_MAX:
+            raise ClusterError(f"{count} {role}s: expected at most {NODES_MAX}")
     refuse_strays(folder)
-    if (folder / FILE).exists():
-        shutil.rmtree(folder)
-    elif folder.exists() and any(folder.iterdir()):
-        raise ClusterError(f"{folder} is not empty, and holds no cluster")
-    folder.mkdir(parents=True, exist_ok=True)
-    roles = [(i, BROKER) for i in range(1, brokers + 1)]
-    roles += [(i, CONTROLLER) for i in range(FIRST_CONTROLLER, FIRST_CONTROLLER + controllers)]
     if has_network and (reason := why_not()):
         raise ClusterError(f"no links can be cut here: {reason}")
+    _clear(folder)
+    roles = [(i, BROKER) for i in range(1, brokers + 1)]
+    roles += [(i, CONTROLLER) for i in range(FIRST_CONTROLLER, FIRST_CONTROLLER + controllers)]
     network = Network(folder) if has_network else None
     ports = [PORT] * len(roles) if network else free_ports(len(roles))
     nodes = [
@@ -238,14 +264,73 @@ def load(folder: Path) -> Cluster:
     folder = folder.resolve()
     try:
         known = json.loads((folder / FILE).read_text())
-        distribution = Distribution(known["version"], Path(known["libs"]), Path(known["cache"]))
-        nodes = [Node.from_json(node) for node in known["nodes"]]
-        parts = known["settings"], known["features"], known["id"], Network(folder) if known["has_network"] else None
-    except FileNotFoundError:
+        return Cluster(
+            folder,
+            Distribution(known["version"], Path(known["libs"]), Path(known["cache"])),
+            Java(str(known["java"][0]), int(known["java"][1])),
+            [Node.from_json(node) for node in known["nodes"]],
+            known["settings"],
+            known["features"],
+            known["id"],
+            Network(folder) if known["has_network"] else None,
+            known["struck"],
+        )
+    except (FileNotFoundError, NotADirectoryError):
         raise ClusterError(f"there is no cluster in {folder}; start one with `hwmark cluster up`") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ClusterError(f"{folder / FILE}: is not what `hwmark cluster up` writes: {error}") from None
-    return Cluster(folder, distribution, find_java(distribution.version), nodes, *parts)
+    except (ValueError, LookupError, TypeError) as error:
+        raise ClusterError(f"{folder / FILE}: is not what `hwmark cluster up` writes: {error!r}") from None
+
+
+def _clear(folder: Path) -> None:
+    """Make a folder empty of an earlier cluster. ClusterError if it holds anything else."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise ClusterError(f"{folder}: {(error.strerror or str(error)).lower()}") from None
+    if not found:
+        return
+    if FILE not in found:
+        raise ClusterError(f"{folder} is not empty, and holds no cluster")
+    earlier = load(folder)
+    own = {FILE, FILE + ".new", *(node.folder.name for node in earlier.nodes)}
+    if other := sorted(found - own):
+        raise ClusterError(f"{folder} holds more than a cluster: {other[0]}; give a folder of its own")
+    if earlier.network is not None:
+        earlier.network.delete()
+    for name in sorted(found, key=lambda name: name == FILE):  # the file last: until then it can be tried again
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Nobody else starts a cluster in this folder meanwhile. ClusterError if somebody does."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ClusterError(f"{folder}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ClusterError(f"another cluster is being started in {folder}") from None
+    finally:
+        os.close(handle)
+
+
+def remove_remains(folder: Path) -> tuple[list[int], bool]:
+    """Stop the processes of a cluster in this folder whose file is gone, and remove its network.
+
+    Their pids, and whether there was a network.
+    """
+    folder = folder.resolve()
+    living = strays(folder)
+    stop_processes(living, signal.SIGKILL, STOP_TIMEOUT)
+    has_network = Network(folder).exists()
+    if has_network:
+        Network(folder).delete()
+    return [process.pid for process in living], has_network
 
 
 def refuse_strays(folder: Path) -> None:
@@ -253,6 +338,11 @@ def refuse_strays(folder: Path) -> None:
     if living := strays(folder):
         pids = ", ".join(str(process.pid) for process in living)
         raise ClusterError(f"a cluster is running in {folder} (pids {pids}); stop it with `hwmark cluster down`")
+
+
+def lost_processes() -> list[tuple[psutil.Process, Path]]:
+    """The processes of clusters whose folder holds no cluster any more, each with that folder."""
+    return [(process, folder) for process in strays() if not ((folder := folder_of(process)) / FILE).exists()]
 
 
 def each_log_directory(cluster: Cluster) -> Iterator[Path]:

@@ -6,6 +6,7 @@ choice of features, and an archive of the loaded classes (AppCDS), which the JVM
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java
+from hwmark.checkers.cluster.node import MARK
 from hwmark.checkers.cluster.ports import free_ports
 
 VERSION = re.compile(r"\d+\.\d+\.\d+(-[\w.]+)?")
@@ -123,16 +125,18 @@ def archive_classes(distribution: Distribution, java: Java) -> None:
             f"listeners=CONTROLLER://127.0.0.1:{controller},PLAINTEXT://127.0.0.1:{broker}\ncontroller.listener.names=CONTROLLER\n"
             f"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\nlog.dirs={scratch / 'data'}\n"
         )
-        options = (f"-XX:ArchiveClassesAtExit={scratch / 'classes'}",)
+        options = (f"{MARK}{scratch}", f"-XX:ArchiveClassesAtExit={scratch / 'classes'}")
         command = distribution.command(java, "kafka.Kafka", str(settings), options=options)
         with (scratch / "output").open("wb") as output:
             process = subprocess.Popen(command, cwd=scratch, stdout=output, stderr=output, start_new_session=True)
-            _await_words(process, scratch / "output", "Kafka Server started", START_TIMEOUT)
-            process.terminate()
             try:
-                process.wait(START_TIMEOUT)
-            except subprocess.TimeoutExpired:
+                _await_words(process, scratch / "output", "Kafka Server started", START_TIMEOUT)
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(START_TIMEOUT)
+            finally:
                 process.kill()
+                process.wait()
         if (scratch / "classes").exists():
             (scratch / "classes").replace(archive)
 

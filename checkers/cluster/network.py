@@ -9,6 +9,7 @@ Source: ip-netns(8), ip-route(8); Jepsen's nemesis cuts links with iptables in t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -21,6 +22,7 @@ from pathlib import Path
 from hwmark.checkers.cluster.errors import ClusterError
 
 CUTS = "186"  # the routing protocol that marks our own routes
+NAMESPACES = Path("/var/run/netns")
 TIMEOUT = 10.0
 
 
@@ -76,6 +78,7 @@ class Network:
         """Make it, after what an earlier one of the same folder may have left. ClusterError if that is not allowed."""
         nodes = list(nodes)
         self.delete()
+        self._refuse_taken()
         try:
             _ip("link", "add", self.bridge, "type", "bridge")
             _ip("address", "add", f"{self.address(254)}/24", "dev", self.bridge)
@@ -95,13 +98,31 @@ class Network:
         for interface in ("lo", "eth0"):
             self._at(node, "link", "set", interface, "up")
 
+    def exists(self) -> bool:
+        """Whether anything of it is there, left behind perhaps."""
+        return bool(self._interfaces() or self._namespaces())
+
     def delete(self) -> None:
         """Remove whatever there is of it."""
-        for line in _ip("netns", "list").splitlines():
-            if line.startswith(f"hw{self.mark}-"):
-                _ip("netns", "delete", line.split()[0])
-        if Path("/sys/class/net", self.bridge).exists():
-            _ip("link", "delete", self.bridge)
+        for name in self._namespaces():
+            _ip("netns", "delete", name)
+        for name in self._interfaces():  # a namespace that somebody is still in keeps its end of a link
+            with contextlib.suppress(ClusterError):  # gone already with its other end
+                _ip("link", "delete", name)
+        if left := self._interfaces():
+            raise ClusterError(f"the interface {left[0]} cannot be removed")
+
+    def _interfaces(self) -> list[str]:
+        return sorted(path.name for path in Path("/sys/class/net").glob(f"hw[bv]{self.mark}*"))
+
+    def _namespaces(self) -> list[str]:
+        return sorted(path.name for path in NAMESPACES.glob(f"hw{self.mark}-*"))
+
+    def _refuse_taken(self) -> None:
+        """ClusterError if this machine reaches others by the addresses that the nodes would have."""
+        addresses = f"{self.address(0)}/24"
+        if taken := _ip("-4", "route", "show", "root", addresses).strip():
+            raise ClusterError(f"the addresses {addresses} are in use here ({taken.splitlines()[0].strip()})")
 
     # ------------------------------------------------------------ faults
 

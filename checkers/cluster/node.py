@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
+import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ MARK = "-Dhwmark.cluster="
 
 BROKER, CONTROLLER = "broker", "controller"
 UP, PAUSED, DOWN = "up", "paused", "down"
+PAUSE_TIMEOUT, POLL = 5.0, 0.01  # s
 CLOCK_STEP = 1.0  # by how much the time of a process's beginning, in s, may seem to change
 
 
@@ -73,31 +77,40 @@ class Node:
         """Start its process, in a session of its own, so that an interrupt from the keyboard does not reach it."""
         if self.process() is not None:
             raise ClusterError(f"{self.name} is {self.state()} already")
-        with self.output.open("ab") as output:
-            process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
+        try:
+            with self.output.open("ab") as output:
+                process = subprocess.Popen(
+                    command,
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise ClusterError(f"{self.name}: {error.filename}: {(error.strerror or str(error)).lower()}") from None
         self.pid, self.began = process.pid, psutil.Process(process.pid).create_time()
 
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal. ClusterError if the node is down."""
+    def pause(self) -> None:
+        """Stop its process where it is (SIGSTOP). ClusterError if it is down."""
+        self._send(signal.SIGSTOP)
+        self._await(PAUSED)
+
+    def resume(self) -> None:
+        """Let its process go on. ClusterError if it is down."""
+        self._send(signal.SIGCONT)
+        self._await(UP)
+
+    def _send(self, number: signal.Signals) -> None:
         process = self.process()
         if process is None:
             raise ClusterError(f"{self.name} is down")
         process.send_signal(number)
 
-    def stop(self, number: signal.Signals, timeout: float) -> None:
-        """Send a signal that ends it, if it lives, and wait; after so many seconds it is killed."""
-        process = self.process()
-        if process is None:
-            return
-        process.send_signal(signal.SIGCONT)
-        process.send_signal(number)
-        try:
-            process.wait(timeout)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(timeout)
+    def _await(self, state: str) -> None:
+        deadline = time.monotonic() + PAUSE_TIMEOUT
+        while self.state() not in (state, DOWN) and time.monotonic() < deadline:
+            time.sleep(POLL)
 
     def last_words(self) -> str:
         """The line of its output that tells best why it ended."""
@@ -123,3 +136,31 @@ def strays(folder: Path | None = None) -> list[psutil.Process]:
         if marks and (folder is None or marks[0] == str(folder)):
             found.append(process)
     return found
+
+
+def folder_of(stray: psutil.Process) -> Path:
+    """The folder of the cluster that a process of `strays` belongs to."""
+    marks = [word for word in stray.info["cmdline"] if word.startswith(MARK)]
+    return Path(marks[0].removeprefix(MARK))
+
+
+def stop_processes(processes: Iterable[psutil.Process], number: signal.Signals, timeout: float) -> list[psutil.Process]:
+    """Send a signal that ends them to all of them, paused ones too, and wait. Those that had to be killed after all."""
+    processes = list(processes)
+    for process in processes:
+        for each in (number, signal.SIGCONT):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                _signal(process, each)
+    late: list[psutil.Process] = psutil.wait_procs(processes, timeout)[1]
+    for process in late:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(late, timeout)
+    return late
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.AccessDenied:
+        raise ClusterError(f"process {process.pid} is somebody else's, and cannot be stopped") from None

@@ -13,7 +13,6 @@ from hwmark.checkers.cluster.node import CONTROLLER, Node
 DEFAULTS = {
     "offsets.topic.num.partitions": "3",
     "transaction.state.log.num.partitions": "3",
-    "transaction.state.log.min.isr": "2",
     "replica.lag.time.max.ms": "2000",
     "broker.heartbeat.interval.ms": "300",
     "broker.session.timeout.ms": "1500",
@@ -30,7 +29,8 @@ DEFAULTS = {
 def properties(node: Node, nodes: Sequence[Node], settings: Mapping[str, str]) -> dict[str, str]:
     """The properties of a node; what the user has set counts most."""
     controllers = [other for other in nodes if other.role == CONTROLLER]
-    replicas = str(min(3, len(nodes) - len(controllers)))
+    brokers = len(nodes) - len(controllers)
+    replicas = str(min(3, brokers))
     own = {
         "process.roles": node.role,
         "node.id": str(node.id),
@@ -41,6 +41,7 @@ def properties(node: Node, nodes: Sequence[Node], settings: Mapping[str, str]) -
         "log.dirs": str(node.log_directory),
         "offsets.topic.replication.factor": replicas,
         "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": str(min(2, brokers)),
         "default.replication.factor": replicas,
     }
     if node.role != CONTROLLER:
