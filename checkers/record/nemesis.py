@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 MENDING = ("await", "heal", "resume", "restart", "restore")
 """Kinds that break nothing."""
 
-Apply = Callable[[Cluster, Any, random.Random, Sequence[str]], dict[str, Any]]
+Apply = Callable[[Cluster, Any, random.Random, Sequence[str], threading.Event], dict[str, Any]]
 
 
 class Nemesis:
@@ -45,7 +46,7 @@ class Nemesis:
 
     def _take(self, run: Run, fault: Fault) -> None:
         try:
-            told = self.apply(self.cluster, fault, self.draw, run.workload.input_topics)
+            told = self.apply(self.cluster, fault, self.draw, run.workload.input_topics, run.stop)
         except ClusterError as error:
             told = {"fault": fault.kind, "failed": str(error)}
         run.writer.note(fault.kind, value_of(told))
