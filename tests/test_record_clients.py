@@ -87,6 +87,7 @@ def test_unreachable_servers_are_one_line(
         ["--bootstrap-servers", NOWHERE, "--client-config", "/no/such/file"],
         ["--keep-topics"],
         ["--client", "a=b"],
+        ["--client", "acks=1"],
         ["--acks", "1", "--producers", "0", "--transactional", "0"],
         ["--output", "/no/such/folder/h.jsonl"],
         ["--prefix", "a b"],

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from hwmark.checkers.record.workload import Workload
 
 SEEDS = 2**31
-SETTINGS = {"min.insync.replicas": "2", "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"}
-"""Properties of its own cluster, unless a recipe or --set says otherwise."""
+SETTINGS = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"}
+"""Properties of its own cluster, besides what depends on its size, unless a recipe or --set says otherwise."""
 SECRET = re.compile("password|secret|jaas|key|token|credential", re.IGNORECASE)
 TOPIC = re.compile(r"[\w.-]{1,200}", re.ASCII)
 
@@ -46,20 +46,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_cluster(parser: argparse.ArgumentParser) -> None:
+    both = parser.add_argument_group("of the clients")
     other = parser.add_argument_group("of another cluster")
     other.add_argument(
         "--bootstrap-servers",
         metavar="HOST:PORT,...",
         help="record there; only topics of its own are written to, and no fault is injected (default: start a cluster)",
     )
-    other.add_argument(
+    both.add_argument(
         "--client",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="a setting of librdkafka for all clients: security.protocol=SASL_SSL; may be repeated",
     )
-    other.add_argument("--client-config", metavar="FILE", help="a file with such settings, one a line; secrets go here")
+    both.add_argument("--client-config", metavar="FILE", help="a file with such settings, one a line; secrets go here")
     other.add_argument("--keep-topics", action="store_true", help="do not delete the topics at the end")
     own = parser.add_argument_group("of its own cluster")
     configure_versions(own)
@@ -179,8 +180,8 @@ def _percent(text: str) -> float:
 def _refuse_mixed(arguments: argparse.Namespace) -> None:
     """Options of its own cluster say nothing of another one."""
     if not arguments.bootstrap_servers:
-        if arguments.keep_topics or arguments.client or arguments.client_config:
-            raise SpecError("--client, --client-config and --keep-topics are for --bootstrap-servers")
+        if arguments.keep_topics:
+            raise SpecError("--keep-topics is for --bootstrap-servers")
         return
     own = ("--version", arguments.version != NEWEST), ("--kafka-home", arguments.kafka_home), ("--set", arguments.set)
     more = ("--feature", arguments.feature), ("--recipe", arguments.recipe), ("--dir", arguments.dir)
@@ -246,7 +247,9 @@ def _clients(arguments: argparse.Namespace) -> tuple[Clients, list[str]]:
         complaints.append(words_of(error))
         del complaints[:-1]
 
-    return Clients(arguments.bootstrap_servers or "", settings, note), complaints
+    clients = Clients(arguments.bootstrap_servers or "", settings, note)
+    clients.admin()  # it says what settings cannot be used
+    return clients, complaints
 
 
 def _file(output: str | None, seed: int) -> Path:
@@ -314,8 +317,8 @@ def _record_here(
     folder: Path,
 ) -> Outcome:
     """Record on a cluster of its own, which is stopped again."""
-    settings = SETTINGS | dict(recipe.settings if recipe else {}) | pairs("--set", arguments.set)
-    settings["min.insync.replicas"] = _min_insync(settings, arguments.brokers)
+    in_sync = dict.fromkeys(("min.insync.replicas", "transaction.state.log.min.isr"), str(min(2, arguments.brokers)))
+    settings = SETTINGS | in_sync | dict(recipe.settings if recipe else {}) | pairs("--set", arguments.set)
     features = {name: str(level) for name, level in (recipe.features if recipe else {}).items()}
     features |= pairs("--feature", arguments.feature)
     listed = {"set": [f"{n}={v}" for n, v in settings.items()], "feature": [f"{n}={v}" for n, v in features.items()]}
@@ -338,12 +341,6 @@ def _record_here(
         there = clients._replace(bootstrap_servers=cluster.bootstrap_servers)
         _make_topics(arguments, there, workload)
         return _record(arguments, there, workload, nemesis, file, about)
-
-
-def _min_insync(settings: Mapping[str, str], brokers: int) -> str:
-    """What was asked for; the default fits a smaller cluster as well."""
-    wanted = settings["min.insync.replicas"]
-    return str(min(int(wanted), brokers)) if wanted.isdecimal() else wanted
 
 
 def _nemesis(cluster: Cluster, recipe: Recipe, workload: Workload) -> Nemesis:

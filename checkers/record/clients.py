@@ -39,6 +39,7 @@ OWN = (
 """Settings that the recorder decides."""
 BLACK = "***"
 PUBLIC_MIN = 4  # characters; shorter texts are no secrets, and stand in many words
+ONE_AT_A_TIME = "max.in.flight.requests.per.connection"
 SESSION_TIMEOUT_MS = 6000
 CONSUMER_ONLY = ("group.protocol", "session.timeout.ms", "partition.assignment.strategy", "heartbeat.interval.ms")
 
@@ -76,14 +77,16 @@ class Clients(NamedTuple):
     def producer(self, workload: Workload) -> Producer:
         """A plain producer, idempotent or not.
 
-        An idempotent one ends with a fatal error when a broker refuses some of its messages: it would have to go on
-        under a new epoch, in which nothing of the old one is recognised as written already.
+        librdkafka bumps an idempotent producer's epoch by itself when a message has timed out, or when a request that
+        follows a failed one is out of sequence. What may have been written under the old epoch is then sent again under
+        the new one, where no broker can know it: even an idempotent producer writes twice. So there is one request at a
+        time, and a fatal error, after which the producer is replaced, where there would be a gap.
         """
         retries = {} if workload.retries is None and workload.idempotent else {"retries": workload.retries or 0}
         more = {"acks": workload.acks, "enable.idempotence": workload.idempotent, **retries}
-        gapless = {"enable.gapless.guarantee": True} if workload.idempotent else {}
+        once = {"enable.gapless.guarantee": True, ONE_AT_A_TIME: 1} if workload.idempotent else {}
         with self.told():
-            return Producer(gapless | self.common() | {"message.timeout.ms": workload.message_timeout_ms, **more})
+            return Producer(once | self.common() | {"message.timeout.ms": workload.message_timeout_ms, **more})
 
     def transactional_producer(self, workload: Workload, id: str) -> Producer:
         """A transactional producer."""
@@ -93,7 +96,7 @@ class Clients(NamedTuple):
         more["socket.timeout.ms"], more["request.timeout.ms"] = max(1000, timeout // 2), max(900, timeout // 2 - 500)
         message = min(workload.message_timeout_ms, timeout)  # librdkafka refuses more
         with self.told():
-            return Producer(self.common() | {"message.timeout.ms": message, **more})
+            return Producer({ONE_AT_A_TIME: 1} | self.common() | {"message.timeout.ms": message, **more})
 
     def consumer(self, group: str, **more: Any) -> Consumer:
         """A consumer, read_committed unless said otherwise; `more` are settings with underscores for dots."""

@@ -132,6 +132,7 @@ class Writer:
             self._thread.join()
             self._drain()
             os.close(self._descriptor)
+            self._descriptor = -1
 
     def _write_on(self) -> None:
         while not self._is_closed.wait(PERIOD):
