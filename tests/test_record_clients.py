@@ -63,7 +63,7 @@ def test_secrets_are_blacked_out() -> None:
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("seed ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("seed ", "starting "))]
     assert len(lines) == 1 and lines[0].startswith("hwmark")
     return lines[0]
 
@@ -96,7 +96,8 @@ def test_unreachable_servers_are_one_line(
 )
 def test_unusable_options_are_one_line(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["record", *options]) == 2
-    assert options[-2 if len(options) > 1 else 0].lstrip("-")[:4] in one_line(capsys) or options[-1]
+    told = one_line(capsys)
+    assert any(option.lstrip("-") in told for option in options if option not in ("--bootstrap-servers", NOWHERE))
 
 
 @pytest.mark.parametrize("options", [["--rate", "0"], ["--seconds", "x"], ["--abort-percent", "101"], ["--acks", "2"]])
@@ -130,7 +131,8 @@ def test_sends_that_nobody_answers_are_given_up_and_their_processes_end(
     begun = [record["process"] for record in told if record["type"] == "invoke"]
     ended = [record for record in told if record["type"] != "invoke"]
     assert len(begun) == len(set(begun)) == len(ended) >= 40
-    assert {(record["type"], record["error"]) for record in ended} == {("info", GIVEN_UP)}
+    assert {record["type"] for record in ended} == {"info"}
+    assert {record["error"] for record in ended} >= {GIVEN_UP}
 
 
 def test_a_history_without_its_closing_reads_is_unknown_not_valid(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -60,7 +59,7 @@ class Nemesis:
         for node in (*cluster.controllers, *cluster.brokers):
             state = node.state()
             if state == PAUSED:
-                node.send(signal.SIGCONT)
+                node.resume()
             elif state == DOWN:
                 cluster.start_node(node)
         try:
