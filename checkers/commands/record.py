@@ -125,12 +125,12 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = _recipe(arguments.recipe)
     seed = secrets.randbelow(SEEDS) if arguments.seed is None else arguments.seed
     workload = workload_of(arguments, recipe, seed)
-    clients, complaints = _clients(arguments)
+    clients = _clients(arguments)
     file = _file(arguments.output, seed)
     print(f"seed {seed}", file=sys.stderr, flush=True)
     with _terminated_as_interrupted():
         if arguments.bootstrap_servers:
-            outcome = _record_there(arguments, clients, complaints, workload, file)
+            outcome = _record_there(arguments, clients, workload, file)
             status = _answer(arguments, outcome, recipe, seed, started)
         else:
             with _folder(arguments.dir) as folder:
@@ -236,20 +236,14 @@ def workload_of(arguments: argparse.Namespace, recipe: Recipe | None, seed: int)
     return workload
 
 
-def _clients(arguments: argparse.Namespace) -> tuple[Clients, list[str]]:
-    """The clients' settings, and where their complaints are kept."""
-    from hwmark.checkers.record.clients import Clients, settings_of, words_of
+def _clients(arguments: argparse.Namespace) -> Clients:
+    """The clients' settings."""
+    from hwmark.checkers.record.clients import Clients, settings_of
 
     settings = settings_of(arguments.client, arguments.client_config)
-    complaints: list[str] = []
-
-    def note(error: Any) -> None:
-        complaints.append(words_of(error))
-        del complaints[:-1]
-
-    clients = Clients(arguments.bootstrap_servers or "", settings, note)
+    clients = Clients(arguments.bootstrap_servers or "", settings)
     clients.admin()  # it says what settings cannot be used
-    return clients, complaints
+    return clients
 
 
 def _file(output: str | None, seed: int) -> Path:
@@ -290,14 +284,12 @@ def _folder(given: str | None) -> Iterator[Path]:
         yield Path(scratch, "cluster")
 
 
-def _record_there(
-    arguments: argparse.Namespace, clients: Clients, complaints: list[str], workload: Workload, file: Path
-) -> Outcome:
+def _record_there(arguments: argparse.Namespace, clients: Clients, workload: Workload, file: Path) -> Outcome:
     """Record on somebody else's cluster; the topics are deleted again."""
     from hwmark.checkers.record.closing import groups_of
     from hwmark.checkers.record.topics import connect, delete
 
-    brokers = len(connect(clients, complaints).brokers)
+    brokers = len(connect(clients).brokers)
     _make_topics(arguments, clients, workload)
     try:
         return _record(arguments, clients, workload, None, file, {"brokers": brokers})

@@ -21,7 +21,7 @@ from hwmark.checkers.record.workload import Workload
 from hwmark.checkers.record.writer import Writer
 
 LOOK = 0.1  # s between looks at how it goes
-END_SLACK = 10.0  # s beyond all timeouts for a client to end
+END_SLACK = 6.0  # s beyond all timeouts for a client to end
 
 Watch = Callable[[Run, str], None]
 

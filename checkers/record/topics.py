@@ -7,13 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 from hwmark.checkers.record.clients import Clients, name_of, words_of
 from hwmark.checkers.record.errors import RecordingError
 from hwmark.checkers.record.workload import Key, Workload
 
 CONNECT_TIMEOUT, CREATE_TIMEOUT, DELETE_TIMEOUT, ASK_TIMEOUT = 10.0, 20.0, 10.0, 5.0  # s
+TELLING = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL", "_RESOLVE")
 REPLICAS = 3
 POLL = 0.1
 
@@ -26,12 +27,16 @@ class Offsets(NamedTuple):
     end: int
 
 
-def connect(clients: Clients, complaints: Sequence[str] = ()) -> Any:
-    """The cluster's metadata. RecordingError if it cannot be reached, with what clients complained about meanwhile."""
+def connect(clients: Clients) -> Any:
+    """The cluster's metadata. RecordingError if it cannot be reached, with the complaint that tells most about it."""
+    complaints: list[KafkaError] = []
+    admin = clients._replace(on_error=complaints.append).admin()
     try:
-        return clients.admin().list_topics(timeout=CONNECT_TIMEOUT)
+        return admin.list_topics(timeout=CONNECT_TIMEOUT)
     except KafkaException as error:
-        why = clients.public(complaints[-1] if complaints else words_of(error))
+        admin.poll(0)  # complaints wait for somebody to listen
+        told = [each for each in complaints if each.name() in TELLING] or complaints[:1]
+        why = clients.public(words_of(told[0] if told else error))
         raise RecordingError(f"{clients.bootstrap_servers} cannot be reached: {why}") from None
 
 

@@ -17,7 +17,7 @@ from hwmark.checkers.record.outcomes import FAIL, INFO, OK
 from hwmark.checkers.record.run import Run, pause
 from hwmark.checkers.record.workload import Key, Transaction
 
-CALL = 2.0  # s for one call; it is made again until its deadline
+CALL = 2.0  # s for a producer to get its epoch; it is tried again
 ABORT = 4.0  # s for an abort at least
 AGAIN = 0.2  # s
 
@@ -89,10 +89,15 @@ class Transactor:
         producer.begin_transaction()
         for (topic, partition), value in transaction.sends:
             producer.produce(topic, b"%d" % value, partition=partition, on_delivery=note)
-        if served(producer.flush, max(0.0, self.deadline - time.monotonic())):
+        if served(producer.flush, self._rest()):
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         if group is not None:
-            self._insist(lambda: producer.send_offsets_to_transaction(group.positions, group.metadata, CALL))
+            # One call with all the time there is: one that follows a call that timed out may never return.
+            served(producer.send_offsets_to_transaction, group.positions, group.metadata, self._rest())
+
+    def _rest(self) -> float:
+        """Seconds that are left."""
+        return max(0.1, self.deadline - time.monotonic())
 
     def _insist(self, call: Any) -> None:
         """Call, and call again as long as a transaction may live while the error is one that may pass."""
@@ -108,7 +113,7 @@ class Transactor:
 
     def _commit(self, producer: Producer, offsets: dict[int, int | None]) -> Ended:
         try:
-            self._insist(lambda: producer.commit_transaction(CALL))
+            self._insist(lambda: producer.commit_transaction(self._rest()))
             return Ended(OK, None, offsets)
         except KafkaException as error:
             inner, name = error.args[0], name_of(error)
@@ -128,7 +133,7 @@ class Transactor:
             return name
         self.deadline = max(self.deadline, time.monotonic() + ABORT)
         try:
-            self._insist(lambda: producer.abort_transaction(CALL))
+            self._insist(lambda: producer.abort_transaction(self._rest()))
         except KafkaException as error:
             self._drop(error)
             return name or name_of(error)
