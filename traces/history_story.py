@@ -29,6 +29,9 @@ RARE_DAMAGE = {"G1a": "read, though it failed", "duplicate": "at several offsets
 CONFLICT = {"inconsistent-offsets": "shares its offset"}
 
 
+CONTROLLERS = 100  # brokers have smaller ids
+
+
 @dataclass(frozen=True)
 class Promise:
     """A message of the drawn partition and what its sender was told, and when (nanoseconds)."""
@@ -223,9 +226,11 @@ def fault_in_words(fault: Fault, key: object) -> str:
 
 
 def _brokers(value: Any) -> str:
-    """The brokers that a fault names."""
+    """The nodes that a fault names, as a list or as `nodes` of what is told of it; controllers count from 101."""
+    value = value.get("nodes") if isinstance(value, dict) else value
     ids = value if isinstance(value, list) else [value]
-    return ("broker " if len(ids) == 1 else "brokers ") + ", ".join(map(str, ids))
+    kind = "broker" if not any(isinstance(id, int) and id > CONTROLLERS for id in ids) else "node"
+    return f"{kind}{'' if len(ids) == 1 else 's'} {', '.join(map(str, ids))}"
 
 
 def _in_sync(value: Any, key: object) -> str:
@@ -249,6 +254,18 @@ _FAULTS: dict[str, Callable[[Any, object], str]] = {
     "clean-stop": lambda value, key: f"{_brokers(value)} stopped cleanly",
     "truncate-log": lambda value, key: f"{_brokers(value)}: the unflushed end of the log is gone",
     "isolate-from-peers": lambda value, key: f"{_brokers(value)} cut off from the other brokers",
+    "terminate": lambda value, key: f"{_brokers(value)} stopped cleanly",
+    "pause": lambda value, key: f"{_brokers(value)} paused",
+    "resume": lambda value, key: f"{_brokers(value)} resumed",
+    "restart": lambda value, key: f"{_brokers(value)} started again",
+    "isolate": lambda value, key: f"{_brokers(value)} cut off from the other nodes",
+    "partition": lambda value, key: f"{_brokers(value)} cut off from some others",
+    "one-way": lambda value, key: f"{_brokers(value)}: what they send is lost",
+    "unplug": lambda value, key: f"{_brokers(value)} unplugged",
+    "lose-unflushed": lambda value, key: f"{_brokers(value)}: the unflushed end of the log is gone",
+    "truncate": lambda value, key: f"{_brokers(value)}: the end of the log is gone",
+    "wipe": lambda value, key: f"{_brokers(value)}: the disk is empty",
+    "restore": lambda value, key: "all faults are undone",
     "heal": lambda value, key: "the network is whole again",
     "final-heal": lambda value, key: "all faults are over",
     "isr": _in_sync,

@@ -48,7 +48,8 @@ class Nemesis:
             told = self.apply(self.cluster, fault, self.draw, run.workload.input_topics, run.stop)
         except ClusterError as error:
             told = {"fault": fault.kind, "failed": str(error)}
-        run.writer.note(fault.kind, value_of(told))
+        if fault.kind != "await" or not told.get("met"):  # what was waited for, and came, is nothing that happened
+            run.writer.note(fault.kind, value_of(told))
         run.writer.faults += fault.kind not in MENDING
 
     def heal(self, run: Run) -> None:
