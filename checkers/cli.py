@@ -26,6 +26,7 @@ COMMANDS = {
     "linearizable": "judge whether operations on an object, or on partition logs, are linearizable",
     "models": "list what there is to check: models, variants, bounds, invariants",
     "prove": "look for the shortest violation of an invariant with Z3, where there are too many states to explore",
+    "record": "record a history of a real cluster, with faults on one of its own, and judge it",
     "replay": "step through a trace, and verify it against the model",
     "simulate": "run clusters of the reference implementation under faults, everything drawn from a seed",
 }

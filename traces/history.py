@@ -33,6 +33,9 @@ NO_TIME = -1
 NO_ERROR = -1
 NOT_COMPLETED = 2**62
 
+CLOSING_READS = "closing-reads"
+"""What a recorder calls the record in which it says whether its closing reads are complete."""
+
 
 class Outcome(IntEnum):
     """How an operation ended: committed, certainly not committed, or nobody knows."""
@@ -168,6 +171,25 @@ class History:
     configuration: dict[str, Any]
     lines: int
     dropped: list[tuple[int, str]]
+
+    @property
+    def via(self) -> str:
+        """How its consumers got their partitions, as far as its recorder said: assign or subscribe."""
+        return "subscribe" if self.configuration.get("via") == "subscribe" else "assign"
+
+    @property
+    def incomplete(self) -> str | None:
+        """Why the closing reads that its recorder promised are not complete; None if they are, or none were promised.
+
+        A promise is `closing_reads` in the configuration; `{"complete": true}` of a fact `closing-reads` keeps it.
+        """
+        if not self.configuration.get("closing_reads"):
+            return None
+        told = [fault.value for fault in self.faults if fault.what == CLOSING_READS and isinstance(fault.value, dict)]
+        if told and told[-1].get("complete") is True:
+            return None
+        why = told[-1].get("why") if told else None
+        return str(why or "the recording ended before them")
 
     def value(self, number: int) -> Value:
         """The value that a number of the column `micro.value` stands for."""

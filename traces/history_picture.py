@@ -21,6 +21,7 @@ from hwmark.traces.history_story import (
     is_note,
     left_out_in_words,
     story_of,
+    verdict_of,
 )
 
 RED, GREEN, GREY = "#b3261e", "#1e6b34", "#5f6b76"
@@ -79,7 +80,7 @@ class _Picture:
     def _title(self) -> None:
         """The verdict, the numbers, the setup, and which part of it all is drawn."""
         valid = self.report["valid"]
-        name = f"{Path(self.history.file).stem}: {'valid' if valid else 'INVALID'}"
+        name = f"{Path(self.history.file).stem}: {verdict_of(self.report)}"
         self._line(name, size=TITLE, colour=GREEN if valid else RED, bold=True)
         for sentence in summary_lines(self.report):
             self._line(sentence, bold=True)

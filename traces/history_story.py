@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hwmark.traces.history import NO_OFFSET, NO_TIME, Closing, Fault, History, Key, Outcome, Value
+from hwmark.traces.history import CLOSING_READS, NO_OFFSET, NO_TIME, Closing, Fault, History, Key, Outcome, Value
 from numpy.typing import NDArray
 
 RUN_HEAD, RUN_TAIL, CONTEXT, REPLACERS, RARE = 5, 2, 2, 3, 2
@@ -27,6 +27,9 @@ LOSSES = {
 }
 RARE_DAMAGE = {"G1a": "read, though it failed", "duplicate": "at several offsets"}
 CONFLICT = {"inconsistent-offsets": "shares its offset"}
+
+
+CONTROLLERS = 100  # brokers have smaller ids
 
 
 @dataclass(frozen=True)
@@ -205,9 +208,14 @@ def _left_out(skipped: list[Promise | Fault]) -> list[Row]:
     return [LeftOut(kinds["kept"], kinds["damaged"], kinds["fault"])] if skipped else []
 
 
+def verdict_of(report: Mapping[str, Any]) -> str:
+    """A report's verdict as a title has it."""
+    return {True: "valid", None: "unknown"}.get(report["valid"], "INVALID")
+
+
 def is_note(fault: Fault) -> bool:
     """Whether it is something noticed, not something done."""
-    return fault.what == "isr"
+    return fault.what in ("isr", CLOSING_READS)
 
 
 def fault_in_words(fault: Fault, key: object) -> str:
@@ -218,9 +226,11 @@ def fault_in_words(fault: Fault, key: object) -> str:
 
 
 def _brokers(value: Any) -> str:
-    """The brokers that a fault names."""
+    """The nodes that a fault names, as a list or as `nodes` of what is told of it; controllers count from 101."""
+    value = value.get("nodes") if isinstance(value, dict) else value
     ids = value if isinstance(value, list) else [value]
-    return ("broker " if len(ids) == 1 else "brokers ") + ", ".join(map(str, ids))
+    kind = "broker" if not any(isinstance(id, int) and id > CONTROLLERS for id in ids) else "node"
+    return f"{kind}{'' if len(ids) == 1 else 's'} {', '.join(map(str, ids))}"
 
 
 def _in_sync(value: Any, key: object) -> str:
@@ -233,15 +243,33 @@ def _in_sync(value: Any, key: object) -> str:
         return f"in-sync replicas: {value}"
 
 
+def _closing_reads(value: Any, key: object) -> str:
+    is_complete = isinstance(value, dict) and value.get("complete") is True
+    return "all has been read" if is_complete else "the closing reads are not complete"
+
+
 _FAULTS: dict[str, Callable[[Any, object], str]] = {
     "kill": lambda value, key: f"{_brokers(value)} killed",
     "start": lambda value, key: f"{_brokers(value)} started again",
     "clean-stop": lambda value, key: f"{_brokers(value)} stopped cleanly",
     "truncate-log": lambda value, key: f"{_brokers(value)}: the unflushed end of the log is gone",
     "isolate-from-peers": lambda value, key: f"{_brokers(value)} cut off from the other brokers",
+    "terminate": lambda value, key: f"{_brokers(value)} stopped cleanly",
+    "pause": lambda value, key: f"{_brokers(value)} paused",
+    "resume": lambda value, key: f"{_brokers(value)} resumed",
+    "restart": lambda value, key: f"{_brokers(value)} started again",
+    "isolate": lambda value, key: f"{_brokers(value)} cut off from the other nodes",
+    "partition": lambda value, key: f"{_brokers(value)} cut off from some others",
+    "one-way": lambda value, key: f"{_brokers(value)}: what they send is lost",
+    "unplug": lambda value, key: f"{_brokers(value)} unplugged",
+    "lose-unflushed": lambda value, key: f"{_brokers(value)}: the unflushed end of the log is gone",
+    "truncate": lambda value, key: f"{_brokers(value)}: the end of the log is gone",
+    "wipe": lambda value, key: f"{_brokers(value)}: the disk is empty",
+    "restore": lambda value, key: "all faults are undone",
     "heal": lambda value, key: "the network is whole again",
     "final-heal": lambda value, key: "all faults are over",
     "isr": _in_sync,
+    CLOSING_READS: _closing_reads,
 }
 
 

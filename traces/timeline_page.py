@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from hwmark.traces.history import NOT_COMPLETED, Function, History, Outcome, Value
 from hwmark.traces.history_picture import draw_history, setup_text, summary_lines
-from hwmark.traces.history_story import fault_in_words, is_note
+from hwmark.traces.history_story import fault_in_words, is_note, verdict_of
 from hwmark.traces.render import render
 from hwmark.traces.timeline import (
     NO_ANOMALY,
@@ -52,8 +52,8 @@ def timeline_page(
     columns, packed = _packed(_columns(history))
     facts = _facts(history, report, meanings or {}) | {"columns": columns, "start": _start(history, witness, around)}
     parts = {
-        "title": html.escape(f"{Path(history.file).name}: {'valid' if report['valid'] else 'INVALID'}"),
-        "verdict": "valid" if report["valid"] else "invalid",
+        "title": html.escape(f"{Path(history.file).name}: {verdict_of(report)}"),
+        "verdict": verdict_of(report).lower(),
         "summary": "".join(f"<p>{html.escape(line)}</p>" for line in (*summary_lines(report), setup_text(history))),
         "story": _story(history, report),
         "style": (FOLDER / "page.css").read_text(),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hwmark.traces.canvas import INK, Canvas, Ink, text_height, text_width, wrapped
 from hwmark.traces.history import History, Outcome
-from hwmark.traces.history_story import fault_in_words, is_note
+from hwmark.traces.history_story import fault_in_words, is_note, verdict_of
 from hwmark.traces.timeline import Neighbourhood, Relation, Report, messages_of, neighbourhood, shown, witness_of
 from hwmark.traces.timeline_layout import GAP, PADDING, SMALL, TINY, Bar, Layout, lay_out
 from hwmark.traces.timeline_log import LogEntry, LogValue, LogWindow, log_window
@@ -82,7 +82,7 @@ class _Picture:
     def _title(self) -> None:
         """The verdict, the anomaly in a sentence, how its operations are related, and how much of it all is drawn."""
         valid, name = self.report["valid"], self.near.witness.name
-        verdict = f"{shown(Path(self.history.file).stem, WORD_MAX)}: {'valid' if valid else 'INVALID'}"
+        verdict = f"{shown(Path(self.history.file).stem, WORD_MAX)}: {verdict_of(self.report)}"
         self._line(verdict, size=TITLE, colour=GREEN if valid else RED, bold=True)
         self._line(f"{_count(name, self.report)}{_cut(self.near.witness.sentence)}", bold=True)
         for words in self._relation_words():

@@ -82,7 +82,7 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def configure_versions(parser: argparse.ArgumentParser) -> None:
+def configure_versions(parser: argparse._ActionsContainer) -> None:
     """Declare which Kafka, and how it is set."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--version", default=NEWEST, metavar="V", help=f"a version of Kafka (default: {NEWEST})")

@@ -48,9 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of a history: the timeline of this anomaly (as G1a, or G1a/2 for the third of its kind), or around the "
         "operation with this index (default: the first anomaly that counts)",
     )
-    parser.add_argument(
-        "--via", choices=("assign", "subscribe"), default="assign", help="of a history: as for `hwmark history`"
-    )
+    parser.add_argument("--via", choices=("assign", "subscribe"), help="of a history: as for `hwmark history`")
     parser.add_argument(
         "--all", action="store_true", help="of a cluster's run: every step, the quiet ones, which changed nothing, too"
     )

@@ -30,9 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--via",
         choices=("assign", "subscribe"),
-        default="assign",
         help="how its consumers got their partitions; subscribe excuses poll-skip and nonmonotonic-poll, which a "
-        "rebalance explains (default: assign)",
+        "rebalance explains (default: as the recording says, else assign)",
     )
     parser.add_argument(
         "--ww-deps",
@@ -115,7 +114,7 @@ def _judge(file: str, arguments: argparse.Namespace, alone: bool) -> Judged:
     if arguments.explain:
         from hwmark.checkers.histories.explain import explain
 
-        more["explanation"] = explain(history, report, arguments.via)
+        more["explanation"] = explain(history, report, arguments.via or history.via)
     more["seconds"] = round(time.perf_counter() - started, 6)
     return Judged(file, exit_status(report.verdict()), (history, report), more)
 

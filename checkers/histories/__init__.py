@@ -43,6 +43,7 @@ from hwmark.checkers.histories.losses import (
 from hwmark.checkers.histories.precommitted import precommitted_reads
 from hwmark.checkers.histories.realtime_lag import RealtimeLag
 from hwmark.checkers.histories.report import (
+    INCOMPLETE,
     NO_CLOSING_READ,
     NOT_IMPLEMENTED,
     OF_WRITES_ALONE,
@@ -52,7 +53,7 @@ from hwmark.checkers.histories.report import (
 )
 from hwmark.checkers.histories.sequences import SEQUENCE_TYPES, out_of_sequence
 from hwmark.checkers.histories.transactions import aborted_visible, torn_transactions
-from hwmark.traces.history import NO_ERROR, Function, History, Outcome
+from hwmark.traces.history import CLOSING_READS, NO_ERROR, Function, History, Outcome
 
 __all__ = ["Anomaly", "HistoryReport", "Options", "check"]
 
@@ -83,12 +84,12 @@ def check(
     history: History,
     *,
     allow: Iterable[str] = (),
-    via: str = "assign",
+    via: str | None = None,
     ww_deps: bool = False,
     compat: bool = False,
 ) -> HistoryReport:
-    """Look for every anomaly and judge the history; the options are those of `Options`."""
-    options = Options(frozenset(allow), via, ww_deps, compat)
+    """Look for every anomaly and judge the history; options as in `Options`, `via` None as it says itself."""
+    options = Options(frozenset(allow), via or history.via, ww_deps, compat)
     evidence = Evidence(history)
     found, not_checked = _look_for_all(evidence, options)
     return HistoryReport(
@@ -98,12 +99,13 @@ def check(
         checked=tuple(name for name in KINDS if name not in not_checked),
         not_checked=not_checked,
         ops=history.counts(),
-        faults=len(history.faults),
+        faults=sum(fault.what != CLOSING_READS for fault in history.faults),
         acknowledged=_acknowledged_per_key(evidence),
         unacknowledged_present=int((in_closing_read(evidence) & ~evidence.acknowledged).sum()),
         worst_realtime_lag=RealtimeLag(evidence, compat=compat).worst(),
         consume_counts=consume_counts(evidence),
         info_txn_causes=_info_txn_causes(history),
+        incomplete=history.incomplete,
     )
 
 
@@ -112,6 +114,8 @@ def _look_for_all(evidence: Evidence, options: Options) -> tuple[Found, dict[str
     not_checked = dict(NEVER_GENERATED)
     if not has_closing_read(evidence):
         not_checked |= dict.fromkeys((MISSING, TORN), NO_CLOSING_READ)
+    if evidence.history.incomplete is not None:
+        not_checked |= dict.fromkeys((MISSING, TORN, UNSEEN, "empty-transaction-graph"), INCOMPLETE)
     if not options.ww_deps:
         not_checked |= dict.fromkeys(OF_WRITES_ALONE, WITHOUT_WW_DEPS)
     if options.compat:

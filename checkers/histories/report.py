@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwmark.checkers.histories.kinds import KINDS, Anomaly
-from hwmark.checkers.verdict import Holds, Verdict, Violated
+from hwmark.checkers.verdict import Holds, Unknown, Verdict, Violated
 
 NO_CLOSING_READ = "the recording has no complete closing read (polls marked final: read_committed)"
+INCOMPLETE = "the closing reads are not complete: what nobody has read may be there"
 WITHOUT_WW_DEPS = "only with --ww-deps does one write depend on another"
 NOT_IMPLEMENTED = "this version does not look for it"
 
@@ -29,7 +30,8 @@ class HistoryReport:
     against it; `checked` are the types looked for, `not_checked` the others with the reason. `ops` counts client
     operations, `acknowledged` the acknowledged values per key, and `unacknowledged_present` the values of the closing
     read whose send was never acknowledged. `worst_realtime_lag`, `consume_counts` and `info_txn_causes` (the errors of
-    sends, polls and transactions of unknown outcome) inform and do not count.
+    sends, polls and transactions of unknown outcome) inform and do not count. `incomplete` says why the closing reads
+    that were promised are not complete: what was not found may be there.
     """
 
     file: str
@@ -44,6 +46,7 @@ class HistoryReport:
     worst_realtime_lag: Mapping[str, Any] | None
     consume_counts: Mapping[str, Any]
     info_txn_causes: list[str]
+    incomplete: str | None = None
 
     @property
     def error_types(self) -> list[str]:
@@ -57,11 +60,13 @@ class HistoryReport:
 
     @property
     def valid(self) -> bool:
-        """Whether nothing found counts against the history."""
-        return not self.bad_error_types
+        """Whether nothing found counts against the history, and nothing is missing from it that was promised."""
+        return not self.bad_error_types and self.incomplete is None
 
     def verdict(self) -> Verdict[Mapping[str, list[Anomaly]]]:
         """The judgement as every engine gives it, bounded by the anomalies that were looked for."""
+        if not self.bad_error_types and self.incomplete is not None:
+            return Unknown(f"the closing reads are not complete: {self.incomplete}")
         if self.valid:
             return Holds(bounded_by="the anomalies " + ", ".join(self.checked))
         return Violated(", ".join(self.bad_error_types), self.anomalies)
@@ -75,7 +80,7 @@ class HistoryReport:
         """The fields of `to_json`, of the anomalies only how many there are of each type."""
         return {
             "file": self.file,
-            "valid": self.valid,
+            "valid": None if self.incomplete is not None and not self.bad_error_types else self.valid,
             "error_types": self.error_types,
             "bad_error_types": self.bad_error_types,
             "anomalies": {name: len(instances) for name, instances in self.anomalies.items()},
@@ -88,6 +93,7 @@ class HistoryReport:
             "worst_realtime_lag": self.worst_realtime_lag,
             "consume_counts": self.consume_counts,
             "info_txn_causes": self.info_txn_causes,
+            "incomplete": self.incomplete,
         }
 
 

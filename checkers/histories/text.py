@@ -25,7 +25,7 @@ from hwmark.checkers.histories.kinds import (
     Kind,
 )
 from hwmark.checkers.histories.report import NOT_IMPLEMENTED, HistoryReport
-from hwmark.traces.history import Fault, History, Outcome
+from hwmark.traces.history import CLOSING_READS, Fault, History, Outcome
 
 LISTED_MAX = 40
 EXAMPLES_MAX, EXAMPLES_MIN, EXAMPLES_IN_ALL = 8, 2, 32
@@ -47,6 +47,8 @@ def _headline(report: HistoryReport) -> str:
         are = "is" if missing == 1 else "are"
         worst = f"; {missing:,} of {total:,} acknowledged values {are} missing at the end" if missing else ""
         return f"{report.file}: INVALID: {', '.join(report.bad_error_types)}{worst}"
+    if report.incomplete is not None:
+        return f"{report.file}: unknown: the closing reads are not complete: {report.incomplete}"
     excused = f" (allowed: {', '.join(report.error_types)})" if report.error_types else ""
     return f"{report.file}: valid{excused}: {'no anomaly' if not excused else 'nothing else'} among those looked for"
 
@@ -76,8 +78,9 @@ def _recorded(history: History, report: HistoryReport) -> list[str]:
     if history.dropped:
         line, reason = history.dropped[0]
         lines += field("left out", f"{counted(len(history.dropped), 'line')}, first line {line}: {reason}")
-    if history.faults:
-        lines += field("faults", _faults(history.faults))
+    faults = [fault for fault in history.faults if fault.what != CLOSING_READS]
+    if faults:
+        lines += field("faults", _faults(faults))
     if history.configuration:
         settings = (f"{k} {v}" for k, v in history.configuration.items() if v != "" and not isinstance(v, dict | list))
         lines += field("setup", ", ".join(settings))
