@@ -26,7 +26,7 @@ def small_models() -> ModuleType:
 @pytest.fixture(scope="session")
 def cluster_world() -> ModuleType:
     """The module `cluster_world`: clusters of processes that only sleep."""
-    return beside("cluster_world")
+    return importlib.import_module("cluster_world")
 
 
 @pytest.fixture(scope="session")
