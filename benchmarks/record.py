@@ -148,7 +148,7 @@ def main() -> None:
             for what, workload in kinds:
                 rows.insert(-1, measure(cluster, workload, what, file))
                 Console(stderr=True).print(rows[-2])
-    Console().print(table(rows))
+    Console(width=140).print(table(rows))
 
 
 if __name__ == "__main__":
