@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from types import ModuleType
 import pytest
 from hwmark.checkers import cli
 from hwmark.checkers.cluster import cluster as clusters
-from hwmark.checkers.cluster import network, ports
+from hwmark.checkers.cluster import ports
 from hwmark.checkers.cluster.cluster import Cluster, create, load, lost_processes, remove_remains
 from hwmark.checkers.cluster.distribution import Distribution
 from hwmark.checkers.cluster.errors import ClusterError
@@ -210,7 +208,7 @@ def test_one_broker_alone_can_have_transactions(tmp_path: Path, cluster_world: M
     assert properties(alone.nodes[0], alone.nodes, {"log.dirs": "/x"})["log.dirs"] == "/x"
 
 
-# ------------------------------------------------------------ ports and networks
+# ------------------------------------------------------------ ports
 
 
 def test_ports_lie_below_those_of_outgoing_connections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -230,45 +228,3 @@ def test_ports_that_are_taken_are_not_given(monkeypatch: pytest.MonkeyPatch, tmp
         monkeypatch.setattr(ports, "LOWEST", free)
         with pytest.raises(ClusterError, match="there are no 3 free ports"):
             ports.free_ports(3)  # free, free + 1 and free + 2 are all that is left
-
-
-needs_network = pytest.mark.skipif(network.why_not() is not None, reason=str(network.why_not()))
-
-
-@needs_network
-def test_what_is_left_of_a_network_is_removed_and_made_anew(tmp_path: Path) -> None:
-    made = network.Network(tmp_path)
-    try:
-        made.create([1, 2])
-        kept = subprocess.Popen(made.command(1, ["sleep", "600"]))  # somebody is still in it
-        assert made.exists()
-        made.create([1, 2, 101])
-        made.partition([1], [2])
-        kept.kill()
-        kept.wait()
-    finally:
-        made.delete()
-    assert not made.exists()
-    made.delete()
-
-
-@needs_network
-def test_addresses_in_use_are_refused(tmp_path: Path) -> None:
-    made, other = network.Network(tmp_path), f"hwt{os.getpid()}"
-    subprocess.run(["ip", "link", "add", other, "type", "bridge"], check=True)
-    try:
-        subprocess.run(["ip", "address", "add", f"{made.address(7)}/28", "dev", other], check=True)
-        subprocess.run(["ip", "link", "set", other, "up"], check=True)
-        with pytest.raises(ClusterError, match=rf"the addresses {made.address(0)}/24 are in use here"):
-            made.create([1])
-        assert not made.exists()
-    finally:
-        subprocess.run(["ip", "link", "delete", other], check=True)
-
-
-@needs_network
-def test_the_network_of_a_folder_that_is_gone_is_removed(tmp_path: Path) -> None:
-    folder = tmp_path / "gone"
-    network.Network(folder).create([1])
-    assert remove_remains(folder) == ([], True)
-    assert not network.Network(folder).exists()

@@ -1,10 +1,10 @@
 """A network of its own for a cluster: a namespace for each node, so that links can be cut, one way or both.
 
-Every node has its own address on a bridge; clients on this machine reach them all. A cut is a blackhole route: the
-packets of one node to another are dropped, and what is under way waits, as it does when a cable is pulled. This takes
-Linux, `ip` and the right to make namespaces (root).
+Every node has its own address on a bridge; clients on this machine reach them all. A cut is a rule of routing: a node
+drops the packets of another one when they arrive. So whoever sends them learns nothing, and waits. This takes Linux,
+`ip` and the right to make namespaces (root).
 
-Source: ip-netns(8), ip-route(8); Jepsen's nemesis cuts links with iptables in the same way.
+Source: ip-netns(8), ip-rule(8); Jepsen's nemesis drops packets where they arrive, too, with iptables.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 
 from hwmark.checkers.cluster.errors import ClusterError
 
-CUTS = "186"  # the routing protocol that marks our own routes
+CUTS = "186"  # the routing protocol that marks our own rules
+FIRST, SECOND = "1", "2"  # in the order of rules: what is dropped, and what is the node's own
 NAMESPACES = Path("/var/run/netns")
 TIMEOUT = 10.0
 
@@ -97,6 +98,8 @@ class Network:
         self._at(node, "address", "add", f"{self.address(node)}/24", "dev", "eth0")
         for interface in ("lo", "eth0"):
             self._at(node, "link", "set", interface, "up")
+        self._at(node, "rule", "add", "pref", SECOND, "lookup", "local")
+        self._at(node, "rule", "delete", "pref", "0")  # it would come before any other
 
     def exists(self) -> bool:
         """Whether anything of it is there, left behind perhaps."""
@@ -128,12 +131,12 @@ class Network:
 
     def cut(self, sources: Iterable[int], destinations: Iterable[int]) -> None:
         """What these nodes send to those is dropped; the other way it goes on."""
-        destinations = list(destinations)
-        for source in sources:
-            for destination in destinations:
-                if source != destination:
-                    address = f"{self.address(destination)}/32"
-                    self._at(source, "route", "replace", "blackhole", address, "protocol", CUTS)
+        sources = list(sources)
+        for destination in destinations:
+            for source in sources:
+                cut = "from", self.address(source), "protocol", CUTS
+                if source != destination and not self._at(destination, "rule", "show", *cut):
+                    self._at(destination, "rule", "add", "pref", FIRST, *cut, "blackhole")
 
     def partition(self, some: Iterable[int], others: Iterable[int]) -> None:
         """The two groups do not reach each other; clients reach both."""
@@ -146,13 +149,17 @@ class Network:
         self._at(node, "link", "set", "eth0", "down")
 
     def heal(self, nodes: Iterable[int]) -> None:
-        """All reach all."""
+        """These nodes reach all, and all reach these, but those that are unplugged themselves."""
+        nodes = list(nodes)
+        others = {int(name.rpartition("-")[2]) for name in self._namespaces()} - set(nodes)
         for node in nodes:
             self._at(node, "link", "set", "eth0", "up")
-            self._at(node, "route", "flush", "protocol", CUTS)
+            self._at(node, "rule", "flush", "protocol", CUTS)
+            for other in others:
+                self._at(other, "rule", "flush", "from", self.address(node), "protocol", CUTS)
 
-    def _at(self, node: int, *arguments: str) -> None:
-        _ip("-netns", self.namespace(node), *arguments)
+    def _at(self, node: int, *arguments: str) -> str:
+        return _ip("-netns", self.namespace(node), *arguments)
 
 
 def _ip(*arguments: str) -> str:
