@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from random import Random
+from threading import Event
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from hwmark.checkers.cluster.cluster import Cluster
 from hwmark.checkers.cluster.faults import KINDS, Fault, refuse
-from hwmark.checkers.cluster.recipes import LINKS, PROCESSES, RECIPES, Recipe
+from hwmark.checkers.cluster.recipes import HOLD, LINKS, PROCESSES, RECIPES, Recipe
+from hwmark.checkers.record import nemesis
+from hwmark.checkers.record.run import Run
 
 EACH = pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
 SECONDS = (1.0, 8.0, 20.0, 60.0)
@@ -65,6 +71,30 @@ def test_drawn_faults_are_undone_before_the_next(name: str) -> None:
         for fault, undo, wait in zip(faults[::3], faults[1::3], faults[2::3], strict=True):
             assert (fault, undo) in [*PROCESSES, *LINKS]
             assert wait.kind == "await"
+
+
+@pytest.mark.parametrize("name", ["mixed", "kills"])
+def test_faults_are_held_however_late_they_come(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes 5 s, of which the plan knows nothing."""
+    run = SimpleNamespace(elapsed=0.0, stop=Event(), workload=SimpleNamespace(input_topics=[]))
+    run.writer = SimpleNamespace(faults=0, note=lambda *told: None)
+    done: list[tuple[float, float]] = []
+
+    def wait(run: Any, seconds: float) -> None:
+        run.elapsed += max(0.0, seconds)
+
+    def take(*_: object) -> dict[str, Any]:
+        done.append((run.elapsed, run.elapsed + 5))
+        run.elapsed += 5
+        return {"fault": "kill", "nodes": []}
+
+    monkeypatch.setattr(nemesis, "pause", wait)
+    steps = RECIPES[name].schedule(Random(3), 60.0)
+    nemesis.Nemesis(cast(Cluster, None), steps, 3, take).run(cast(Run, run))
+    assert len(done) == len(steps)
+    for (_, fault_done), (undone, _), step in zip(done[:-1:3], done[1::3], steps[1::3], strict=True):
+        assert undone - fault_done >= HOLD[0]
+        assert undone - fault_done == pytest.approx(max(step.after, step.at - fault_done))
 
 
 def test_longer_runs_have_more_rounds() -> None:

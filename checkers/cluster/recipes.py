@@ -1,9 +1,9 @@
 """Named schedules of faults, each with the settings and the workload under which it shows something.
 
 A schedule is drawn from a seed before the workload begins, so the same seed asks for the same faults. Its steps come
-one after the other, none before its time: where the next fault has to wait for what the cluster makes of the last one,
-a step waits for that (`await`), so that a recipe does the same on slow machines and on fast ones. The last step
-restores the cluster.
+one after the other, none before its time, and each as long after the one before as it says. Where a fault has to wait
+for what the cluster makes of the last one, a step waits for that (`await`). So a recipe does the same on slow machines
+and on fast ones, where it only takes less time. The last step restores the cluster.
 
 Source: KIP-101 and KIP-279 (what a leader that was cut off has is truncated), KIP-106 (unclean election), KIP-966 (the
 last replica standing, eligible leader replicas).
@@ -28,10 +28,11 @@ HEAL, RESUME, RESTART, RESTORE = Fault("heal"), Fault("resume"), Fault("restart"
 
 
 class Step(NamedTuple):
-    """A fault, and when it is due, in s since the workload began; the step before it has to be done first."""
+    """A fault, and when it is due: `at` in s since the workload began, and `after` in s since the last one was done."""
 
     at: float
     fault: Fault
+    after: float = 0.0
 
 
 class Recipe(NamedTuple):
@@ -98,23 +99,24 @@ LINKS = [
     (Fault("one-way", ("leader",), ("followers",)), HEAL),
     (Fault("unplug", ("any",)), HEAL),
 ]
-HOLD, PAUSE_BETWEEN = (0.5, 4.0), (0.0, 1.5)  # s, shortest and longest
+HOLD, PAUSE_BETWEEN = (0.5, 3.5), (0.0, 1.5)  # s, shortest and longest
+RECOVERY = {"restart": 3.0, "resume": 1.0, "heal": 1.0}  # s that are planned for what undoes a fault, about
 CATCH_UP = 8.0  # s after which the next fault comes, whether or not all replicas are in sync again
 
 
 def _drawn(rng: Random, seconds: float, choices: list[tuple[Fault, Fault]]) -> list[Step]:
+    """Faults that are held, however late they come: the plan is for how many of them there is time."""
     steps: list[Step] = []
     at = min(LEAD_IN, seconds / 4)
-    while not steps or at + HOLD[1] <= seconds:
+    while True:
         fault, undo = rng.choice(choices)
-        undone = at + rng.uniform(*HOLD)
-        steps += [
-            Step(round(at, 3), fault),
-            Step(round(undone, 3), undo),
-            Step(round(undone, 3), IN_SYNC._replace(amount=CATCH_UP)),
-        ]
-        at = undone + rng.uniform(*PAUSE_BETWEEN)
-    return [*steps, Step(max(seconds, steps[-1].at), RESTORE)]
+        hold = round(rng.uniform(*HOLD), 3)
+        undone = round(at + hold, 3)
+        end = undone + RECOVERY[undo.kind]
+        if steps and end > seconds:
+            return [*steps, Step(max(seconds, steps[-1].at), RESTORE)]
+        steps += [Step(at, fault), Step(undone, undo, hold), Step(undone, IN_SYNC._replace(amount=CATCH_UP))]
+        at = round(end + rng.uniform(*PAUSE_BETWEEN), 3)
 
 
 PLAIN_ACKS_1: Mapping[str, Any] = MappingProxyType({"acks": "1", "idempotent": False})

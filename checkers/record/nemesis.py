@@ -29,17 +29,19 @@ class Nemesis:
     """
 
     def __init__(self, cluster: Cluster, steps: Sequence[Step], seed: int, apply: Apply) -> None:
-        self.cluster, self.steps, self.apply = cluster, sorted(steps, key=lambda step: step.at), apply
+        self.cluster, self.steps, self.apply = cluster, steps, apply
         self.draw = random.Random(f"{seed}/faults")
 
     def run(self, run: Run) -> None:
         """Go through the steps, all of them unless somebody stops it; the workload goes on until the last is done."""
+        done = 0.0
         try:
             for step in self.steps:
-                pause(run, step.at - run.elapsed)
+                pause(run, max(step.at, done + step.after) - run.elapsed)
                 if run.stop.is_set():
                     return
                 self._take(run, step.fault)
+                done = run.elapsed
         finally:
             run.faults_are_due = False
 
