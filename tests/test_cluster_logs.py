@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from hwmark.checkers.cluster import disks
 from hwmark.checkers.cluster.errors import ClusterError
-from hwmark.checkers.cluster.logs import batches, cut, end_offset, partition_folders, recovery_points, segments
+from hwmark.checkers.cluster.logs import batches, cut, last_batches, partition_folders, recovery_points, segments
 
 PAYLOAD = 20  # bytes of records in each batch
 
@@ -31,6 +31,12 @@ def write_log(folder: Path, *starts: list[int], records: int = 1) -> Path:
         (folder / f"{stem}.snapshot").write_bytes(b"s")
     (folder / "leader-epoch-checkpoint").write_text("0\n1\n0 0\n")
     return folder
+
+
+def end_offset(folder: Path) -> int:
+    """The offset that the next record will have."""
+    found = last_batches(folder)
+    return found[-1].end if found else 0
 
 
 def names(folder: Path) -> set[str]:

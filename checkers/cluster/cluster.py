@@ -16,6 +16,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,12 +29,13 @@ from hwmark.checkers.cluster.network import Network, why_not
 from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, MARK, UP, Node, folder_of, stop_processes, strays
 from hwmark.checkers.cluster.ports import free_ports, listens
 from hwmark.checkers.cluster.settings import properties, random_id, write_properties
+from hwmark.checkers.cluster.views import agreed, views
 
 FILE = "cluster.json"
 FIRST_CONTROLLER = 101  # brokers count from 1
 NODES_MAX = 100  # of each role: ids are the last part of addresses, and 254 is this machine's
 PORT = 9092  # of every node, where each has an address of its own
-START_TIMEOUT, STOP_TIMEOUT, ASK_TIMEOUT = 60.0, 10.0, 3.0  # s
+START_TIMEOUT, STOP_TIMEOUT = 60.0, 10.0  # s
 POLL = 0.05  # s between looks
 
 
@@ -168,23 +170,12 @@ class Cluster:
             self.save()
 
     def partitions(self) -> list[dict[str, Any]]:
-        """Who leads and who is in the ISR, by topic and partition, as a broker that is up says; none if none is."""
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient
-
-        serving = [broker.address for broker in self.brokers if broker.state() == UP]
-        if not serving:
-            return []
-        admin = AdminClient({"bootstrap.servers": ",".join(serving), "log_level": 0})
-        try:
-            topics = admin.list_topics(timeout=ASK_TIMEOUT).topics
-        except KafkaException:
-            return []
-        return [
-            {"topic": name, "partition": id, "leader": leader_of(one), "isr": sorted(one.isrs)}
-            for name, topic in sorted(topics.items())
-            for id, one in sorted(topic.partitions.items())
-        ]
+        """Who leads and who is in the ISR, by topic and partition, as most brokers say; none if none answers."""
+        found = []
+        for name, seen in agreed(views(self)).items():
+            topic, _, id = name.rpartition("-")
+            found.append({"topic": topic, "partition": int(id), "leader": seen.leader, "isr": list(seen.isr)})
+        return sorted(found, key=itemgetter("topic", "partition"))
 
     def __enter__(self) -> Cluster:
         return self
@@ -216,11 +207,6 @@ class Cluster:
             scratch.replace(self.folder / FILE)
         except OSError as error:
             raise ClusterError(f"{self.folder / FILE}: cannot be written: {error.strerror}") from None
-
-
-def leader_of(partition: Any) -> int | None:
-    """The leader that a client's metadata name."""
-    return None if partition.leader < 0 else int(partition.leader)
 
 
 def create(
@@ -344,8 +330,3 @@ def refuse_strays(folder: Path) -> None:
 def lost_processes() -> list[tuple[psutil.Process, Path]]:
     """The processes of clusters whose folder holds no cluster any more, each with that folder."""
     return [(process, folder) for process in strays() if not ((folder := folder_of(process)) / FILE).exists()]
-
-
-def each_log_directory(cluster: Cluster) -> Iterator[Path]:
-    """The brokers' log directories, for an audit."""
-    return (broker.log_directory for broker in cluster.brokers)
