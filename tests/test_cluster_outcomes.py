@@ -1,0 +1,225 @@
+"""What real clusters are known to do under faults: when they keep what they acknowledged, and when they lose it.
+
+Each test records a cluster of its own, so all of them may run at once. Which values are gone, and how often a group has
+processed one, is found twice: by the checker, and plainly, from the records.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hwmark.checkers.cli import main
+from hwmark.checkers.cluster import faults
+from hwmark.checkers.cluster.cluster import Cluster, create
+from hwmark.checkers.cluster.distribution import resolve
+from hwmark.checkers.cluster.network import why_not
+from hwmark.checkers.cluster.recipes import RECIPES
+from hwmark.checkers.record.transactions import Ended, GroupOffsets, Transactor
+from hwmark.checkers.record.transformers import Transformer
+from hwmark.checkers.record.workload import Transaction
+from recordings import Recording, Value, record
+
+pytestmark = pytest.mark.cluster
+EACH_VERSION = pytest.mark.parametrize("version", ["3.9.2", "4.3.1"])
+ONE_ROUND = ("--seconds", 4)  # of the faults that a recipe waits for; it goes on until they are done
+PROCESSES, LINKS = {"kill", "terminate", "pause"}, {"isolate", "partition", "one-way", "unplug"}
+
+LOSSES = {"missing-from-final-read", "lost-write", "unseen", "inconsistent-offsets"}
+"""What acknowledged data that is gone looks like, and what lies in its place."""
+READERS = {"poll-skip", "int-poll-skip", "nonmonotonic-poll", "int-nonmonotonic-poll"}
+"""What a reader sees whose log is cut off behind it."""
+AGAIN = {"duplicate", "nonmonotonic-send"}
+"""What comes of sending again what the next leader does not know."""
+COORDINATORS = {
+    "processed-twice", "processed-never", "group-offset-back", "torn-transaction", "aborted-visible", "G1a"
+}  # fmt: skip
+"""What comes of it where the log that is cut off is a coordinator's, or has the end of a transaction."""
+EVERY_LOG = LOSSES | READERS | AGAIN | COORDINATORS
+
+
+@pytest.fixture
+def links() -> None:
+    """Skips what has to cut links where this machine cannot."""
+    if reason := why_not():
+        pytest.skip(f"no links can be cut here: {reason}")
+
+
+def assert_lost(recording: Recording, explained: set[str], functions: set[str]) -> None:
+    """Acknowledged data is gone, and nothing happened but that and what comes of it."""
+    assert recording.status == 1 and recording.told["valid"] is False and recording.is_complete
+    assert recording.lost > 0 and recording.lost == len(recording.gone)
+    assert set(recording.told["error_types"]) <= explained
+    assert {recording.acknowledged[value]["f"] for value in recording.gone} <= functions
+
+
+def assert_kept(recording: Recording) -> None:
+    """Everything is as it was promised, and enough of it for that to mean something."""
+    assert recording.told["bad_error_types"] == [] and recording.told["linearizable"] == "linearizable"
+    assert recording.status == 0 and recording.told["valid"] is True and recording.is_complete
+    assert not recording.gone and set(recording.final.values()) == {1}
+    assert len(recording.acknowledged) > 500
+
+
+def assert_exactly_once(recording: Recording, members: int, moves: int) -> None:
+    """No committed transaction of the group processed what another one had; many members came and went."""
+    assert len(recording.processed) > 50 and set(recording.processed.values()) == {1}
+    assert len(recording.members) >= members and recording.moves >= moves
+
+
+# ------------------------------------------------------------ acknowledged by all that are in sync
+
+
+def seed_of(recipe: str, seconds: float) -> int:
+    """The first seed whose schedule kills a leader, and cuts links too if the recipe can."""
+    for seed in count(1):
+        steps = RECIPES[recipe].schedule(Random(f"{seed}/schedule"), seconds)
+        kinds = {step.fault.kind for step in steps}
+        kills = any(step.fault.kind == "kill" and "leader" in step.fault.targets for step in steps)
+        if kills and (kinds & LINKS or not RECIPES[recipe].needs_network):
+            return seed
+    raise AssertionError
+
+
+@EACH_VERSION
+def test_acks_all_keeps_everything(version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two replicas in sync, brokers killed and links cut, and a group whose members come and go all the while."""
+    recipe, seconds = "kills" if why_not() else "mixed", 12.0
+    options = ("--version", version, "--recipe", recipe, "--seconds", seconds, "--seed", seed_of(recipe, seconds))
+    run = record(capsys, tmp_path, *options, "--transformers", 3, "--subscribers", 2, "--churn", 1)
+    assert_kept(run)
+    assert_exactly_once(run, members=4, moves=4)
+    assert PROCESSES & run.faults.keys() and (LINKS & run.faults.keys() or recipe == "kills")
+    assert max(run.leader_epochs().values()) > 1
+    assert main(["audit", str(run.logs), "--json"]) == 0, capsys.readouterr().out
+
+
+# ------------------------------------------------------------ what loses acknowledged data
+
+
+@EACH_VERSION
+def test_acks_1_loses_what_a_leader_that_is_cut_off_acknowledges(
+    version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], links: None
+) -> None:
+    """Plain sends alone: transactions wait for all replicas in sync, and none is lost or torn."""
+    run = record(capsys, tmp_path, "--version", version, "--recipe", "ack1-partition", *ONE_ROUND, "--seed", 1)
+    assert run.faults["isolate"] == 1
+    assert_lost(run, explained=LOSSES, functions={"send"})
+
+
+@EACH_VERSION
+def test_an_unclean_election_loses_what_the_old_leader_still_holds(
+    version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk, as it is before it is told to truncate, has the values; afterwards no replica does."""
+    disks = tmp_path / "disks"
+    monkeypatch.setitem(faults.KINDS, "restart", before_the_last(disks, faults.KINDS["restart"]))
+    options = ("--version", version, "--set", "replica.high.watermark.checkpoint.interval.ms=500", "--seed", 1)
+    run = record(capsys, tmp_path, *options, "--recipe", "unclean", *ONE_ROUND)
+    assert run.faults["kill"] == 2
+    assert_lost(run, explained=EVERY_LOG, functions={"send", "txn"})
+    (old,) = disks.iterdir()
+    others = [broker for broker in run.logs.glob("broker-*") if broker.name != old.name]
+    status, held = holders(capsys, run, [old, *others])
+    assert status == 1 and held == {value: {old.name.replace("-", " ")} for value in run.gone}
+    status, held = holders(capsys, run, [run.logs])
+    assert status == 0 and held == {value: set() for value in run.gone}
+
+
+def before_the_last(disks: Path, restart: faults.Kind) -> faults.Kind:
+    """Restarts, but the disks of those that the last fault struck are copied before they start again."""
+
+    def copied(asked: faults.Asked) -> dict[str, Any]:
+        for node in asked.nodes:
+            if node.id in asked.cluster.struck:
+                shutil.copytree(node.log_directory, disks / node.folder.name / "data")
+        return restart.act(asked)
+
+    return restart._replace(act=copied)
+
+
+def holders(
+    capsys: pytest.CaptureFixture[str], run: Recording, directories: list[Path]
+) -> tuple[int, dict[Value, set[str]]]:
+    """The exit status of an audit, and at which brokers it finds each value that is gone."""
+    status = main(["audit", *map(str, directories), "--history", str(run.file), "--json"])
+    found = json.loads(capsys.readouterr().out)["located"]
+    held = {(f"{v['topic']}-{v['partition']}", v["value"]): {at["broker"] for at in v["held"]} for v in found}
+    return status, {value: held[value] for value in run.gone}
+
+
+LAST = ("--recipe", "last-replica", *ONE_ROUND, "--seed", 1)
+WITHOUT_ELR = ("--feature", "eligible.leader.replicas.version=0")
+
+
+@pytest.mark.parametrize(("version", "features"), [("3.9.2", ()), ("4.3.1", WITHOUT_ELR)])
+def test_the_last_replica_in_sync_leads_without_what_it_had_not_flushed(
+    version: str, features: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = record(capsys, tmp_path, "--version", version, *features, *LAST)
+    assert run.faults["lose-unflushed"] == 1
+    assert_lost(run, explained=EVERY_LOG, functions={"send", "txn"})
+
+
+def test_eligible_leader_replicas_keep_what_the_last_one_in_sync_loses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = record(capsys, tmp_path, "--version", "4.3.1", *LAST)
+    assert run.faults["lose-unflushed"] == 1
+    assert_kept(run)
+
+
+# ------------------------------------------------------------ a group that processes exactly once
+
+TOGETHER = ("--transformers", 3, "--subscribers", 2, "--churn", 0.5)
+WITHOUT_FAULTS = (*TOGETHER, "--seconds", 6, "--abort-percent", 50, "--seed", 1)
+
+
+@EACH_VERSION
+def test_a_group_processes_once_while_its_coordinators_restart(
+    version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each broker in turn, so each coordinator too, of groups and of transactions."""
+    run = record(capsys, tmp_path, "--version", version, "--recipe", "rolling", *ONE_ROUND, *TOGETHER, "--seed", 1)
+    assert run.faults["terminate"] == 3
+    assert_kept(run)
+    assert_exactly_once(run, members=8, moves=16)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("groups") / "cluster"
+    with create(folder, resolve("4.3.1"), settings={"min.insync.replicas": "2"}) as cluster:
+        cluster.start()
+        yield cluster
+
+
+def test_a_group_that_forgets_its_offsets_processes_twice(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transactions that commit no offsets: whoever takes over begins where the group was before them."""
+    take = Transactor.take
+
+    def without(self: Transactor, transaction: Transaction, group: GroupOffsets | None = None) -> Ended:
+        return take(self, transaction)
+
+    monkeypatch.setattr(Transactor, "take", without)
+    run = record(capsys, tmp_path, "--bootstrap-servers", cluster.bootstrap_servers, *WITHOUT_FAULTS)
+    assert run.status == 1 and "processed-twice" in run.told["bad_error_types"]
+    assert set(run.told["error_types"]) <= {"processed-twice", "group-offset-back"} | READERS
+    assert max(run.processed.values()) > 1
+
+
+def test_a_group_that_does_not_read_again_what_it_aborted_never_processes_it(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Transformer, "_rewind", lambda self, batch: None)
+    run = record(capsys, tmp_path, "--bootstrap-servers", cluster.bootstrap_servers, *WITHOUT_FAULTS)
+    assert run.status == 1 and run.told["bad_error_types"] == ["processed-never"]
+    assert set(run.processed.values()) == {1} and len(run.processed) < len(run.final)
