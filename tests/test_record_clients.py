@@ -50,7 +50,7 @@ def test_a_settings_file_that_is_not_there_or_no_text_is_told(tmp_path: Path) ->
 
 
 def test_a_setting_that_librdkafka_does_not_know_is_one_line() -> None:
-    with pytest.raises(RecordingError, match=r"--client: .*no.such"):
+    with pytest.raises(RecordingError, match=r"settings of the clients: .*no.such"):
         Clients(NOWHERE, {"no.such": "x"}).admin()
 
 
