@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cramjam
-from hwmark.checkers.audit import plain
+from hwmark.checkers.audit import AuditReport, Finding, audit, find_log_directories, plain
 
 RECORDED = Path(__file__).parent / "data" / "log-directories"
 HEADER = struct.Struct(">qiiBIhiqqqhii")
@@ -41,9 +41,13 @@ def nullable(content: bytes | None) -> bytes:
 
 
 def record(
-    delta: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[bytes, bytes | None]] = ()
+    delta: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[tuple[bytes, bytes | None]] = (),
+    time: int = 0,
 ) -> bytes:
-    body = b"\0" + varint(0) + varint(delta) + nullable(key) + nullable(value) + varint(len(headers))
+    body = b"\0" + varint(time) + varint(delta) + nullable(key) + nullable(value) + varint(len(headers))
     body += b"".join(nullable(name) + nullable(content) for name, content in headers)
     return varint(len(body)) + body
 
@@ -126,6 +130,34 @@ def epochs_of(segments: dict[int, bytes]) -> list[tuple[int, int]]:
     return list(found.items())
 
 
+def report(*folders: Path, **options: Any) -> AuditReport:
+    """What an audit says of log directories, or of a folder with some."""
+    return audit(find_log_directories(map(str, folders)), workers=1, **options)
+
+
+def kinds(folder: Path, **options: Any) -> set[str]:
+    """The kinds of all findings."""
+    return {finding.kind for finding in report(folder, **options).findings}
+
+
+def only(folder: Path, kind: str) -> Finding:
+    """The one finding, of this kind."""
+    (finding,) = report(folder).findings
+    assert finding.kind == kind and finding.sentence and "\n" not in finding.sentence
+    return finding
+
+
+def data(offset: int, sequence: int, *, epoch: int = 0, n: int = 1, **more: Any) -> bytes:
+    """A batch of producer 7."""
+    return batch(offset, [b"v"] * n, producer=(7, epoch, sequence), **more)
+
+
+def producing(folder: Path, *batches: bytes, **options: Any) -> set[str]:
+    """The kinds of findings in a log of these batches."""
+    Broker(folder).partition(batches)
+    return kinds(folder, **options)
+
+
 class Broker:
     """A broker's log directory that is being written."""
 
@@ -146,10 +178,13 @@ class Broker:
         epochs: Sequence[tuple[int, int]] | None = OWN,
         high_watermark: int | None = None,
         topic_id: str | None = None,
-        aborted: dict[int, Iterable[tuple[int, int, int]]] | None = None,
+        aborted: dict[int, Iterable[tuple[int, ...]]] | None = None,
         **checkpoints: int,
     ) -> Path:
-        """Write a partition; `aborted` are producer id, first and last offset by segment, `epochs` the log's own."""
+        """Write a partition; `epochs` are the log's own.
+
+        `aborted` are by segment producer id, first and last offset, and last stable offset if it is not the next one.
+        """
         folder = self.folder / f"{topic}-{number}"
         folder.mkdir()
         if not isinstance(segments, dict):
@@ -157,7 +192,7 @@ class Broker:
         for base, content in segments.items():
             (folder / f"{base:020}.log").write_bytes(content)
         for base, entries in (aborted or {}).items():
-            packed = b"".join(struct.pack(">hqqqq", 0, *entry, 0) for entry in entries)
+            packed = b"".join(struct.pack(">hqqqq", 0, *(*entry, entry[2] + 1)[:4]) for entry in entries)
             (folder / f"{base:020}.txnindex").write_bytes(packed)
         if epochs is OWN:
             epochs = epochs_of(segments)

@@ -6,32 +6,16 @@ import runpy
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hwmark.checkers.audit import KINDS, AuditReport, audit, find_log_directories
-from hwmark.checkers.audit.findings import Finding, Weight
+from hwmark.checkers.audit import KINDS
+from hwmark.checkers.audit.findings import Weight
 
 LOGS = runpy.run_path(str(Path(__file__).with_name("log_directories.py")))
-Broker, batch, marker, resealed = LOGS["Broker"], LOGS["batch"], LOGS["marker"], LOGS["resealed"]
-ABORT, COMMIT, TIMESTAMP = LOGS["ABORT"], LOGS["COMMIT"], LOGS["TIMESTAMP"]
+Broker, batch, data, marker = LOGS["Broker"], LOGS["batch"], LOGS["data"], LOGS["marker"]
+report, kinds, only, producing = LOGS["report"], LOGS["kinds"], LOGS["only"], LOGS["producing"]
+ABORT, TIMESTAMP = LOGS["ABORT"], LOGS["TIMESTAMP"]
 THREE = batch(0, [b"a", b"b"]), batch(2), batch(3, [b"d", b"e"])
-DAY = 86_400_000
-
-
-def report(folder: Path, **options: Any) -> AuditReport:
-    return audit(find_log_directories([str(folder)]), workers=1, **options)
-
-
-def kinds(folder: Path, **options: Any) -> set[str]:
-    return {finding.kind for finding in report(folder, **options).findings}
-
-
-def only(folder: Path, kind: str) -> Finding:
-    """The one finding, of this kind."""
-    (finding,) = report(folder).findings
-    assert finding.kind == kind and finding.sentence and "\n" not in finding.sentence
-    return finding
 
 
 def test_a_sound_log(tmp_path: Path) -> None:
@@ -146,6 +130,11 @@ def test_gaps_of_the_cleaner(tmp_path: Path) -> None:
     assert kinds(tmp_path / "checkpoint") == set()  # compaction is of a topic
 
 
+def test_of_share_groups_state_whole_segments_are_deleted(tmp_path: Path) -> None:
+    Broker(tmp_path).partition([THREE[0], THREE[2]], topic="__share_group_state")
+    assert kinds(tmp_path) == {"offset-gap"}
+
+
 def test_more_records_than_offsets(tmp_path: Path) -> None:
     content = b"".join(LOGS["record"](0, None, b"v") for _ in range(2))
     Broker(tmp_path).partition([batch(0, [b"v"], content=content, count=2)])
@@ -178,6 +167,11 @@ def test_epochs_that_go_back(tmp_path: Path) -> None:
 def test_epochs_that_disagree_with_the_checkpoint(tmp_path: Path, epochs: list[tuple[int, int]]) -> None:
     Broker(tmp_path).partition([batch(0), batch(1), batch(2, epoch=1)], epochs=epochs)
     assert kinds(tmp_path) == {"epoch-disagrees-with-checkpoint"}
+
+
+def test_a_batch_without_an_epoch(tmp_path: Path) -> None:
+    Broker(tmp_path).partition([batch(0), batch(1, epoch=-1)], epochs=[(0, 0)])
+    assert kinds(tmp_path) == {"epoch-goes-back", "epoch-disagrees-with-checkpoint"}
 
 
 def test_a_checkpoint_of_epochs_that_goes_back(tmp_path: Path) -> None:
@@ -239,13 +233,7 @@ def test_an_empty_checkpoint_was_never_written(tmp_path: Path) -> None:
 # Producers.
 
 
-def data(offset: int, sequence: int, *, epoch: int = 0, n: int = 1, **more: Any) -> bytes:
-    return bytes(batch(offset, [b"v"] * n, producer=(7, epoch, sequence), **more))
-
-
-def producing(folder: Path, *batches: bytes, **options: Any) -> set[str]:
-    Broker(folder).partition(batches)
-    return kinds(folder, **options)
+DAY = 86_400_000
 
 
 def test_sequences_in_order(tmp_path: Path) -> None:
@@ -305,283 +293,6 @@ def test_coordinators_are_in_no_sequence(tmp_path: Path) -> None:
     assert "sequence-repeat" not in kinds(tmp_path)
 
 
-# Transactions.
-
-
-def test_transactions_that_ended(tmp_path: Path) -> None:
-    log = (
-        data(0, 0, transactional=True),
-        marker(1, 7, 0, COMMIT),
-        data(2, 1, transactional=True),
-        marker(3, 7, 0, ABORT),
-    )
-    Broker(tmp_path).partition(log, aborted={0: [(7, 2, 3)]})
-    assert kinds(tmp_path) == set()
-
-
-def test_a_transaction_is_open(tmp_path: Path) -> None:
-    assert producing(tmp_path, data(0, 0, transactional=True)) == {"transaction-open"}
-
-
-def test_a_transaction_that_was_never_ended(tmp_path: Path) -> None:
-    log = data(0, 0, transactional=True), data(1, 0, epoch=1, transactional=True), marker(2, 7, 1, COMMIT)
-    assert producing(tmp_path, *log) == {"transaction-without-marker"}
-
-
-def coordinator(status: int, *partitions: int, epoch: int = 0, timestamp: int = TIMESTAMP + 1000) -> bytes:
-    """What a coordinator wrote down about transactional id x, producer 7 (version 0)."""
-    key = struct.pack(">hh", 0, 1) + b"x"
-    array = struct.pack(">i", -1)
-    if partitions:
-        array = struct.pack(">ih", 1, 1) + b"t" + struct.pack(f">i{len(partitions)}i", len(partitions), *partitions)
-    value = struct.pack(">hqhib", 0, 7, epoch, 60_000, status) + array + struct.pack(">qq", timestamp, timestamp)
-    return bytes(batch(0, [value], keys=[key]))
-
-
-ONGOING, PREPARE_COMMIT, COMPLETE_COMMIT, COMPLETE_ABORT = 1, 2, 4, 5
-
-
-@pytest.mark.parametrize(
-    ("state", "expected"),
-    [
-        (coordinator(ONGOING, 0), "transaction-open"),
-        (coordinator(PREPARE_COMMIT, 0), "transaction-open"),
-        (coordinator(COMPLETE_COMMIT), "transaction-without-marker"),
-        (coordinator(COMPLETE_ABORT), "transaction-without-marker"),
-        (coordinator(COMPLETE_COMMIT, timestamp=TIMESTAMP - 1), "transaction-open"),
-        (coordinator(ONGOING, 1), "transaction-without-marker"),
-        (coordinator(ONGOING, 1, epoch=-1), "transaction-open"),
-    ],
-)
-def test_what_the_coordinator_says_of_an_open_transaction(tmp_path: Path, state: bytes, expected: str) -> None:
-    broker = Broker(tmp_path)
-    broker.partition([data(0, 0, transactional=True)])
-    broker.partition([state], topic="__transaction_state")
-    sentence = only(tmp_path, expected).sentence
-    assert ("and this partition has no part in it" in sentence) == (state == coordinator(ONGOING, 1))
-
-
-def test_only_the_best_copy_of_a_transaction_counts(tmp_path: Path) -> None:
-    broker = Broker(tmp_path, 1)
-    broker.partition([data(0, 0, transactional=True)], high_watermark=1)
-    broker.partition([coordinator(COMPLETE_COMMIT)], topic="__transaction_state")
-    Broker(tmp_path, 2).partition([data(0, 0, transactional=True), marker(1, 7, 0, COMMIT)], high_watermark=2)
-    assert kinds(tmp_path) == set()
-
-
-def test_an_internal_record_that_is_not_understood(tmp_path: Path) -> None:
-    Broker(tmp_path).partition([batch(0, [b"\0\x09"], keys=[b"\0\0\0\1x"])], topic="__transaction_state")
-    assert only(tmp_path, "unknown-internal-record").offsets == (0, 0)
-
-
-def test_a_group_offset_beyond_the_log(tmp_path: Path) -> None:
-    key = struct.pack(">hh", 1, 1) + b"g" + struct.pack(">h", 1) + b"t" + struct.pack(">i", 0)
-
-    def committed(offset: int) -> bytes:
-        return struct.pack(">hqihq", 3, offset, 0, 0, TIMESTAMP)
-
-    broker = Broker(tmp_path)
-    broker.partition(THREE)
-    folder = broker.partition([batch(0, [committed(5)], keys=[key])], topic="__consumer_offsets")
-    assert kinds(tmp_path) == set()
-    (folder / f"{0:020}.log").write_bytes(batch(0, [committed(6)], keys=[key]))
-    assert only(tmp_path, "group-offset-beyond-log").offsets == (5, 5)
-    (folder / f"{0:020}.log").write_bytes(batch(0, [committed(6)], keys=[key]) + batch(1, [None], keys=[key]))
-    assert kinds(tmp_path) == set()
-
-
-ABORTED = data(0, 0, transactional=True), data(1, 1, transactional=True), marker(2, 7, 0, ABORT)
-
-
-@pytest.mark.parametrize(
-    "entries",
-    [[], [(7, 1, 2)], [(7, 0, 1)], [(8, 0, 2)], [(7, 0, 2), (7, 0, 1)]],
-    ids=["lacks", "from", "to", "whose", "more"],
-)
-def test_an_index_of_aborted_transactions_that_disagrees(tmp_path: Path, entries: list[tuple[int, int, int]]) -> None:
-    Broker(tmp_path).partition(ABORTED, aborted={0: entries})
-    assert kinds(tmp_path) == {"aborted-index-disagrees"}
-
-
-def test_an_index_that_is_behind_after_a_kill(tmp_path: Path) -> None:
-    Broker(tmp_path / "last", clean=False).partition(ABORTED)
-    assert kinds(tmp_path / "last") == {"aborted-index-behind"}
-    Broker(tmp_path / "older", clean=False).partition({0: b"".join(ABORTED), 3: batch(3)})
-    assert kinds(tmp_path / "older") == {"aborted-index-disagrees"}
-
-
-def test_an_index_of_a_log_whose_beginning_is_gone(tmp_path: Path) -> None:
-    log = {1: b"".join(ABORTED[1:])}
-    Broker(tmp_path).partition(log, epochs=[(0, 1)], aborted={1: [(7, 0, 2)]})
-    assert kinds(tmp_path) == set()
-
-
-@pytest.mark.parametrize("clean", [True, False])
-def test_an_index_with_half_an_entry(tmp_path: Path, clean: bool) -> None:
-    folder = Broker(tmp_path, clean=clean).partition(ABORTED, aborted={0: [(7, 0, 2)]})
-    with (folder / f"{0:020}.txnindex").open("ab") as file:
-        file.write(b"\0" * 10)
-    assert "bad-file" in kinds(tmp_path) if clean else kinds(tmp_path) == {"aborted-index-behind"}
-
-
-def snapshot(last_sequence: int, last_offset: int, *, producer: int = 7) -> bytes:
-    entry = struct.pack(">qhiqiqiq", producer, 0, last_sequence, last_offset, 0, TIMESTAMP, -1, -1)
-    content = struct.pack(">i", 1) + entry
-    return struct.pack(">hI", 1, LOGS["plain"].crc32c(content)) + content
-
-
-def test_snapshots_of_producers(tmp_path: Path) -> None:
-    folder = Broker(tmp_path).partition([data(0, 0), data(1, 1), data(2, 2)])
-    file = folder / f"{2:020}.snapshot"
-    file.write_bytes(snapshot(1, 1))
-    assert kinds(tmp_path) == set()
-    for wrong in (snapshot(0, 1), snapshot(1, 0), snapshot(1, 1, producer=8)):
-        file.write_bytes(wrong)
-        assert only(tmp_path, "snapshot-disagrees").file == file
-    file.write_bytes(snapshot(1, 1)[:-1])
-    assert only(tmp_path, "bad-snapshot").weight == Weight.REMARK
-
-
-# Replicas.
-
-
-def replicas(folder: Path, *logs: Any, marks: tuple[int | None, ...] = (), **more: Any) -> AuditReport:
-    for node, log in enumerate(logs, start=1):
-        mark = marks[node - 1] if marks else 5
-        Broker(folder, node, clean=False).partition(log, high_watermark=mark, **more)
-    return report(folder)
-
-
-OTHER = batch(3, [b"x", b"y"], epoch=1)
-
-
-def test_replicas_that_are_the_same_or_lag(tmp_path: Path) -> None:
-    assert replicas(tmp_path, THREE, THREE, THREE[:2], marks=(5, 5, 3)).findings == []
-
-
-def test_replicas_that_differ(tmp_path: Path) -> None:
-    (finding,) = replicas(tmp_path, THREE, THREE, [*THREE[:2], OTHER]).findings
-    assert finding.kind == "replicas-differ" and finding.broker == "broker 3" and finding.offsets == (3, 4)
-    assert "broker 1 and broker 2" in finding.sentence
-
-
-def test_replicas_of_which_each_is_another(tmp_path: Path) -> None:
-    (finding,) = replicas(tmp_path, THREE, [*THREE[:2], OTHER], [*THREE[:2], batch(3, [b"p", b"q"])]).findings
-    assert finding.kind == "replicas-differ" and "from each other" in finding.sentence
-
-
-@pytest.mark.parametrize("marks", [(5, 3), (3, 3), (None, 5)])
-def test_tails_that_differ(tmp_path: Path, marks: tuple[int | None, ...]) -> None:
-    (finding,) = replicas(tmp_path, THREE, [*THREE[:2], OTHER], marks=marks).findings
-    assert finding.kind == "uncommitted-tails-differ" and finding.offsets == (3, 4)
-
-
-def test_a_replica_that_lacks_the_middle(tmp_path: Path) -> None:
-    found = {(f.kind, f.offsets) for f in replicas(tmp_path, THREE, [THREE[0], THREE[2]]).findings}
-    assert found == {("replicas-differ", (2, 2)), ("offset-gap", (2, 2))}
-
-
-def test_what_is_damaged_is_not_told_twice(tmp_path: Path) -> None:
-    broken = bytearray(THREE[1])
-    broken[-1] ^= 1
-    assert [f.kind for f in replicas(tmp_path, THREE, [THREE[0], broken, THREE[2]]).findings] == ["corrupt-batch"]
-
-
-def test_another_epoch_is_another_batch(tmp_path: Path) -> None:
-    other = batch(3, [b"d", b"e"], epoch=1)
-    assert other[21:] == THREE[2][21:]
-    assert {f.kind for f in replicas(tmp_path, THREE, [*THREE[:2], other]).findings} == {"replicas-differ"}
-
-
-def test_below_the_start_of_a_log_nothing_is_compared(tmp_path: Path) -> None:
-    assert replicas(tmp_path, THREE, {3: THREE[2]}).findings == []
-
-
-def test_a_topic_that_was_created_again(tmp_path: Path) -> None:
-    Broker(tmp_path, 1).partition(THREE, topic_id="one", high_watermark=5)
-    Broker(tmp_path, 2).partition([*THREE[:2], OTHER], topic_id="other", high_watermark=5)
-    only(tmp_path, "topic-ids-differ")
-
-
-def keyed(offset: int, *keys: bytes, **more: Any) -> bytes:
-    return bytes(batch(offset, [key.upper() for key in keys], keys=keys, **more))
-
-
-FULL = keyed(0, b"a", b"b"), keyed(2, b"a", b"c"), keyed(4, b"b")
-
-
-def compacted(folder: Path, *logs: list[bytes], mark: int = 5) -> list[Finding]:
-    found = replicas(folder, *logs, marks=(mark,) * len(logs)).findings
-    return [finding for finding in found if finding.kind != "offset-gap"]
-
-
-def thinned(offset: int, *kept: tuple[int, bytes], of: int) -> bytes:
-    keys = [key for _, key in kept]
-    deltas = [delta for delta, _ in kept]
-    return bytes(batch(offset, [key.upper() for key in keys], keys=keys, deltas=deltas, last_delta=of - 1))
-
-
-def test_cleaned_replicas_differ_as_they_may(tmp_path: Path) -> None:
-    cleaned = [thinned(2, (0, b"a"), (1, b"c"), of=2), FULL[2]]
-    assert compacted(tmp_path, list(FULL), cleaned, [thinned(0, (1, b"b"), of=2), *FULL[1:]]) == []
-
-
-def test_a_cleaned_replica_that_lost_the_last_of_a_key(tmp_path: Path) -> None:
-    (finding,) = compacted(tmp_path, list(FULL), [thinned(2, (0, b"a"), of=2), FULL[2]])
-    assert (
-        finding.kind == "replicas-differ" and finding.offsets == (3, 3) and "last record of a key" in finding.sentence
-    )
-
-
-def test_a_cleaned_replica_with_another_record(tmp_path: Path) -> None:
-    other = batch(2, [b"A", b"other"], keys=[b"a", b"c"])
-    (finding,) = compacted(tmp_path, [thinned(0, (1, b"b"), of=2), *FULL[1:]], [other, FULL[2]])
-    assert finding.kind == "replicas-differ" and finding.offsets == (3, 3) and "are others" in finding.sentence
-
-
-def test_tombstones_and_aborted_records_may_be_gone(tmp_path: Path) -> None:
-    tombstone = batch(2, [None], keys=[b"z"])
-    rest = [batch(3, [b"x"], keys=[b"y"], producer=(7, 0, -1), transactional=True), marker(4, 7, 0, ABORT)]
-    full = [keyed(0, b"a", b"b"), tombstone, *rest]
-    index = {0: [(7, 3, 4)]}
-    for node, log in ((1, full), (2, [thinned(0, (0, b"a"), (1, b"b"), of=3), rest[1]])):
-        Broker(tmp_path, node).partition(log, high_watermark=5, aborted=index if node == 1 else {})
-    assert [f.kind for f in report(tmp_path).findings if f.kind != "offset-gap"] == []
-
-
-# Files and folders.
-
-
-def test_what_is_left_out_is_told(tmp_path: Path) -> None:
-    broker = Broker(tmp_path)
-    folder = broker.partition(THREE)
-    (folder / f"{9:020}.log.deleted").write_bytes(b"")
-    leaving = broker.folder / "t-1.0123456789abcdef0123456789abcdef-delete"
-    leaving.mkdir()
-    (leaving / f"{0:020}.log").write_bytes(THREE[0])
-    (broker.folder / "lost+found").mkdir()
-    found = report(tmp_path).findings
-    assert [f.kind for f in found] == ["left-out", "left-out"] and {f.file for f in found} >= {leaving}
-
-
-def test_swap_files_count_as_a_broker_would_count_them(tmp_path: Path) -> None:
-    folder = Broker(tmp_path, clean=False).partition({0: THREE[0], 2: THREE[1], 3: THREE[2]})
-    (folder / f"{0:020}.log.swap").write_bytes(batch(0, [b"b"], keys=[b"k"], deltas=[1], last_delta=2))
-    found = report(tmp_path)
-    assert [f.kind for f in found.findings] == ["swap-file"] and found.records == 3
-
-
-def test_a_file_that_cannot_be_read_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hwmark.checkers.audit import replica
-
-    def fail(*_: object) -> None:
-        raise OSError(5, "Input/output error")
-
-    Broker(tmp_path).partition(THREE)
-    monkeypatch.setattr(replica, "read_segment", fail)
-    assert "input/output error" in only(tmp_path, "unreadable-file").sentence
-
-
 def test_every_kind_is_tested() -> None:
-    text = Path(__file__).read_text()
+    text = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_audit_*.py")))
     assert [kind for kind in KINDS if f'"{kind}"' not in text] == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from hwmark.checkers.audit import plain, quick
+from hwmark.checkers.audit.aborted_index import transactions_of
 from hwmark.checkers.audit.batches import DTYPES, Batches, Columns
 from hwmark.checkers.audit.checks import epochs_in_order, offsets, records
 from hwmark.checkers.audit.directories import LogDirectory
@@ -78,7 +79,8 @@ def test_agrees_with_the_twin(rows: list[dict[str, Any]]) -> None:
     assert starts(found.first_sequences()) == sorted(twin.late)
     assert len(list(found.replaced_transactions())) == len(twin.replaced)
     assert {one.producer_id for one in found.open_transactions()} == {number for number, _ in twin.open}
-    aborted = {(number, first, marker) for (number, marker), (first, _) in found._aborted().items()}
+    held = transactions_of(found).aborted.items()
+    aborted = {(number, one.first_offset, marker) for (number, marker), one in held}
     assert aborted == twin.aborted
 
 

@@ -4,9 +4,10 @@ Each replica of each partition is read and checked by itself (`checks`, `produce
 compared (`compare`), and what the coordinators wrote down is held against the partitions (`coordinators`). What each
 kind of finding means, and which of them healthy clusters show too, is in `findings`.
 
-Not read: indexes by offset and time (a broker rebuilds them), snapshots of the cluster's metadata, and what lies in
-tiered storage. Whether a topic is compacted is not in the directories of its log, so it is inferred: from the names of
-the internal topics, from the cleaner's own checkpoint, and from batches with fewer records than offsets.
+Not read: snapshots of the cluster's metadata, and what lies in tiered storage. Whether a topic is compacted is not in
+the directories of its log, so it is inferred: from the names of the internal topics, from the cleaner's own checkpoint,
+and from batches with fewer records than offsets. From a compacted log anything may be missing that a later record
+supersedes, so that there the replicas tell what was lost, or nobody does.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 
 import numpy as np
+from hwmark.checkers.audit.aborted_index import aborted_index
 from hwmark.checkers.audit.checkpoints import Partition
 from hwmark.checkers.audit.checks import check_log
 from hwmark.checkers.audit.compare import compare, compared_below
 from hwmark.checkers.audit.coordinators import Coordinators, best_copy
 from hwmark.checkers.audit.directories import LogDirectory, find_log_directories
 from hwmark.checkers.audit.findings import BAD_FILE, KINDS, LEFT_OUT, OFFSET_GAP, Finding
-from hwmark.checkers.audit.internal import INTERNAL, METADATA_LOG
+from hwmark.checkers.audit.indexes import indexes
+from hwmark.checkers.audit.internal import COMPACTED, METADATA_LOG
 from hwmark.checkers.audit.layout import Fault
 from hwmark.checkers.audit.locate import Wanted
 from hwmark.checkers.audit.producers import EXPIRATION_MS, Producers
@@ -97,7 +100,7 @@ class _Audit:
         self.every_record, self.expiration_ms = every_record, expiration_ms
         self.coordinators = Coordinators()
         self.cleaned_topics = {topic for directory in report.directories for topic, _ in directory.cleaned}
-        self.cleaned_topics |= set(INTERNAL)
+        self.cleaned_topics |= set(COMPACTED)
 
     def of_directory(self, directory: LogDirectory) -> None:
         """What is wrong with a log directory's own files."""
@@ -121,6 +124,7 @@ class _Audit:
             found += check_log(replica)
             producers = Producers(replica, is_thinned=is_thinned, expiration_ms=self.expiration_ms)
             found += producers.findings()
+            found += [*aborted_index(producers), *indexes(replica)]
             if replica is best:
                 self.coordinators.open += producers.open_transactions()
             found += _compressed_records(replica) if self.every_record else []

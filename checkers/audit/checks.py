@@ -172,7 +172,7 @@ def epochs_in_order(replica: Replica) -> Iterator[Finding]:
         return
     epoch = replica.batches["leader_epoch"]
     highest = np.maximum.accumulate(epoch)
-    back = (epoch < highest) & (epoch != NO_LEADER_EPOCH)
+    back = epoch < highest
     for first, end in stretches(back, epoch):
         sentence = f"leader epoch {epoch[first]} comes after leader epoch {highest[first]}"
         yield replica.finding(EPOCH_GOES_BACK, sentence, **_over(replica, first, end))
@@ -208,8 +208,7 @@ def _epochs_of_batches(replica: Replica, epochs: Rows, starts: Rows) -> Iterator
         start = max(start, int(starts[0]))  # the log's start may have moved on after it was written down last
     at = np.searchsorted(starts, batches["base_offset"], side="right") - 1
     known = np.where(at >= 0, epochs[at], NO_LEADER_EPOCH) if len(epochs) else np.full(len(batches), NO_LEADER_EPOCH)
-    counts = (batches["base_offset"] >= start) & (batches["leader_epoch"] != NO_LEADER_EPOCH)
-    wrong = counts & (known != batches["leader_epoch"])
+    wrong = (batches["base_offset"] >= start) & (known != batches["leader_epoch"])
     for first, end in stretches(wrong, batches["leader_epoch"], known):
         has = f"has {known[first]} there" if known[first] != NO_LEADER_EPOCH else "has none there"
         sentence = f"the batches are of leader epoch {batches['leader_epoch'][first]}, and the checkpoint {has}"

@@ -15,18 +15,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+from hwmark.checkers.audit import quick
 from hwmark.checkers.audit.batches import Batches
-from hwmark.checkers.audit.checks import Mask, damaged_offsets
+from hwmark.checkers.audit.checks import Mask, Rows, damaged_offsets
 from hwmark.checkers.audit.findings import DIFFER, IDS_DIFFER, TAILS_DIFFER, Finding
 from hwmark.checkers.audit.layout import CONTROL
-from hwmark.checkers.audit.producers import Producers
+from hwmark.checkers.audit.producers import Producers, aborted
 from hwmark.checkers.audit.records import Record
 from hwmark.checkers.audit.replica import Replica, records_of
 from hwmark.checkers.audit.segments import next_offset
 
 COMPARED = ("base_offset", "size", "leader_epoch", "crc", "last_offset_delta")
+KEPT = ("leader_epoch", "producer_id", "producer_epoch", "base_sequence")
+"""Columns that the cleaner leaves as they are while a record is left."""
 Span = tuple[int, int]
 
 
@@ -178,29 +182,60 @@ def _differences_thinned(pair: _Pair) -> Iterator[tuple[str, Span, str]]:
     for holder, alone in ((one, of_one.keys() - of_other.keys()), (other, of_other.keys() - of_one.keys())):
         if alone:
             records = of_one if holder is one else of_other
-            aborted = Producers(holder, is_thinned=True).aborted_rows()
+            gone = aborted(holder)
             lost = {
                 offset
                 for offset in alone
-                if records[offset][0] not in aborted and last.must_survive(offset, records[offset][2])
+                if not gone[records[offset][0]] and last.must_survive(offset, records[offset][-1])
             }
             for span in _as_spans(lost):
                 yield DIFFER, span, f"only {holder.broker} has the last record of a key"
+    yield from _outcomes(pair)
 
 
-def _by_offset(replica: Replica, chosen: Mask, pair: _Pair) -> dict[int, tuple[int, int, Record]]:
-    """The committed records of chosen batches by offset: the batch's row, its leader epoch, and the record."""
-    epochs = replica.batches["leader_epoch"]
+def _outcomes(pair: _Pair) -> Iterator[tuple[str, Span, str]]:
+    """Batches that both have, and whose transaction ended in one as it did not in the other.
+
+    The cleaner takes a marker only when nothing is left of its transaction.
+    """
+    (offset, ended), (other_offset, other_ended) = (_ended(replica, pair) for replica in (pair.one, pair.other))
+    _, at, other_at = np.intersect1d(offset, other_offset, assume_unique=True, return_indices=True)
+    unlike = ended[at] != other_ended[other_at]
+    for span in _as_spans(set(offset[at][unlike].tolist())):
+        yield DIFFER, span, "the transaction did not end in both with the same marker"
+
+
+def _ended(replica: Replica, pair: _Pair) -> tuple[Rows, Rows]:
+    """The base offsets of batches in transactions, and of each the committed marker: its offset and whether it aborts.
+
+    Both in one number, -1 where there is none.
+    """
+    if not replica.suspicions & quick.TRANSACTIONS:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    producers = Producers(replica, is_thinned=True)
+    base, of_marker = producers.batch["base_offset"], producers.marker
+    held = producers.in_transaction & (base >= pair.start) & (base < pair.committed)
+    ended = np.where(of_marker >= 0, 2 * base[of_marker] + producers.batch["control_type"][of_marker], -1)
+    first, order = np.unique(base[held], return_index=True)
+    return first, np.where(ended < 2 * pair.committed, ended, -1)[held][order]
+
+
+def _by_offset(replica: Replica, chosen: Mask, pair: _Pair) -> dict[int, tuple[Any, ...]]:
+    """The committed records of chosen batches by offset: the batch's row, what the cleaner keeps of it, the record."""
+    kept = [replica.batches[name] for name in KEPT]
     in_range = (replica.batches["base_offset"] < pair.committed) & (next_offset(replica.batches) > pair.start)
     return {
-        record.offset: (row, int(epochs[row]), record)
+        record.offset: (row, *(int(column[row]) for column in kept), record)
         for row, record in _read(replica, chosen & in_range)
         if pair.start <= record.offset < pair.committed
     }
 
 
 class _LastOffsets:
-    """The last offset of each key in either of two replicas, read when first asked for."""
+    """The last offset of each key in either of two replicas, read when first asked for.
+
+    What was aborted supersedes nothing: no cleaner takes a record for it.
+    """
 
     def __init__(self, one: Replica, other: Replica) -> None:
         self._replicas = one, other
@@ -213,7 +248,7 @@ class _LastOffsets:
         if self._last is None:
             self._last = {}
             for replica in self._replicas:
-                for _, held in _read(replica, np.ones(len(replica.batches), dtype=bool)):
+                for _, held in _read(replica, ~aborted(replica)):
                     self._last[held.key] = max(held.offset, self._last.get(held.key, -1))
         return record.key is None or self._last.get(record.key, -1) <= offset
 

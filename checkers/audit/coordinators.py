@@ -25,7 +25,7 @@ from hwmark.checkers.audit.internal import (
     transaction_state,
 )
 from hwmark.checkers.audit.layout import NOT_CONTROL
-from hwmark.checkers.audit.producers import OpenTransaction
+from hwmark.checkers.audit.producers import OpenTransaction, aborted
 from hwmark.checkers.audit.records import Record
 from hwmark.checkers.audit.replica import Replica, records_of
 
@@ -57,7 +57,7 @@ class Coordinators:
         if topic not in (CONSUMER_OFFSETS, TRANSACTION_STATE):
             return []
         found: list[Finding] = []
-        for row, records in records_of(replica, replica.batches["control_type"] == NOT_CONTROL):
+        for row, records in records_of(replica, (replica.batches["control_type"] == NOT_CONTROL) & ~aborted(replica)):
             if isinstance(records, Finding):
                 found.append(records)
                 continue

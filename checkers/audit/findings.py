@@ -42,6 +42,7 @@ SEQUENCE_REPEAT = "sequence-repeat"
 PRODUCER_EPOCH_BACK = "producer-epoch-goes-back"
 WITHOUT_MARKER = "transaction-without-marker"
 INDEX_DISAGREES = "aborted-index-disagrees"
+INDEX_MISLEADS = "index-misleads"
 SNAPSHOT_DISAGREES = "snapshot-disagrees"
 BAD_FILE = "bad-file"
 DIFFER = "replicas-differ"
@@ -53,6 +54,7 @@ STARTS_LATE = "sequence-starts-late"
 FORGOTTEN = "producer-forgotten"
 OPEN = "transaction-open"
 INDEX_BEHIND = "aborted-index-behind"
+INDEX_AHEAD = "aborted-index-ahead"
 BAD_SNAPSHOT = "bad-snapshot"
 GROUP_BEYOND = "group-offset-beyond-log"
 IDS_DIFFER = "topic-ids-differ"
@@ -76,6 +78,7 @@ KINDS = {
     PRODUCER_EPOCH_BACK: Kind(VIOLATION, "a producer that had been fenced wrote on"),
     WITHOUT_MARKER: Kind(VIOLATION, "a transaction that its coordinator or its producer takes for ended has no marker"),
     INDEX_DISAGREES: Kind(VIOLATION, "a .txnindex lacks an aborted transaction of the log, or has another"),
+    INDEX_MISLEADS: Kind(VIOLATION, "an .index or .timeindex that no broker will repair leads readers past records"),
     SNAPSHOT_DISAGREES: Kind(VIOLATION, "a .snapshot has another last batch of a producer than the log"),
     BAD_FILE: Kind(VIOLATION, "a checkpoint or an index that is not as Kafka writes it"),
     DIFFER: Kind(VIOLATION, "replicas that differ below the high watermark of both"),
@@ -87,6 +90,7 @@ KINDS = {
     FORGOTTEN: Kind(REMARK, "a producer's sequence breaks after a pause in which brokers forget producers"),
     OPEN: Kind(REMARK, "a transaction was still open when the log ended"),
     INDEX_BEHIND: Kind(REMARK, "a .txnindex lacks the last aborted transactions; a broker writes it again"),
+    INDEX_AHEAD: Kind(REMARK, "a .txnindex lists transactions from beyond the log's end; a broker writes it again"),
     BAD_SNAPSHOT: Kind(REMARK, "a .snapshot that a broker throws away as it cannot be read"),
     GROUP_BEYOND: Kind(REMARK, "a group's offset is beyond the end of every replica: lost records, or a client's whim"),
     IDS_DIFFER: Kind(REMARK, "the topic was created again and one replica is of the old one; they are not compared"),

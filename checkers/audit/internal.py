@@ -2,7 +2,7 @@
 
 Source: Kafka's message definitions `OffsetCommitKey`, `OffsetCommitValue`, `GroupMetadataKey`, `TransactionLogKey` and
 `TransactionLogValue`. Of the group records only the committed offsets are taken apart; records of other types (group
-members, assignments, share and streams groups) are counted.
+members, assignments, share and streams groups) are passed over.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import NamedTuple
 from hwmark.checkers.audit.records import Record
 
 CONSUMER_OFFSETS, TRANSACTION_STATE = "__consumer_offsets", "__transaction_state"
-INTERNAL = (CONSUMER_OFFSETS, TRANSACTION_STATE, "__share_group_state")
-"""Topics that only coordinators write to; all of them are compacted."""
+COMPACTED = (CONSUMER_OFFSETS, TRANSACTION_STATE)
+"""Topics that are always compacted; of share groups' state whole segments are deleted."""
+INTERNAL = (*COMPACTED, "__share_group_state")
+"""Topics that only coordinators write to."""
 METADATA_LOG = "__cluster_metadata"
 OFFSET_COMMIT_KEYS = (0, 1)
 OFFSET_COMMIT_VALUES = range(5)

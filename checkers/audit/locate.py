@@ -16,7 +16,7 @@ from hwmark.checkers.audit.checkpoints import Partition
 from hwmark.checkers.audit.directories import PARTITION_NAME
 from hwmark.checkers.audit.findings import Finding
 from hwmark.checkers.audit.layout import NOT_CONTROL
-from hwmark.checkers.audit.producers import Producers
+from hwmark.checkers.audit.producers import aborted
 from hwmark.checkers.audit.replica import Replica, records_of
 from hwmark.checkers.histories.kinds import DUPLICATE, INCONSISTENT_OFFSETS, LOST_WRITE, MISSING, UNSEEN
 from hwmark.traces.errors import BadInputError
@@ -75,14 +75,14 @@ class Wanted:
         if not values:
             return []
         found: list[Finding] = []
-        aborted = Producers(replica, is_thinned=True).aborted_rows()
+        gone = aborted(replica)
         for row, records in records_of(replica, replica.batches["control_type"] == NOT_CONTROL):
             if isinstance(records, Finding):
                 found.append(records)
                 continue
             for record in records:
                 if record.value is not None and record.value in values:
-                    values[record.value]["held"].append(_place(replica, row, record.offset, row in aborted))
+                    values[record.value]["held"].append(_place(replica, row, record.offset, bool(gone[row])))
         return found
 
     def sentences(self) -> list[str]:
@@ -161,9 +161,7 @@ def _sentence(value: dict[str, Any]) -> str:
         return f"{what}: no replica holds it"
     places = [
         f"{place['broker']} at offset {place['offset']:,}, epoch {place['leader_epoch']}"
-        + {True: ", below its high watermark", False: ", above its high watermark", None: ""}[
-            place["below_high_watermark"]
-        ]
+        + MARKS[place["below_high_watermark"]]
         + (", aborted" if place["aborted"] else "")
         for place in value["held"]
     ]

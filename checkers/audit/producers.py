@@ -1,4 +1,4 @@
-"""What one replica's log shows of its producers: sequences, transactions, and the files that sum them up.
+"""What one replica's log shows of its producers: sequences, transactions, and the snapshots that sum them up.
 
 A broker takes a producer's next batch only if it continues the sequence, or begins a new epoch at 0 (Kafka's
 `ProducerAppendInfo`); a producer it knows nothing of may begin anywhere. It forgets producers after
@@ -19,8 +19,6 @@ from hwmark.checkers.audit.batches import Batches
 from hwmark.checkers.audit.checks import Mask, Rows, damage_before
 from hwmark.checkers.audit.findings import (
     FORGOTTEN,
-    INDEX_BEHIND,
-    INDEX_DISAGREES,
     PRODUCER_EPOCH_BACK,
     SEQUENCE_GAP,
     SEQUENCE_REPEAT,
@@ -95,6 +93,16 @@ class Producers:
         return in_transaction
 
     @cached_property
+    def marker(self) -> Rows:
+        """For each batch with a producer the row, among them, of the marker that ends its transaction; -1 for none."""
+        if not len(self.row):
+            return self.row
+        of_transaction = np.full(int(self.transaction[-1]) + 1, -1, dtype=np.int64)
+        of_transaction[self.transaction[self.is_marker]] = np.flatnonzero(self.is_marker)
+        marker: Rows = of_transaction[self.transaction]
+        return marker
+
+    @cached_property
     def breaks(self) -> Rows:
         """How many damages or missing stretches lie before each batch."""
         breaks = np.cumsum(_breaks(self.replica), dtype=np.int64)
@@ -107,7 +115,7 @@ class Producers:
             found += [*self.sequences(), *self.epochs(), *self.first_sequences()]
         if self.replica.suspicions & quick.TRANSACTIONS:
             found += self.replaced_transactions()
-        return [*found, *self.aborted_index()]
+        return found
 
     def sequences(self) -> Iterator[Finding]:
         """Batches that do not continue their producer's sequence."""
@@ -170,7 +178,7 @@ class Producers:
             yield self._finding(STARTS_LATE, sentence, at)
 
     @cached_property
-    def _transaction(self) -> Rows:
+    def transaction(self) -> Rows:
         """For each batch the number of its transaction: markers end one, and a producer begins one."""
         begins = np.diff(self.producer, prepend=-1) != 0
         after_marker = np.append(False, self.is_marker[:-1])
@@ -179,7 +187,7 @@ class Producers:
     def replaced_transactions(self) -> Iterator[Finding]:
         """Transactions in which the producer epoch changes: the older one was never ended here."""
         rows = np.flatnonzero(self.in_transaction)
-        transaction, epoch = self._transaction[rows], self.batch["producer_epoch"][rows]
+        transaction, epoch = self.transaction[rows], self.batch["producer_epoch"][rows]
         same = (np.diff(transaction) == 0) & (np.diff(epoch) > 0) & (np.diff(self.breaks[rows]) == 0)
         for at in np.flatnonzero(same).tolist():
             began = self.replica.at(int(self.row[rows[at + 1]]))["offsets"]
@@ -193,10 +201,7 @@ class Producers:
         """The transactions that no marker ends."""
         if not self.replica.suspicions & quick.TRANSACTIONS:
             return []
-        transaction = self._transaction
-        ended = np.zeros(int(transaction[-1]) + 1 if len(transaction) else 0, dtype=bool)
-        ended[transaction[self.is_marker]] = True
-        rows = np.flatnonzero(self.in_transaction & ~ended[transaction]) if len(transaction) else transaction
+        rows, transaction = np.flatnonzero(self.in_transaction & (self.marker < 0)), self.transaction
         found = []
         for run in np.split(rows, np.flatnonzero(np.diff(transaction[rows])) + 1) if len(rows) else []:
             batch = self.batch[run]
@@ -212,66 +217,6 @@ class Producers:
                 )
             )
         return found
-
-    def aborted_index(self) -> Iterator[Finding]:
-        """Aborted transactions that the .txnindex files lack, have in excess, or have from another offset on."""
-        expected = self._aborted() if self.replica.suspicions & quick.TRANSACTIONS else {}
-        last = len(self.replica.segments) - 1
-        for number, entries in enumerate(self.replica.aborted):
-            if entries is None:
-                continue
-            of_log = {key: row for key, row in expected.items() if self.replica.batches["segment"][row[1]] == number}
-            of_index = {(int(e["producer_id"]), int(e["last_offset"])): int(e["first_offset"]) for e in entries}
-            at_end = max((offset for _, offset in of_index), default=-1)
-            for (producer, marker), (first, row) in of_log.items():
-                if (producer, marker) not in of_index:
-                    is_behind = number == last and not self.replica.directory.clean and marker > at_end
-                    kind = INDEX_BEHIND if is_behind else INDEX_DISAGREES
-                    sentence = f"the transaction of producer {producer} that begins at {first:,} is not listed"
-                    yield self.replica.finding(kind, sentence, **self.replica.at(row))
-            yield from self._excess(number, of_index, of_log)
-
-    def _excess(
-        self, number: int, of_index: dict[tuple[int, int], int], of_log: dict[tuple[int, int], tuple[int, int]]
-    ) -> Iterator[Finding]:
-        """Entries of one .txnindex that the log does not bear out; those of records that are gone may be right."""
-        batches, file = self.replica.batches, self.replica.segments[number].path.with_suffix(".txnindex")
-        start = int(batches["base_offset"][0]) if len(batches) else self.replica.log_end
-        for place, ((producer, marker), first) in enumerate(of_index.items()):
-            has = of_log.get((producer, marker))
-            if (has is not None and has[0] == first) or first < start or self.is_thinned or self.replica.damages:
-                continue
-            if has is None:
-                sentence = f"producer {producer} aborts no transaction at offset {marker:,} of the log"
-            else:
-                sentence = f"the aborted transaction of producer {producer} begins at {has[0]:,}, not at {first:,}"
-            yield self.replica.finding(
-                INDEX_DISAGREES, sentence, offsets=(first, marker), file=file, position=place * 34
-            )
-
-    def _aborted(self) -> dict[tuple[int, int], tuple[int, int]]:
-        """Aborted transactions by producer and marker's offset: the first offset, and the marker's row."""
-        transaction = self._transaction
-        rows = np.flatnonzero(self.in_transaction)
-        numbers, firsts = np.unique(transaction[rows], return_index=True)
-        first_offset = dict(zip(numbers.tolist(), self.batch["base_offset"][rows[firsts]].tolist(), strict=True))
-        aborts = np.flatnonzero(self.batch["control_type"] == ABORT)
-        return {
-            (int(self.producer[at]), int(self.batch["base_offset"][at])): (
-                first_offset[int(transaction[at])],
-                int(self.row[at]),
-            )
-            for at in aborts.tolist()
-            if int(transaction[at]) in first_offset
-        }
-
-    def aborted_rows(self) -> set[int]:
-        """The rows, in the replica, of batches whose transaction was aborted."""
-        if not self.replica.suspicions & quick.TRANSACTIONS:
-            return set()
-        transaction = self._transaction
-        aborted = np.isin(transaction, transaction[self.batch["control_type"] == ABORT])
-        return set(self.row[aborted & self.in_transaction].tolist())
 
     def snapshots(self) -> Iterator[Finding]:
         """Producers whose last batch before a snapshot is another in the log than in the snapshot."""
@@ -294,6 +239,16 @@ class Producers:
                     sentence = f"the last batch of producer {entry['producer_id']} does not end at offset {last:,}"
                     sentence += f" with sequence {entry['last_sequence']:,}, as the snapshot says"
                     yield self.replica.finding(SNAPSHOT_DISAGREES, sentence, offsets=(last, last), file=file)
+
+
+def aborted(replica: Replica) -> Mask:
+    """For each batch whether it is of a transaction that was aborted."""
+    found = np.zeros(len(replica.batches), dtype=bool)
+    if replica.suspicions & quick.TRANSACTIONS:
+        producers = Producers(replica, is_thinned=True)
+        is_aborted = (producers.marker >= 0) & (producers.batch["control_type"][producers.marker] == ABORT)
+        found[producers.row[is_aborted & producers.in_transaction]] = True
+    return found
 
 
 def _breaks(replica: Replica) -> Mask:

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 import cramjam
 import numpy as np
-from hwmark.checkers.audit.layout import BASE_TIMESTAMP, COMPRESSION_MASK, MAX_TIMESTAMP, RECORDS, Fault
+from hwmark.checkers.audit.layout import (
+    BASE_TIMESTAMP,
+    COMPRESSION_MASK,
+    MAX_TIMESTAMP,
+    RECORDS,
+    TIMESTAMP_TYPE,
+    Fault,
+)
 from hwmark.checkers.audit.walk import records_fault
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
@@ -27,7 +34,7 @@ class UnreadableError(ValueError):
 
 
 class Record(NamedTuple):
-    """A record; `headers` are names and values."""
+    """A record; `headers` are names and values, `timestamp` is the broker's if the topic takes that (LogAppendTime)."""
 
     offset: int
     timestamp: int
@@ -44,7 +51,10 @@ def read_records(descriptor: int, batch: Any) -> list[Record]:
     if fault != Fault.NONE:
         raise UnreadableError(described(fault))
     base_timestamp = int.from_bytes(raw[BASE_TIMESTAMP:MAX_TIMESTAMP], "big", signed=True)
-    return list(_records(data, int(batch["base_offset"]), base_timestamp, int(batch["record_count"])))
+    records = list(_records(data, int(batch["base_offset"]), base_timestamp, int(batch["record_count"])))
+    if batch["attributes"] & TIMESTAMP_TYPE:  # then a record's own is what the producer said, until the cleaner comes
+        return [record._replace(timestamp=int(batch["max_timestamp"])) for record in records]
+    return records
 
 
 def fault_of(data: bytes, batch: Any) -> Fault:

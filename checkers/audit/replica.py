@@ -99,6 +99,16 @@ class Replica:
             return True
         return bool(self.suspicions & quick.THINNED)
 
+    def is_rebuilt(self, number: int) -> bool:
+        """Whether a broker reads a segment again at its start and writes its indexes anew: after a kill, the last ones.
+
+        Which ones follows from the recovery point.
+        """
+        if self.directory.clean:
+            return False
+        flushed = self.directory.recovery_points.get(self.partition, 0)
+        return number == len(self.segments) - 1 or self.segments[number + 1].base_offset > flushed
+
     @cached_property
     def suspicions(self) -> int:
         """Which checks of the batches may find something (bits of `quick`)."""

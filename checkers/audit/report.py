@@ -12,7 +12,7 @@ from hwmark.checkers.audit.findings import KINDS, Finding, Weight
 from hwmark.checkers.verdict import Holds, Unknown, Verdict, Violated
 
 LISTED = 10
-"""So many findings of a kind and a partition are told in the text."""
+"""So many findings of a kind are told in the text: violations of each partition, remarks of all."""
 
 
 @dataclass
@@ -76,14 +76,15 @@ class AuditReport:
         told: Counter[tuple[Any, ...]] = Counter()
         for finding in sorted(self.findings, key=_by_place):
             here = finding.topic, finding.partition
+            counted = (finding.kind,) if finding.weight == Weight.REMARK else (*here, finding.kind)
+            told[counted] += 1
+            if told[counted] > LISTED + 1:
+                continue
             if here != place:
                 yield f"{finding.topic}-{finding.partition}" if finding.topic is not None else "log directories"
                 place = here
-            told[*here, finding.kind] += 1
-            if told[*here, finding.kind] <= LISTED:
-                yield f"  {_line(finding)}"
-            elif told[*here, finding.kind] == LISTED + 1:
-                yield f"  {finding.kind}: more of them, which --json lists"
+            more = f"{finding.kind}: more of them, which --json lists"
+            yield f"  {_line(finding) if told[counted] <= LISTED else more}"
 
     def _located(self) -> Iterator[str]:
         if self.located is None:
