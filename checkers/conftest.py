@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from hwmark.checkers.profiles import pytest_collection_modifyitems, pytest_configure, pytest_terminal_summary
+from hwmark.checkers.profiles import (
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 
-__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure", "pytest_terminal_summary"]
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

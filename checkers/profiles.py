@@ -1,12 +1,15 @@
 """What both suites, this package's and the project's own, share: how long they run, and what runs only sometimes.
 
-The profiles are `quick`, by default, and `--hypothesis-profile=deep`, which the tests marked `deep` need.
+The profiles are `quick`, by default, and `--hypothesis-profile=deep`, which the tests marked `deep` need. Both suites
+may run in several processes of pytest-xdist.
 """
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +22,8 @@ settings.load_profile("quick")
 NEEDED = (("Java", "java"), ("Maven", "mvn"))
 """What starts real brokers, and the programs that show it is here."""
 
+COVERAGE = "hwmark.checkers.simulation.coverage"
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers."""
@@ -27,7 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what is marked `deep` in any other profile, and `cluster` without brokers; a second call changes nothing."""
+    """Skip what is marked `deep` in any other profile, and `cluster` without brokers; a second call changes nothing.
+
+    Clusters come first. Of several processes one begins with all of them, and while it waits for brokers the others
+    compute; what it has not come to then, they take from its end.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("cluster") is None)
     missing = [name for name, program in NEEDED if shutil.which(program) is None]
     if missing:
         _skip(items, "cluster", f"needs {' and '.join(missing)}")
@@ -42,9 +52,26 @@ def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes says what the clusters have been through that it observed."""
+    told: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    coverage = sys.modules.get(COVERAGE)
+    if told is not None and coverage is not None:
+        told[COVERAGE] = pickle.dumps(coverage.SESSION)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """The first process takes that to what it knows."""
+    told = getattr(node, "workeroutput", {}).get(COVERAGE)  # a process that died has told nothing
+    if told is not None:
+        seen = pickle.loads(told)
+        sys.modules[COVERAGE].SESSION.add(seen)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the clusters that were observed have been through, if there were any."""
-    coverage = sys.modules.get("hwmark.checkers.simulation.coverage")
+    coverage = sys.modules.get(COVERAGE)
     if coverage is not None and coverage.SESSION.steps:
         terminalreporter.section("what the clusters have been through")
         terminalreporter.write_line(coverage.SESSION.text())
