@@ -7,6 +7,7 @@ import secrets
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -128,18 +129,26 @@ def folder_of(arguments: argparse.Namespace) -> Path:
     return Path(arguments.dir) if arguments.dir else default_folder()
 
 
-def create_cluster(arguments: argparse.Namespace, folder: Path, **more: Any) -> Cluster:
-    """A cluster as the arguments of `configure_versions` say, still to be started."""
+def create_cluster(
+    arguments: argparse.Namespace,
+    folder: Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    features: Mapping[str, int] | None = None,
+    **more: Any,
+) -> Cluster:
+    """A cluster as the arguments of `configure_versions` say, still to be started; they count more than the others."""
     from hwmark.checkers.cluster.cluster import create
     from hwmark.checkers.cluster.distribution import of_home, resolve
 
+    levels = dict(features or {})
+    for name, level in pairs("--feature", arguments.feature).items():
+        if not level.isdecimal():
+            raise SpecError(f"--feature {name}={level}: expected a level, a whole number from 0 on")
+        levels[name] = int(level)
+    properties = dict(settings or {}) | pairs("--set", arguments.set)
     distribution = of_home(arguments.kafka_home) if arguments.kafka_home else resolve(arguments.version)
-    settings, features = pairs("--set", arguments.set), pairs("--feature", arguments.feature)
-    wrong = [name for name, level in features.items() if not level.isdecimal()]
-    if wrong:
-        raise SpecError(f"--feature {wrong[0]}={features[wrong[0]]}: expected a level, a whole number from 0 on")
-    levels = {name: int(level) for name, level in features.items()}
-    return create(folder, distribution, settings=settings, features=levels, **more)
+    return create(folder, distribution, settings=properties, features=levels, **more)
 
 
 def pairs(option: str, texts: list[str]) -> dict[str, str]:

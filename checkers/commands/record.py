@@ -147,17 +147,16 @@ def _record_here(
 ) -> Outcome:
     """Record on a cluster of its own, which is stopped again."""
     in_sync = dict.fromkeys(("min.insync.replicas", "transaction.state.log.min.isr"), str(min(2, arguments.brokers)))
-    settings = SETTINGS | in_sync | dict(recipe.settings if recipe else {}) | pairs("--set", arguments.set)
-    features = {name: str(level) for name, level in (recipe.features if recipe else {}).items()}
-    features |= pairs("--feature", arguments.feature)
-    listed = {"set": [f"{n}={v}" for n, v in settings.items()], "feature": [f"{n}={v}" for n, v in features.items()]}
-    asked = argparse.Namespace(**vars(arguments) | listed)
-    network = recipe is not None and recipe.needs_network
+    settings = SETTINGS | in_sync | dict(recipe.settings if recipe else {})
+    features = recipe.features if recipe else {}
+    has_network = recipe is not None and recipe.needs_network
     _say("starting the cluster")
-    with create_cluster(asked, folder, brokers=arguments.brokers, has_network=network) as cluster:
+    with create_cluster(
+        arguments, folder, settings=settings, features=features, brokers=arguments.brokers, has_network=has_network
+    ) as cluster:
         cluster.start()
         nemesis = _nemesis(cluster, recipe, workload) if recipe else None
-        public = {name: value for name, value in settings.items() if not SECRET.search(name)}
+        public = {name: value for name, value in cluster.settings.items() if not SECRET.search(name)}
         about = {
             "ver": cluster.distribution.version,
             "min_isr": public["min.insync.replicas"],
@@ -165,7 +164,7 @@ def _record_here(
             "nemesis": recipe.name if recipe else "",
             "brokers": arguments.brokers,
             "settings": public,
-            "features": features,
+            "features": cluster.features,
         }
         there = clients._replace(bootstrap_servers=cluster.bootstrap_servers)
         _make_topics(arguments, there, workload)

@@ -1,4 +1,4 @@
-"""The verdict on a recording, as `hwmark history` and `hwmark linearizable` judge it, and pictures if it is invalid."""
+"""The verdict on a recording, as `hwmark history` and `hwmark linearizable` judge it, and pictures of it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def judge(file: Path) -> Judged:
     word, words = _of_logs(history, logs)
     statuses = exit_status(report.verdict()), *(exit_status(judgement.verdict) for judgement in logs.values())
     status = EXIT_VIOLATED if EXIT_VIOLATED in statuses else max(statuses)
-    pictures, not_drawn = _draw(history, report, file) if report.bad_error_types else ([], None)
+    pictures, not_drawn = _draw(history, report, file)
     return Judged(status, report, word, "\n".join([describe(history, report), "", *words]), pictures, not_drawn)
 
 
@@ -70,10 +70,11 @@ def _of_logs(history: History, logs: Mapping[Key, Judgement]) -> tuple[str, list
 
 
 def _draw(history: History, report: HistoryReport, file: Path) -> tuple[list[Path], str | None]:
-    """The picture that tells most, and a page with everything in it if that is not too much; why not all of it."""
-    told = report.to_json()
-    dot = draw_timeline(history, told) if is_for_timeline(told) else draw_history(history, told)
-    drawn = {".svg": render(dot, "svg")}
+    """The picture that tells most of what is wrong, and a page with everything in it; and why one cannot be written."""
+    told, drawn = report.to_json(), {}
+    if report.bad_error_types:
+        dot = draw_timeline(history, told) if is_for_timeline(told) else draw_history(history, told)
+        drawn[".svg"] = render(dot, "svg")
     if len(history.operations) <= PAGE_MAX:
         from hwmark.checkers.histories.kinds import KINDS
 

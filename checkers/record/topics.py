@@ -74,18 +74,17 @@ def create(
         futures = admin.create_topics(wanted, **timeouts)
     except ValueError as error:  # numbers that the client does not even ask for
         raise RecordingError(f"topics cannot be made: {error}") from None
-    made = list(names)
+    refused: RecordingError | None = None
     try:
         for name, future in futures.items():
-            try:
-                future.result()
-            except KafkaException as error:
-                made.remove(name)
-                why = f"topic {name} cannot be made: {clients.public(words_of(error))}"
-                raise RecordingError(why) from None
+            if (failure := future.exception()) is not None:
+                why = clients.public(words_of(failure)) if isinstance(failure, KafkaException) else str(failure)
+                refused = refused or RecordingError(f"topic {name} cannot be made: {why}")
+        if refused is not None:
+            raise refused
         _await_leaders(admin, names, partitions)
-    except BaseException:
-        delete(clients, made)  # those that come later may have been made, too
+    except BaseException:  # only what is known to be ours goes again: another one may have come first
+        delete(clients, [name for name, future in futures.items() if future.done() and not future.exception()])
         raise
 
 
