@@ -13,12 +13,12 @@ import pytest
 from hwmark.checkers import cli
 from hwmark.checkers.cluster import cluster as clusters
 from hwmark.checkers.cluster import ports
-from hwmark.checkers.cluster.cluster import Cluster, create, load, lost_processes, remove_remains
+from hwmark.checkers.cluster.cluster import Cluster, create, load
 from hwmark.checkers.cluster.distribution import Distribution
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java
-from hwmark.checkers.cluster.node import MARK, strays
 from hwmark.checkers.cluster.settings import properties
+from hwmark.checkers.cluster.strays import MARK, lost_processes, remove_remains, strays
 from hwmark.checkers.commands import record
 
 

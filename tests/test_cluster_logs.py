@@ -195,11 +195,12 @@ def test_partitions_that_are_not_there_are_refused(log: Path) -> None:
     assert end_offset(log) == 10
 
 
-def test_nothing_to_cut_is_refused(tmp_path: Path) -> None:
+def test_nothing_is_cut_from_an_empty_log(tmp_path: Path) -> None:
     (tmp_path / "orders-0").mkdir()
     (tmp_path / "orders-0" / f"{0:020}.log").touch()
-    with pytest.raises(ClusterError, match="there is no record to cut off"):
-        disks.truncate(tmp_path, Random(0), records=1)
+    (tmp_path / ".kafka_cleanshutdown").touch()
+    assert disks.truncate(tmp_path, Random(0), records=1) == []
+    assert (tmp_path / ".kafka_cleanshutdown").exists()
 
 
 def test_a_wiped_disk_is_gone(log: Path) -> None:

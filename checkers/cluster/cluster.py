@@ -21,21 +21,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
 from hwmark.checkers.cluster.distribution import Distribution, archive_classes, formatted
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java, find_java
 from hwmark.checkers.cluster.network import Network, why_not
-from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, MARK, UP, Node, folder_of, stop_processes, strays
+from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, UP, Node
 from hwmark.checkers.cluster.ports import free_ports, listens
 from hwmark.checkers.cluster.settings import properties, random_id, write_properties
+from hwmark.checkers.cluster.strays import FILE, MARK, STOP_TIMEOUT, refuse_strays, stop_processes, strays
 from hwmark.checkers.cluster.views import agreed, views
 
-FILE = "cluster.json"
 FIRST_CONTROLLER = 101  # brokers count from 1
 NODES_MAX = 100  # of each role: ids are the last part of addresses, and 254 is this machine's
 PORT = 9092  # of every node, where each has an address of its own
-START_TIMEOUT, STOP_TIMEOUT = 60.0, 10.0  # s
+START_TIMEOUT = 60.0  # s
 POLL = 0.05  # s between looks
 
 
@@ -304,29 +303,3 @@ def _alone_in(folder: Path) -> Iterator[None]:
         raise ClusterError(f"another cluster is being started in {folder}") from None
     finally:
         os.close(handle)
-
-
-def remove_remains(folder: Path) -> tuple[list[int], bool]:
-    """Stop the processes of a cluster in this folder whose file is gone, and remove its network.
-
-    Their pids, and whether there was a network.
-    """
-    folder = folder.resolve()
-    living = strays(folder)
-    stop_processes(living, signal.SIGKILL, STOP_TIMEOUT)
-    has_network = Network(folder).exists()
-    if has_network:
-        Network(folder).delete()
-    return [process.pid for process in living], has_network
-
-
-def refuse_strays(folder: Path) -> None:
-    """ClusterError, with their pids, if processes of a cluster in this folder live."""
-    if living := strays(folder):
-        pids = ", ".join(str(process.pid) for process in living)
-        raise ClusterError(f"a cluster is running in {folder} (pids {pids}); stop it with `hwmark cluster down`")
-
-
-def lost_processes() -> list[tuple[psutil.Process, Path]]:
-    """The processes of clusters whose folder holds no cluster any more, each with that folder."""
-    return [(process, folder) for process in strays() if not ((folder := folder_of(process)) / FILE).exists()]

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java
-from hwmark.checkers.cluster.node import MARK
 from hwmark.checkers.cluster.ports import free_ports
+from hwmark.checkers.cluster.strays import MARK
 
 VERSION = re.compile(r"\d+\.\d+\.\d+(-[\w.]+)?")
 CORE_JAR = re.compile(rf"kafka_[\d.]+-({VERSION.pattern})\.jar")
