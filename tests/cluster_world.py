@@ -9,7 +9,8 @@ from pathlib import Path
 from hwmark.checkers.cluster.cluster import FIRST_CONTROLLER, Cluster
 from hwmark.checkers.cluster.distribution import Distribution, _digest
 from hwmark.checkers.cluster.java import Java
-from hwmark.checkers.cluster.node import BROKER, CONTROLLER, MARK, Node
+from hwmark.checkers.cluster.node import BROKER, CONTROLLER, Node
+from hwmark.checkers.cluster.strays import MARK
 from hwmark.checkers.cluster.views import Seen
 
 SLEEPS = "import time; print('asleep', flush=True); time.sleep(600)"

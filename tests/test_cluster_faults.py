@@ -168,6 +168,7 @@ def test_what_is_not_well_said_is_refused(fault: Fault, reason: str) -> None:
         (Fault("wipe", ("101",)), "wipe: controller 101 is no broker"),
         (Fault("truncate", ("3",), ("a-0",)), "there is no partition a-0"),
         (Fault("truncate", ("3",), ("a",)), "'a' names no partition"),
+        (Fault("truncate", ("3",)), "truncate: there is no record to cut off"),
     ],
 )
 def test_what_cannot_happen_now_is_refused_before_anything_does(

@@ -13,12 +13,13 @@ import pytest
 from hwmark.checkers import cli
 from hwmark.checkers.cluster import cluster as clusters
 from hwmark.checkers.cluster import ports
-from hwmark.checkers.cluster.cluster import Cluster, create, load, lost_processes, remove_remains
+from hwmark.checkers.cluster.cluster import Cluster, create, load
 from hwmark.checkers.cluster.distribution import Distribution
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java
-from hwmark.checkers.cluster.node import MARK, strays
 from hwmark.checkers.cluster.settings import properties
+from hwmark.checkers.cluster.strays import MARK, lost_processes, remove_remains, strays
+from hwmark.checkers.commands import record
 
 
 @pytest.fixture
@@ -206,6 +207,21 @@ def test_one_broker_alone_can_have_transactions(tmp_path: Path, cluster_world: M
     own = properties(alone.nodes[0], alone.nodes, {})
     assert own["transaction.state.log.min.isr"] == own["transaction.state.log.replication.factor"] == "1"
     assert properties(alone.nodes[0], alone.nodes, {"log.dirs": "/x"})["log.dirs"] == "/x"
+
+
+@pytest.mark.parametrize(("names", "stays"), [("{}/broker-1/server.log", True), ("nothing", False)])
+def test_a_recordings_folder_stays_if_an_error_names_a_log_in_it(names: str, stays: bool) -> None:
+    with pytest.raises(ClusterError), record._folder(None) as folder:
+        folder.mkdir()
+        raise ClusterError(f"broker 1 ended (see {names.format(folder)})")
+    assert folder.exists() == stays
+    shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def test_a_recordings_folder_goes_again() -> None:
+    with record._folder(None) as folder:
+        folder.mkdir()
+    assert not folder.parent.exists()
 
 
 # ------------------------------------------------------------ ports

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from hwmark.checkers.cluster import disks
 from hwmark.checkers.cluster.errors import ClusterError
-from hwmark.checkers.cluster.logs import batches, cut, end_offset, partition_folders, recovery_points, segments
+from hwmark.checkers.cluster.logs import batches, cut, last_batches, partition_folders, recovery_points, segments
 
 PAYLOAD = 20  # bytes of records in each batch
 
@@ -31,6 +31,12 @@ def write_log(folder: Path, *starts: list[int], records: int = 1) -> Path:
         (folder / f"{stem}.snapshot").write_bytes(b"s")
     (folder / "leader-epoch-checkpoint").write_text("0\n1\n0 0\n")
     return folder
+
+
+def end_offset(folder: Path) -> int:
+    """The offset that the next record will have."""
+    found = last_batches(folder)
+    return found[-1].end if found else 0
 
 
 def names(folder: Path) -> set[str]:
@@ -189,11 +195,12 @@ def test_partitions_that_are_not_there_are_refused(log: Path) -> None:
     assert end_offset(log) == 10
 
 
-def test_nothing_to_cut_is_refused(tmp_path: Path) -> None:
+def test_nothing_is_cut_from_an_empty_log(tmp_path: Path) -> None:
     (tmp_path / "orders-0").mkdir()
     (tmp_path / "orders-0" / f"{0:020}.log").touch()
-    with pytest.raises(ClusterError, match="there is no record to cut off"):
-        disks.truncate(tmp_path, Random(0), records=1)
+    (tmp_path / ".kafka_cleanshutdown").touch()
+    assert disks.truncate(tmp_path, Random(0), records=1) == []
+    assert (tmp_path / ".kafka_cleanshutdown").exists()
 
 
 def test_a_wiped_disk_is_gone(log: Path) -> None:

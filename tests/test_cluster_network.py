@@ -15,10 +15,11 @@ from types import ModuleType
 
 import pytest
 from hwmark.checkers.cluster import network
-from hwmark.checkers.cluster.cluster import Cluster, remove_remains
+from hwmark.checkers.cluster.cluster import Cluster
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.faults import Fault, apply
 from hwmark.checkers.cluster.network import Network
+from hwmark.checkers.cluster.strays import remove_remains
 
 pytestmark = pytest.mark.skipif(network.why_not() is not None, reason=str(network.why_not()))
 

@@ -16,24 +16,25 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
 from hwmark.checkers.cluster.distribution import Distribution, archive_classes, formatted
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java, find_java
 from hwmark.checkers.cluster.network import Network, why_not
-from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, MARK, UP, Node, folder_of, stop_processes, strays
+from hwmark.checkers.cluster.node import BROKER, CONTROLLER, DOWN, UP, Node
 from hwmark.checkers.cluster.ports import free_ports, listens
 from hwmark.checkers.cluster.settings import properties, random_id, write_properties
+from hwmark.checkers.cluster.strays import FILE, MARK, STOP_TIMEOUT, refuse_strays, stop_processes, strays
+from hwmark.checkers.cluster.views import agreed, views
 
-FILE = "cluster.json"
 FIRST_CONTROLLER = 101  # brokers count from 1
 NODES_MAX = 100  # of each role: ids are the last part of addresses, and 254 is this machine's
 PORT = 9092  # of every node, where each has an address of its own
-START_TIMEOUT, STOP_TIMEOUT, ASK_TIMEOUT = 60.0, 10.0, 3.0  # s
+START_TIMEOUT = 60.0  # s
 POLL = 0.05  # s between looks
 
 
@@ -168,23 +169,12 @@ class Cluster:
             self.save()
 
     def partitions(self) -> list[dict[str, Any]]:
-        """Who leads and who is in the ISR, by topic and partition, as a broker that is up says; none if none is."""
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient
-
-        serving = [broker.address for broker in self.brokers if broker.state() == UP]
-        if not serving:
-            return []
-        admin = AdminClient({"bootstrap.servers": ",".join(serving), "log_level": 0})
-        try:
-            topics = admin.list_topics(timeout=ASK_TIMEOUT).topics
-        except KafkaException:
-            return []
-        return [
-            {"topic": name, "partition": id, "leader": leader_of(one), "isr": sorted(one.isrs)}
-            for name, topic in sorted(topics.items())
-            for id, one in sorted(topic.partitions.items())
-        ]
+        """Who leads and who is in the ISR, by topic and partition, as most brokers say; none if none answers."""
+        found = []
+        for name, seen in agreed(views(self)).items():
+            topic, _, id = name.rpartition("-")
+            found.append({"topic": topic, "partition": int(id), "leader": seen.leader, "isr": list(seen.isr)})
+        return sorted(found, key=itemgetter("topic", "partition"))
 
     def __enter__(self) -> Cluster:
         return self
@@ -216,11 +206,6 @@ class Cluster:
             scratch.replace(self.folder / FILE)
         except OSError as error:
             raise ClusterError(f"{self.folder / FILE}: cannot be written: {error.strerror}") from None
-
-
-def leader_of(partition: Any) -> int | None:
-    """The leader that a client's metadata name."""
-    return None if partition.leader < 0 else int(partition.leader)
 
 
 def create(
@@ -318,34 +303,3 @@ def _alone_in(folder: Path) -> Iterator[None]:
         raise ClusterError(f"another cluster is being started in {folder}") from None
     finally:
         os.close(handle)
-
-
-def remove_remains(folder: Path) -> tuple[list[int], bool]:
-    """Stop the processes of a cluster in this folder whose file is gone, and remove its network.
-
-    Their pids, and whether there was a network.
-    """
-    folder = folder.resolve()
-    living = strays(folder)
-    stop_processes(living, signal.SIGKILL, STOP_TIMEOUT)
-    has_network = Network(folder).exists()
-    if has_network:
-        Network(folder).delete()
-    return [process.pid for process in living], has_network
-
-
-def refuse_strays(folder: Path) -> None:
-    """ClusterError, with their pids, if processes of a cluster in this folder live."""
-    if living := strays(folder):
-        pids = ", ".join(str(process.pid) for process in living)
-        raise ClusterError(f"a cluster is running in {folder} (pids {pids}); stop it with `hwmark cluster down`")
-
-
-def lost_processes() -> list[tuple[psutil.Process, Path]]:
-    """The processes of clusters whose folder holds no cluster any more, each with that folder."""
-    return [(process, folder) for process in strays() if not ((folder := folder_of(process)) / FILE).exists()]
-
-
-def each_log_directory(cluster: Cluster) -> Iterator[Path]:
-    """The brokers' log directories, for an audit."""
-    return (broker.log_directory for broker in cluster.brokers)

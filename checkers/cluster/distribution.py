@@ -20,13 +20,15 @@ from typing import NamedTuple
 
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java
-from hwmark.checkers.cluster.node import MARK
 from hwmark.checkers.cluster.ports import free_ports
+from hwmark.checkers.cluster.strays import MARK
 
 VERSION = re.compile(r"\d+\.\d+\.\d+(-[\w.]+)?")
 CORE_JAR = re.compile(rf"kafka_[\d.]+-({VERSION.pattern})\.jar")
+OLDEST = (3, 3)  # from which on brokers without ZooKeeper are for production (KIP-833)
 SCALA = "2.13"
 SLF4J = "1.7.36"
+DECORATION = re.compile(r"\x1b\[[\d;]*m| -> \[Help \d+\]")  # of what Maven prints
 MAVEN_TIMEOUT = 600.0
 FORMAT_TIMEOUT = START_TIMEOUT = 60.0
 # Small heaps, one thread for garbage, no optimising compiler: three brokers start within seconds on two cores.
@@ -77,6 +79,8 @@ def resolve(version: str) -> Distribution:
     """The jars of a version, from the cache or else from Maven Central. ClusterError if neither has them."""
     if not VERSION.fullmatch(version):
         raise ClusterError(f"--version {version}: expected a version of Kafka such as 4.3.1")
+    if tuple(map(int, version.split(".")[:2])) < OLDEST:
+        raise ClusterError(f"--version {version}: expected 3.3.0 or later: those before need ZooKeeper")
     folder = cache_folder() / version
     if not (folder / "libs").is_dir():
         _download(version, folder)
@@ -172,7 +176,7 @@ def _download(version: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         Path(scratch, "pom.xml").write_text(POM.format(scala=SCALA, version=version, slf4j=SLF4J))
         goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=libs"]
-        done = _run([maven, "-q", "-B", *goal], MAVEN_TIMEOUT, Path(scratch))
+        done = _run([maven, "-q", "-B", "-Dstyle.color=never", *goal], MAVEN_TIMEOUT, Path(scratch))
         if done.returncode or not list(Path(scratch, "libs").glob("kafka_*.jar")):
             raise ClusterError(f"Maven cannot fetch Kafka {version}: {_last_line(done)}")
         folder.mkdir(exist_ok=True)
@@ -198,10 +202,10 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The line of the output that says most: Maven's first error, or else the last line."""
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    """The line of the output that says most: the first error, or else the last line."""
+    lines = [line.strip() for line in DECORATION.sub("", done.stdout + done.stderr).splitlines() if line.strip()]
     errors = [line for line in lines if "ERROR" in line or "Exception" in line]
-    return (errors or lines[-1:] or ["no reason given"])[0]
+    return (errors or lines[-1:] or ["no reason given"])[0].removeprefix("[ERROR] ")
 
 
 def _digest(*parts: str) -> str:

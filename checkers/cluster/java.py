@@ -40,7 +40,8 @@ def find_java(kafka: str) -> Java:
         raise ClusterError(f"{path}{where} does not run: {_reason(error)}") from None
     found = VERSION.search(told)
     if found is None:
-        raise ClusterError(f"{path} does not say which Java it is: {told.strip().splitlines()[:1]}")
+        said = told.strip().partition("\n")[0] or "nothing"
+        raise ClusterError(f"{path} does not say which Java it is, but: {said}")
     java = Java(path, int(found[1]))
     if java.release < needed:
         raise ClusterError(f"{path} is Java {java.release}; Kafka {kafka} needs Java {needed} or later")
@@ -48,4 +49,8 @@ def find_java(kafka: str) -> Java:
 
 
 def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"exit status {error.returncode}"
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {error.timeout:.0f} s"
+    return ((error.strerror if isinstance(error, OSError) else None) or str(error)).lower()

@@ -85,12 +85,6 @@ def last_batches(folder: Path) -> list[Batch]:
     return []
 
 
-def end_offset(folder: Path) -> int:
-    """Where the log ends: the offset that the next record will have."""
-    found = last_batches(folder)
-    return found[-1].end if found else 0
-
-
 def recovery_points(log_directory: Path) -> dict[str, int]:
     """Up to which offset the broker knows each log to be on disk; a log that is not named may not be there at all."""
     file = log_directory / RECOVERY_POINTS

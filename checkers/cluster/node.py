@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 from hwmark.checkers.cluster.errors import ClusterError
-
-MARK = "-Dhwmark.cluster="
-"""The property on a process's command line that says to which cluster, by its folder, it belongs."""
 
 BROKER, CONTROLLER = "broker", "controller"
 UP, PAUSED, DOWN = "up", "paused", "down"
@@ -126,41 +121,3 @@ class Node:
     def from_json(cls, known: dict[str, Any]) -> Node:
         """As it was written."""
         return cls(**known | {"folder": Path(known["folder"])})
-
-
-def strays(folder: Path | None = None) -> list[psutil.Process]:
-    """The processes of clusters, of all folders or of one, that live."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        marks = [word.removeprefix(MARK) for word in process.info["cmdline"] or () if word.startswith(MARK)]
-        if marks and (folder is None or marks[0] == str(folder)):
-            found.append(process)
-    return found
-
-
-def folder_of(stray: psutil.Process) -> Path:
-    """The folder of the cluster that a process of `strays` belongs to."""
-    marks = [word for word in stray.info["cmdline"] if word.startswith(MARK)]
-    return Path(marks[0].removeprefix(MARK))
-
-
-def stop_processes(processes: Iterable[psutil.Process], number: signal.Signals, timeout: float) -> list[psutil.Process]:
-    """Send a signal that ends them to all of them, paused ones too, and wait. Those that had to be killed after all."""
-    processes = list(processes)
-    for process in processes:
-        for each in (number, signal.SIGCONT):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                _signal(process, each)
-    late: list[psutil.Process] = psutil.wait_procs(processes, timeout)[1]
-    for process in late:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(late, timeout)
-    return late
-
-
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.AccessDenied:
-        raise ClusterError(f"process {process.pid} is somebody else's, and cannot be stopped") from None

@@ -11,7 +11,7 @@ last replica standing, eligible leader replicas).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -108,15 +108,21 @@ def _drawn(rng: Random, seconds: float, choices: list[tuple[Fault, Fault]]) -> l
     """Faults that are held, however late they come: the plan is for how many of them there is time."""
     steps: list[Step] = []
     at = min(LEAD_IN, seconds / 4)
-    while True:
-        fault, undo = rng.choice(choices)
+    for fault, undo in _shuffled(rng, choices):
         hold = round(rng.uniform(*HOLD), 3)
         undone = round(at + hold, 3)
         end = undone + RECOVERY[undo.kind]
         if steps and end > seconds:
-            return [*steps, Step(max(seconds, steps[-1].at), RESTORE)]
+            break
         steps += [Step(at, fault), Step(undone, undo, hold), Step(undone, IN_SYNC._replace(amount=CATCH_UP))]
         at = round(end + rng.uniform(*PAUSE_BETWEEN), 3)
+    return [*steps, Step(max(seconds, steps[-1].at), RESTORE)]
+
+
+def _shuffled(rng: Random, choices: list[tuple[Fault, Fault]]) -> Iterator[tuple[Fault, Fault]]:
+    """All of them in some order, and then again: short schedules have different faults."""
+    while True:
+        yield from rng.sample(choices, len(choices))
 
 
 PLAIN_ACKS_1: Mapping[str, Any] = MappingProxyType({"acks": "1", "idempotent": False})

@@ -201,8 +201,9 @@ def _status(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 
 def _down(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
-    from hwmark.checkers.cluster.cluster import load, remove_remains
+    from hwmark.checkers.cluster.cluster import load
     from hwmark.checkers.cluster.errors import ClusterError
+    from hwmark.checkers.cluster.strays import remove_remains
 
     folder = folder_of(arguments)
     try:
@@ -234,7 +235,7 @@ def _fault(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 def _strays() -> list[dict[str, Any]]:
     """The processes of clusters whose folder does not know them any more."""
-    from hwmark.checkers.cluster.cluster import lost_processes
+    from hwmark.checkers.cluster.strays import lost_processes
 
     return [{"pid": process.pid, "folder": str(folder)} for process, folder in lost_processes()]
 

@@ -276,12 +276,21 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _folder(given: str | None) -> Iterator[Path]:
-    """The cluster's folder: the one that was given, or one that is removed again."""
+    """The cluster's folder: the one that was given, or one that is removed again, unless an error names it."""
+    from hwmark.checkers.cluster.errors import ClusterError
+
     if given is not None:
         yield Path(given)
         return
-    with tempfile.TemporaryDirectory(prefix="hwmark-", ignore_cleanup_errors=True) as scratch:
-        yield Path(scratch, "cluster")
+    scratch, is_named = Path(tempfile.mkdtemp(prefix="hwmark-")), False
+    try:
+        yield scratch / "cluster"
+    except ClusterError as error:
+        is_named = f"{scratch}/" in str(error)
+        raise
+    finally:
+        if not is_named:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _record_there(arguments: argparse.Namespace, clients: Clients, workload: Workload, file: Path) -> Outcome:
