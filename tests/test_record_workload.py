@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from hwmark.checkers.cli import parser
-from hwmark.checkers.commands.record import workload_of
+from hwmark.checkers.commands.record_options import workload_of
 from hwmark.checkers.record.outcomes import FAIL, INFO, REFUSED_FOR_ITSELF, REFUSED_ON_ARRIVAL, of_delivery
 from hwmark.checkers.record.workload import Workload
 from hwmark.spec.errors import SpecError

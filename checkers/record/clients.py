@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,16 +39,20 @@ OWN = (
     "log_level", "logger", "error_cb", "stats_cb", "on_delivery", "check.crcs",
 )  # fmt: skip
 """Settings that the recorder decides."""
+FILE = re.compile(r"ssl\.(key|certificate|ca|crl|keystore)\.location")
+"""Settings that name a file; librdkafka does not say which one it did not find."""
 BLACK = "***"
 PUBLIC_MIN = 4  # characters; shorter texts are no secrets, and stand in many words
 ONE_AT_A_TIME = "max.in.flight.requests.per.connection"
 SESSION_TIMEOUT_MS = 6000
+SOCKET_TIMEOUT_MAX_MS = 300_000  # librdkafka's
 CONSUMER_ONLY = ("group.protocol", "session.timeout.ms", "partition.assignment.strategy", "heartbeat.interval.ms")
 
 QUIET = logging.Logger("librdkafka")
 """Who is told by librdkafka what errors say as well: nobody."""
 QUIET.addHandler(logging.NullHandler())
 
+STATE = re.compile(r" \(after \d+ms in state .*\)$")
 OnError = Callable[[KafkaError], None]
 
 
@@ -93,7 +99,8 @@ class Clients(NamedTuple):
         timeout = workload.transaction_timeout_ms
         more: dict[str, Any] = {"transactional.id": id, "transaction.timeout.ms": timeout}
         # A request that nobody answers holds up calls, whatever timeout they have.
-        more["socket.timeout.ms"], more["request.timeout.ms"] = max(1000, timeout // 2), max(900, timeout // 2 - 500)
+        answer = min(max(1000, timeout // 2), SOCKET_TIMEOUT_MAX_MS)
+        more["socket.timeout.ms"], more["request.timeout.ms"] = answer, max(900, answer - 500)
         message = min(workload.message_timeout_ms, timeout)  # librdkafka refuses more
         with self.told():
             return Producer({ONE_AT_A_TIME: 1} | self.common() | {"message.timeout.ms": message, **more})
@@ -113,13 +120,20 @@ class Clients(NamedTuple):
         with self.told():
             return Consumer(common | own)
 
+    def try_all(self, workload: Workload) -> None:
+        """Make a client of each kind, to hear what settings cannot be used. RecordingError for those."""
+        self.admin()
+        self.producer(workload)
+        self.transactional_producer(workload, "none")
+        self.consumer("none").close()
+
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
         """RecordingError, without any secret, for what librdkafka has to say about settings."""
         try:
             yield
         except KafkaException as error:
-            raise RecordingError(f"--client: {self.public(words_of(error))}") from None
+            raise RecordingError(f"unusable settings of the clients: {self.public(words_of(error))}") from None
 
     def public(self, text: str) -> str:
         """A text with the values of the user's settings blacked out."""
@@ -128,10 +142,10 @@ class Clients(NamedTuple):
         return text
 
 
-def words_of(error: KafkaException | KafkaError) -> str:
-    """What an error says, in one line."""
+def words_of(error: Exception | KafkaError) -> str:
+    """What an error says, in one line, without the client's own state."""
     inner = error.args[0] if isinstance(error, KafkaException) else error
-    return " ".join((inner.str() if isinstance(inner, KafkaError) else str(inner)).split())
+    return STATE.sub("", " ".join((inner.str() if isinstance(inner, KafkaError) else str(inner)).split()))
 
 
 def name_of(error: KafkaException | KafkaError) -> str:
@@ -166,6 +180,8 @@ def settings_of(texts: list[str], file: str | None) -> dict[str, str]:
             reason = f"{name} is not set here; see {OPTION_OF[name]}"
         elif name in OWN:
             reason = f"{name} is the recorder's own"
+        elif FILE.fullmatch(name) and not os.access(value, os.R_OK):
+            reason = f"{name} is no file that can be read"
         if reason and isinstance(place, int):
             raise BadInputError(str(file), place, reason)
         if reason:

@@ -16,7 +16,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from hwmark.checkers.record.clients import name_of
-from hwmark.checkers.record.outcomes import INFO, OK
+from hwmark.checkers.record.outcomes import INFO, NOT_ALLOWED, OK
 from hwmark.checkers.record.readers import group_of, sorted_out
 from hwmark.checkers.record.run import Run
 from hwmark.checkers.record.topics import Offsets, are_in_sync, offsets
@@ -31,6 +31,7 @@ STABLE = 1.0  # s for which ends do not move
 STALL = 20.0  # s without a record after which a read is given up
 BATCH_MAX, WAIT = 5000, 0.2
 POLL = 0.2
+GONE = "the cluster does not answer"
 
 Say = Callable[[str], None]
 
@@ -52,7 +53,7 @@ def closing_reads(run: Run, say: Say) -> str | None:
     except IncompleteError as error:
         why = str(error)
     except KafkaException as error:
-        why = f"the cluster does not answer ({name_of(error)})"
+        why = f"{GONE} ({name_of(error)})"
     run.writer.note("closing-reads", {"complete": why is None, "why": why}, process="recorder")
     return why
 
@@ -63,15 +64,16 @@ def settle(run: Run, say: Say) -> dict[Key, Offsets]:
     say("ending what transactions are open")
     fence(run, names_of(run), begun + FENCE_TIMEOUT)
     say("waiting for the replicas")
-    _await_sync(admin, run, time.monotonic() + SYNC_TIMEOUT)
+    if not _await_sync(admin, run, time.monotonic() + SYNC_TIMEOUT):
+        raise IncompleteError(GONE)
     deadline = time.monotonic() + run.workload.transaction_timeout_ms / 1000 + SETTLE_TIMEOUT
     last: dict[Key, Offsets] = {}
-    since, why = time.monotonic(), "the cluster does not answer"
+    since, why = time.monotonic(), GONE
     while time.monotonic() < deadline:
         try:
             now = offsets(admin, run.workload.keys)
         except KafkaException as error:
-            why = f"the cluster does not answer ({name_of(error)})"
+            why = f"{GONE} ({name_of(error)})"
             time.sleep(POLL)
             continue
         why = "offsets still move"
@@ -94,13 +96,19 @@ def _require_beginnings(ends: Mapping[Key, Offsets]) -> None:
             raise IncompleteError(f"{key.name}: what lies before offset {at.start} has been deleted")
 
 
-def _await_sync(admin: AdminClient, run: Run, deadline: float) -> None:
-    """Wait for the replicas, which raise the high watermark; those that are gone for good are not waited for."""
+def _await_sync(admin: AdminClient, run: Run, deadline: float) -> bool:
+    """Wait for the replicas, which raise the high watermark; not for ever, some may be gone for good.
+
+    Whether anybody answered at all.
+    """
+    is_answered = False
     while time.monotonic() < deadline:
         with contextlib.suppress(KafkaException):
             if are_in_sync(admin, run.workload.keys):
-                return
+                return True
+            is_answered = True
         time.sleep(POLL)
+    return is_answered
 
 
 def _moved(before: Mapping[Key, Offsets], after: Mapping[Key, Offsets]) -> str | None:
@@ -125,21 +133,21 @@ def read_all(run: Run, isolation: str, ends: Mapping[Key, Offsets]) -> None:
 
 def _read_on(run: Run, consumer: Consumer, process: int, isolation: str, missing: dict[Key, int]) -> None:
     """Poll until no partition is missing."""
-    writer, last = run.writer, time.monotonic()
+    writer, last, complaint = run.writer, time.monotonic(), ""
     while missing:
         writer.invoke(process, "poll", [["poll"]], final=isolation)
         messages = consumer.consume(BATCH_MAX, WAIT)
         read, errors = sorted_out(messages)
-        ended, other = _ends_told(messages, missing), [e for e in errors if e.code() != KafkaError._PARTITION_EOF]
+        ended = _ends_told(messages, missing)
+        complaint = next((e.name() for e in errors if e.code() != KafkaError._PARTITION_EOF), complaint)
         last = time.monotonic() if read or ended else last
-        why = f"{', '.join(key.name for key in missing)}: not read to the end"
-        why = f"{why} ({other[0].name()})" if other else why
-        is_over = time.monotonic() - last > STALL or writer.failure is not None
         for key in ended:
             del missing[key]
-        if is_over and missing:
+        is_stuck = complaint in NOT_ALLOWED or time.monotonic() - last > STALL or writer.failure is not None
+        if missing and is_stuck:
             writer.complete(process, INFO, "poll", [["poll", read]], error="incomplete", final=isolation)
-            raise IncompleteError(why)
+            why = f"{', '.join(key.name for key in missing)}: not read to the end"
+            raise IncompleteError(f"{why} ({complaint})" if complaint else why)
         writer.complete(process, OK, "poll", [["poll", read]], final=isolation)
 
 

@@ -31,6 +31,7 @@ class Judged(NamedTuple):
     linearizable: str
     text: str
     pictures: list[Path]
+    not_drawn: str | None  # why there are not all pictures
 
     def print_json(self, more: Mapping[str, Any]) -> None:
         """The report and more fields as one JSON object on standard output."""
@@ -47,8 +48,8 @@ def judge(file: Path) -> Judged:
     word, words = _of_logs(history, logs)
     statuses = exit_status(report.verdict()), *(exit_status(judgement.verdict) for judgement in logs.values())
     status = EXIT_VIOLATED if EXIT_VIOLATED in statuses else max(statuses)
-    pictures = _draw(history, report, file) if report.bad_error_types else []
-    return Judged(status, report, word, "\n".join([describe(history, report), "", *words]), pictures)
+    pictures, not_drawn = _draw(history, report, file) if report.bad_error_types else ([], None)
+    return Judged(status, report, word, "\n".join([describe(history, report), "", *words]), pictures, not_drawn)
 
 
 def _of_logs(history: History, logs: Mapping[Key, Judgement]) -> tuple[str, list[str]]:
@@ -68,8 +69,8 @@ def _of_logs(history: History, logs: Mapping[Key, Judgement]) -> tuple[str, list
     return word, lines
 
 
-def _draw(history: History, report: HistoryReport, file: Path) -> list[Path]:
-    """The picture that tells most, and a page with everything in it if that is not too much."""
+def _draw(history: History, report: HistoryReport, file: Path) -> tuple[list[Path], str | None]:
+    """The picture that tells most, and a page with everything in it if that is not too much; why not all of it."""
     told = report.to_json()
     dot = draw_timeline(history, told) if is_for_timeline(told) else draw_history(history, told)
     drawn = {".svg": render(dot, "svg")}
@@ -77,6 +78,12 @@ def _draw(history: History, report: HistoryReport, file: Path) -> list[Path]:
         from hwmark.checkers.histories.kinds import KINDS
 
         drawn[".html"] = timeline_page(history, told, None, {name: kind.meaning for name, kind in KINDS.items()})
+    written: list[Path] = []
     for suffix, picture in drawn.items():
-        file.with_suffix(suffix).write_bytes(picture)
-    return [file.with_suffix(suffix) for suffix in drawn]
+        try:
+            file.with_suffix(suffix).write_bytes(picture)
+        except OSError as error:  # such as the full disk that ended the recording
+            file.with_suffix(suffix).unlink(missing_ok=True)
+            return written, f"{file.with_suffix(suffix)}: {(error.strerror or str(error)).lower()}"
+        written.append(file.with_suffix(suffix))
+    return written, None

@@ -140,14 +140,24 @@ class PlainProducer:
 
     def end(self) -> None:
         """Wait until all sends are answered or have timed out; then what is left counts as unknown."""
-        self._serve(self.producer.flush, self.patience + FLUSH_SLACK)
+        self._flush(self.patience + FLUSH_SLACK)
         self._end_of_producer()
 
     def _end_of_producer(self) -> None:
         """Nothing more is sent, and nothing more is waited for."""
         self._serve(self.producer.purge)
-        self._serve(self.producer.flush, PURGED)
+        self._flush(PURGED)
         self._give_up(time.monotonic())
+
+    def _flush(self, seconds: float) -> None:
+        """Wait so long for the answers that are still to come.
+
+        Not by the client's `flush`: after a fatal error, which it will raise in the end, it goes on running callbacks,
+        with that exception pending; then `with lock:` acquires the lock, fails, and never releases it. `poll` ends.
+        """
+        deadline = time.monotonic() + seconds
+        while len(self.producer) and time.monotonic() < deadline:
+            self._serve(self.producer.poll, IDLE)
 
     def _serve(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Let the client's callbacks run; a fatal error is kept in mind."""

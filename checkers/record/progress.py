@@ -1,4 +1,4 @@
-"""How a recording goes, live on a terminal: one line that changes."""
+"""How a recording goes: on a terminal one line that changes, elsewhere a line for each thing done at its end."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ PERIOD = 0.25  # s
 
 
 class Progress:
-    """A context manager; call it with the recording and what it is doing. Without a terminal it says nothing."""
+    """A context manager; call it with the recording and what it is doing."""
 
     def __init__(self) -> None:
         self.is_shown = sys.stderr.isatty()
         self.live = Live(Text(), console=Console(stderr=True), auto_refresh=False, transient=True)
-        self.at, self.operations, self.rate = time.monotonic(), 0, 0.0
+        self.at, self.operations, self.rate, self.doing = time.monotonic(), 0, 0.0, ""
 
     def __call__(self, run: Run, doing: str) -> None:
         """Look again."""
         now = time.monotonic()
+        if not self.is_shown and doing != self.doing:
+            print(doing, file=sys.stderr, flush=True)
+        self.doing = doing
         if not self.is_shown or now - self.at < PERIOD:
             return
         operations = run.writer.counts["invoke"]

@@ -21,6 +21,7 @@ from hwmark.checkers.record.workload import Workload
 from hwmark.checkers.record.writer import Writer
 
 LOOK = 0.1  # s between looks at how it goes
+STOPPING = "stopping: all that was written is read first (press Ctrl-C again to end at once)"
 END_SLACK = 6.0  # s beyond all timeouts for a client to end
 
 Watch = Callable[[Run, str], None]
@@ -66,6 +67,7 @@ def run(
             _await_end(context, watch)
         except KeyboardInterrupt:
             is_stopped = True
+            watch(context, STOPPING)
         seconds, operations = context.elapsed, writer.counts["invoke"]
         incomplete = _end(context, threads, nemesis, watch)
     finally:

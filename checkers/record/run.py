@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import orjson
-from confluent_kafka import KafkaError
-from hwmark.checkers.record.clients import Clients, name_of
+from confluent_kafka import KafkaError, KafkaException
+from hwmark.checkers.record.clients import Clients, words_of
+from hwmark.checkers.record.errors import RecordingError
 from hwmark.checkers.record.outcomes import NOT_ALLOWED
 from hwmark.checkers.record.workload import Key, Workload
 from hwmark.checkers.record.writer import Writer
-
-COMPLAINTS_MAX = 100
 
 
 @dataclass
@@ -56,14 +55,16 @@ class Run:
     def take(self, what: str, error: KafkaError) -> None:
         """Look at an error that somebody met: what no patience helps against ends the workload."""
         if error.name() in NOT_ALLOWED:
-            self.give_up(f"{what}: {self.clients.public(error.str() or name_of(error))}")
+            self.give_up(f"{what}: {self.clients.public(words_of(error))}")
 
     def guarded(self, work: Callable[[], None]) -> Callable[[], None]:
-        """The same, but what it raises ends the workload."""
+        """The same, but what it raises ends the workload; what comes from the clients is no bug."""
 
         def guard() -> None:
             try:
                 work()
+            except (KafkaException, RecordingError) as error:
+                self.give_up(self.clients.public(words_of(error)))
             except BaseException as error:
                 self.bug = self.bug or error
                 self.stop.set()

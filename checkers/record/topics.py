@@ -14,8 +14,10 @@ from hwmark.checkers.record.errors import RecordingError
 from hwmark.checkers.record.workload import Key, Workload
 
 CONNECT_TIMEOUT, CREATE_TIMEOUT, DELETE_TIMEOUT, ASK_TIMEOUT = 10.0, 20.0, 10.0, 5.0  # s
-TELLING = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL", "_RESOLVE")
+TELLING = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL", "_RESOLVE", "_BAD_MSG")
+"""Complaints that say what is wrong, and that no waiting helps against."""
 REPLICAS = 3
+CONNECT_TRY = 1.0  # s
 POLL = 0.1
 
 
@@ -28,16 +30,33 @@ class Offsets(NamedTuple):
 
 
 def connect(clients: Clients) -> Any:
-    """The cluster's metadata. RecordingError if it cannot be reached, with the complaint that tells most about it."""
+    """The cluster's metadata. RecordingError if it cannot be reached, with the complaint that tells most about it.
+
+    Who does not listen may be starting, and is waited for; no waiting helps against a wrong password.
+    """
     complaints: list[KafkaError] = []
-    admin = clients._replace(on_error=complaints.append).admin()
-    try:
-        return admin.list_topics(timeout=CONNECT_TIMEOUT)
-    except KafkaException as error:
-        admin.poll(0)  # complaints wait for somebody to listen
-        told = [each for each in complaints if each.name() in TELLING] or complaints[:1]
-        why = clients.public(words_of(told[0] if told else error))
-        raise RecordingError(f"{clients.bootstrap_servers} cannot be reached: {why}") from None
+    admin, deadline = clients._replace(on_error=complaints.append).admin(), time.monotonic() + CONNECT_TIMEOUT
+    while True:
+        try:
+            return admin.list_topics(timeout=min(CONNECT_TRY, CONNECT_TIMEOUT))
+        except KafkaException as error:
+            admin.poll(0)  # complaints wait for somebody to listen
+            names = [each.name() for each in complaints]
+            is_hopeless = "_ALL_BROKERS_DOWN" in names and not set(TELLING).isdisjoint(names)
+            if is_hopeless or time.monotonic() > deadline:
+                why = clients.public(_why(error, complaints))
+                raise RecordingError(f"{clients.bootstrap_servers} cannot be reached: {why}") from None
+
+
+def _why(error: KafkaException, complaints: list[KafkaError]) -> str:
+    """What is wrong, as far as anybody said so."""
+    told = sorted(complaints, key=lambda each: (each.name() not in TELLING, each.name() == "_ALL_BROKERS_DOWN"))
+    if told and told[0].name() in ("_BAD_MSG", "_ALL_BROKERS_DOWN"):
+        what = "what answers there" if told[0].name() == "_BAD_MSG" else "what closes the connection"
+        return f"{what} is no Kafka, or its listener wants another security.protocol"
+    if not told and name_of(error) in ("_TRANSPORT", "_TIMED_OUT"):
+        return f"no answer within {CONNECT_TIMEOUT:.0f} s"
+    return words_of(told[0] if told else error)
 
 
 def create(
@@ -50,16 +69,24 @@ def create(
             raise RecordingError(f"topic {name} exists; nothing is written to it: choose another --prefix")
     count = replicas or min(REPLICAS, len(known.brokers))
     wanted = [NewTopic(name, partitions, count, config=dict(config)) for name in names]
-    made = []
     timeouts = {"operation_timeout": CREATE_TIMEOUT, "request_timeout": CREATE_TIMEOUT}
-    for name, future in admin.create_topics(wanted, **timeouts).items():
-        try:
-            future.result()
-            made.append(name)
-        except KafkaException as error:
-            delete(clients, made)
-            raise RecordingError(f"topic {name} cannot be made: {clients.public(words_of(error))}") from None
-    _await_leaders(admin, made, partitions)
+    try:
+        futures = admin.create_topics(wanted, **timeouts)
+    except ValueError as error:  # numbers that the client does not even ask for
+        raise RecordingError(f"topics cannot be made: {error}") from None
+    made = list(names)
+    try:
+        for name, future in futures.items():
+            try:
+                future.result()
+            except KafkaException as error:
+                made.remove(name)
+                why = f"topic {name} cannot be made: {clients.public(words_of(error))}"
+                raise RecordingError(why) from None
+        _await_leaders(admin, names, partitions)
+    except BaseException:
+        delete(clients, made)  # those that come later may have been made, too
+        raise
 
 
 def _await_leaders(admin: AdminClient, names: Sequence[str], partitions: int) -> None:
