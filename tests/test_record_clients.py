@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hwmark.checkers.cli import main
+from hwmark.checkers.commands.record_options import refuse_no_servers, unused
 from hwmark.checkers.histories import check
 from hwmark.checkers.record import topics
 from hwmark.checkers.record.clients import Clients, settings_of
@@ -77,6 +81,87 @@ def test_unreachable_servers_are_one_line(
     assert not (tmp_path / "h.jsonl").exists()
 
 
+class Answering:
+    """Whoever listens on a port of this machine, and is no Kafka: it answers with this, or not at all."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        self.answer, self.socket = answer, socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
+        self.kept: list[socket.socket] = []
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = self.socket.accept()
+                self.kept.append(peer)
+                if self.answer is not None:
+                    peer.recv(100)
+                    peer.sendall(self.answer)
+                    peer.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what answers there is no Kafka"),
+        (b"", "what closes the connection is no Kafka"),
+        (None, "no answer within 2 s"),
+    ],
+)
+def test_who_listens_there_and_is_no_kafka_is_told(
+    answer: bytes | None, why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics, "CONNECT_TIMEOUT", 2.0)
+    listening = Answering(answer)
+    assert main(["record", "--bootstrap-servers", listening.address]) == 2
+    listening.socket.close()
+    assert f"{listening.address} cannot be reached: {why}" in one_line(capsys)
+
+
+def test_a_name_that_cannot_be_resolved_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["record", "--bootstrap-servers", "no-such-host.invalid:9092"]) == 2
+    told = one_line(capsys)
+    assert "Failed to resolve 'no-such-host.invalid:9092'" in told and "in state" not in told
+
+
+@pytest.mark.parametrize(
+    "servers",
+    ["", ",", "garbage", ":::", "127.0.0.1", "a b:1", "a:0", "a:65536", "a:b", "::1:9092", "me:secret@a:1", "a:1,,b:1"],
+)
+def test_servers_without_a_port_or_with_none_that_there_is_are_refused(
+    servers: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The client would take 9092, or the rest of a division, and an empty list would start a cluster."""
+    assert main(["record", "--bootstrap-servers", servers]) == 2
+    assert f"--bootstrap-servers {servers}: expected HOST:PORT" in one_line(capsys)
+
+
+@pytest.mark.parametrize("servers", ["a:1", "a-b.c_d:65535,10.0.0.1:1", "[::1]:9092", "[fe80::1%eth0]:1, SSL://a:2"])
+def test_servers_as_clients_know_them_are_taken(servers: str) -> None:
+    refuse_no_servers(servers)
+
+
+def test_a_setting_that_only_one_kind_of_client_refuses_is_told_before_anything_starts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["record", "--client", "partition.assignment.strategy=swordfish"]) == 2
+    told = one_line(capsys)
+    assert "unusable settings of the clients" in told and "swordfish" not in told
+
+
+def test_a_file_of_keys_that_is_not_there_is_told() -> None:
+    with pytest.raises(RecordingError, match=r"ssl.key.location is no file that can be read"):
+        settings_of(["ssl.key.location=/no/such/key"], None)
+
+
+def test_a_file_that_nobody_uses_gets_a_number(tmp_path: Path) -> None:
+    assert unused(str(tmp_path / "h"), ".jsonl").name == "h.jsonl"
+    (tmp_path / "h.jsonl").touch()
+    (tmp_path / "h-2.jsonl").touch()
+    assert unused(str(tmp_path / "h"), ".jsonl").name == "h-3.jsonl"
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -90,6 +175,9 @@ def test_unreachable_servers_are_one_line(
         ["--client", "acks=1"],
         ["--acks", "1", "--producers", "0", "--transactional", "0"],
         ["--output", "/no/such/folder/h.jsonl"],
+        ["--output", "/"],
+        ["--recipe", "no-such"],
+        ["--transaction-timeout", "1"],
         ["--prefix", "a b"],
         ["--version", "four"],
     ],
@@ -97,7 +185,11 @@ def test_unreachable_servers_are_one_line(
 def test_unusable_options_are_one_line(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["record", *options]) == 2
     told = one_line(capsys)
-    assert any(option.lstrip("-") in told for option in options if option not in ("--bootstrap-servers", NOWHERE))
+    assert any(
+        option.lstrip("-").replace("-", ".") in told.replace("-", ".")
+        for option in options
+        if option not in ("--bootstrap-servers", NOWHERE)
+    )
 
 
 @pytest.mark.parametrize("options", [["--rate", "0"], ["--seconds", "x"], ["--abort-percent", "101"], ["--acks", "2"]])

@@ -31,7 +31,7 @@ class Workload(NamedTuple):
     idempotent: bool = True
     acks: str = "all"
     retries: int | None = None
-    message_timeout_ms: int = 30_000
+    message_timeout_ms: int = 300_000
     patience_ms: int = 2000
     transactional: int = 1
     transaction_rate: float = 20.0
