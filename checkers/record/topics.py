@@ -74,18 +74,23 @@ def create(
         futures = admin.create_topics(wanted, **timeouts)
     except ValueError as error:  # numbers that the client does not even ask for
         raise RecordingError(f"topics cannot be made: {error}") from None
-    refused: RecordingError | None = None
     try:
         for name, future in futures.items():
-            if (failure := future.exception()) is not None:
-                why = clients.public(words_of(failure)) if isinstance(failure, KafkaException) else str(failure)
-                refused = refused or RecordingError(f"topic {name} cannot be made: {why}")
-        if refused is not None:
-            raise refused
+            if (error := _refusal(future)) is not None:
+                raise RecordingError(f"topic {name} cannot be made: {clients.public(words_of(error))}")
         _await_leaders(admin, names, partitions)
-    except BaseException:  # only what is known to be ours goes again: another one may have come first
-        delete(clients, [name for name, future in futures.items() if future.done() and not future.exception()])
+    except BaseException:
+        delete(clients, [name for name, future in futures.items() if _refusal(future) is None])
         raise
+
+
+def _refusal(future: Any) -> KafkaException | None:
+    """Why a topic was not made; whoever else has one of this name keeps it."""
+    try:
+        future.result()
+    except KafkaException as error:
+        return error
+    return None
 
 
 def _await_leaders(admin: AdminClient, names: Sequence[str], partitions: int) -> None:
