@@ -74,6 +74,13 @@ def test_an_index_by_time_that_misleads(tmp_path: Path, times: list[tuple[int, i
     assert sum(why in sentence for sentence in sentences) == 1
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_an_index_whose_log_is_missing(tmp_path: Path, clean: bool) -> None:
+    folder = written(tmp_path, clean=clean)
+    (folder / "broker-1" / "t-0" / f"{FIRST:020}.log").unlink()
+    assert kinds(folder) == {"bad-file" if clean else "left-out"}
+
+
 def test_what_a_broker_writes_anew_may_be_wrong(tmp_path: Path) -> None:
     wrong = [(1, STARTS[1])]
     assert kinds(written(tmp_path / "killed", wrong, clean=False)) == set()

@@ -80,7 +80,7 @@ KINDS = {
     INDEX_DISAGREES: Kind(VIOLATION, "a .txnindex lacks an aborted transaction of the log, or has another"),
     INDEX_MISLEADS: Kind(VIOLATION, "an .index or .timeindex that no broker will repair leads readers past records"),
     SNAPSHOT_DISAGREES: Kind(VIOLATION, "a .snapshot has another last batch of a producer than the log"),
-    BAD_FILE: Kind(VIOLATION, "a checkpoint or an index that is not as Kafka writes it"),
+    BAD_FILE: Kind(VIOLATION, "a checkpoint or an index that is not as Kafka writes it, or whose log is missing"),
     DIFFER: Kind(VIOLATION, "replicas that differ below the high watermark of both"),
     TORN_BATCH: Kind(REMARK, "the last batch was not written to its end when the broker died; it cuts it off"),
     TAILS_DIFFER: Kind(REMARK, "replicas differ above the high watermark of one of them; followers truncate such"),

@@ -39,7 +39,8 @@ from hwmark.checkers.audit.records import Record, UnreadableError, read_records
 from hwmark.checkers.audit.segments import Damage, Segment, next_offset, read_segment
 from numpy.typing import NDArray
 
-SWAP_SUFFIX = ".swap"
+DELETED_SUFFIX = ".deleted"
+INDEX_SUFFIXES = ("index", "timeindex", "txnindex")
 LOG_SUFFIXES = (".log", ".log.swap")
 Content = TypeVar("Content")
 
@@ -206,9 +207,9 @@ class _Reader:
         ]
         if left_out:
             files = "1 file is" if len(left_out) == 1 else f"{len(left_out):,} files are"
-            self.note(
-                LEFT_OUT, f"{files} not read, this one first: deleted, being cleaned, or no segments", left_out[0]
-            )
+            why = "deleted" if all(name.endswith(DELETED_SUFFIX) for name in left_out) else "no segments, or not yet"
+            self.note(LEFT_OUT, f"{files} not read, {why}; this one first", left_out[0])
+        self.note_orphans({*logs, *swaps})
         if swaps:
             read = [self.segment(path, 0, base) for base, path in swaps.items()]
             first, end = min(swaps), max((segment.next_offset for segment in read if segment), default=0)
@@ -216,6 +217,14 @@ class _Reader:
             for path in swaps.values():
                 self.note(SWAP, "the cleaner was about to put it into place, and it counts as if it had", path.name)
         return [(logs[base], base) for base in sorted(logs)]
+
+    def note_orphans(self, bases: set[int]) -> None:
+        """Tell of indexes whose log is gone; a kill may leave such behind, as a segment's files are removed in turn."""
+        kind = BAD_FILE if self.directory.clean else LEFT_OUT
+        for name in self.names:
+            stem, _, suffix = name.partition(".")
+            if suffix in INDEX_SUFFIXES and stem.isdecimal() and int(stem) not in bases:
+                self.note(kind, f"the log that it is an index of is missing: {stem}.log", name)
 
     def segment(self, path: Path, number: int, base_offset: int) -> Segment | None:
         """A segment, None if its file cannot be read."""

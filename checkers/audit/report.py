@@ -89,6 +89,9 @@ class AuditReport:
     def _located(self) -> Iterator[str]:
         if self.located is None:
             return
+        if not self.located:
+            yield "the history misses no value, and has none in two places"
+            return
         held = sum(bool(value["held"]) for value in self.located)
         yield f"of {len(self.located):,} values that the history misses or has in two places, {held:,} are in a log:"
         for sentence in self.located_sentences[:LISTED]:
