@@ -33,7 +33,7 @@ class Found(NamedTuple):
 
 def hunt(mutant: Mutant, examples: int, *, remembers: bool = False) -> Found | None:
     """The first of so many examples that breaks by the mutant. StaleMutantError if there is nothing to switch on."""
-    seeds = [*([mutant.first] if remembers else []), *range(examples)][:examples]
+    seeds = [*dict.fromkeys([*([mutant.first] if remembers else []), *range(examples)])][:examples]
     for number, seed in enumerate(seeds, 1):
         plan = draw_plan(seed, mutant.focus)
         with switched_on(mutant):

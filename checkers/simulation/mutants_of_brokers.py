@@ -64,6 +64,7 @@ BROKERS = (
         old="if id not in self.followers or response.diverging_epoch:",
         new="if id not in self.followers:",
         focus=REPLICATION._replace(kip_595=1.0),
+        first=54,
     ),
     Mutant(
         name="isr-shrunk-before-granted",
@@ -91,6 +92,7 @@ BROKERS = (
             latencies=(1, 2),
             request_timeout=200,
         ),
+        first=1,
     ),
     Mutant(
         name="high-watermark-passes-laggards",
@@ -123,6 +125,7 @@ BROKERS = (
         old="if len(self.maximal_isr) < self.min_isr:",
         new="if not self.isr:",
         focus=REPLICATION._replace(min_insync_replicas=(2,)),
+        first=1,
     ),
     Mutant(
         name="acks-all-is-acks-one",
@@ -163,6 +166,7 @@ BROKERS = (
         old="log.update_high_watermark(response.high_watermark)",
         new="log.update_high_watermark(log.log_end_offset)",
         focus=REPLICATION,
+        first=1,
     ),
     Mutant(
         name="truncated-to-own-end",
@@ -217,6 +221,7 @@ BROKERS = (
         old="isr = without(target.replicas, target.removing), without(target.isr, target.removing)",
         new="isr = without(target.replicas, target.removing), target.isr",
         focus=CONTROLLING._replace(faults=("reassign", "crash"), fault_counts=(2,)),
+        first=4,
     ),
     Mutant(
         name="producer-ids-given-twice",
@@ -295,6 +300,7 @@ BROKERS = (
         old="self.segments.get(since, {})",
         new="self.segments.get(since, self.producers)",
         focus=TRANSACTION_ELECTIONS,
+        first=29,
     ),
     Mutant(
         name="duplicates-not-recognised",
@@ -303,6 +309,7 @@ BROKERS = (
         old="== sent]",
         new="is None]",
         focus=PRODUCING,
+        first=1,
     ),
     Mutant(
         name="one-batch-remembered",
@@ -346,5 +353,6 @@ BROKERS = (
         old="sent = batch.producer_epoch,",
         new="sent = self.producer_epoch,",
         focus=PRODUCING,
+        first=2,
     ),
 )

@@ -55,6 +55,7 @@ CLIENTS = (
         old='self.state == "NOT_TRANSACTIONAL" or (batch.topic_partition,) in self.added',
         new="True",
         focus=TRANSACTIONS._replace(kip_890=0.0),
+        first=5,
     ),
     Mutant(
         name="offsets-not-added",
@@ -88,6 +89,7 @@ CLIENTS = (
         old=" and one[1] <= batch.base_offset]",
         new="]",
         focus=READING,
+        first=2,
     ),
     Mutant(
         name="revoked-partitions-kept",
@@ -96,6 +98,7 @@ CLIENTS = (
         old="for one in assigned}",
         new="for one in (*self.positions, *assigned)}",
         focus=READING,
+        first=1,
     ),
     Mutant(
         name="isolation-not-sent",
@@ -133,5 +136,6 @@ CLIENTS = (
         old="elif batch.producer == self.identity != NO_PRODUCER:",
         new="elif False:",
         focus=PRODUCING,
+        first=2,
     ),
 )

@@ -20,6 +20,7 @@ COORDINATORS = (
         old="rpc.ProduceRequest(here, batch, -1, ",
         new="rpc.ProduceRequest(here, batch, 1, ",
         focus=TRANSACTION_ELECTIONS,
+        first=1,
     ),
     Mutant(
         name="markers-with-acks-one",
@@ -55,6 +56,7 @@ COORDINATORS = (
         old="if producer != expected:",
         new="if is_end and producer != expected:",
         focus=TRANSACTIONS._replace(zombies=1.0),
+        first=1,
     ),
     Mutant(
         name="fenced-producer-ends-transaction",
@@ -90,6 +92,7 @@ COORDINATORS = (
         old="for batch in batches for record in batch.records",
         new="for batch in [*batches][::-1] for record in batch.records[::-1]",
         focus=TRANSACTION_ELECTIONS,
+        first=55,
     ),
     Mutant(
         name="aborts-commit",
@@ -114,6 +117,7 @@ COORDINATORS = (
         old="self.generation += 1",
         new="self.generation = max(self.generation, 1)",
         focus=TRANSFORMING,
+        first=2,
     ),
     Mutant(
         name="older-commit-wins",
@@ -158,5 +162,6 @@ COORDINATORS = (
         old="tuple(sorted(partitions))) for",
         new="tuple(sorted({p for some in assignments.values() for p in some}))) for",
         focus=READING,
+        first=1,
     ),
 )
