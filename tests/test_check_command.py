@@ -174,8 +174,8 @@ def test_text_says_what_json_says(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_interrupt_gives_what_was_found_until_then() -> None:
     """The large instance cannot finish before the signal, which is sent when the search, all threads, is under way."""
-    command = [sys.executable, "-m", "hwmark.checkers.cli", "check", "two-phase-commit", "--bound", "resource_managers=16",
-               "--workers", "2", "--memory", "1G", "--json"]  # fmt: skip
+    options = ["--bound", "resource_managers=16", "--workers", "2", "--memory", "1G", "--json"]
+    command = [sys.executable, "-m", "hwmark.checkers.cli", "check", "two-phase-commit", *options]
     alone = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=alone)
     guard = threading.Timer(120, process.kill)
