@@ -165,6 +165,23 @@ def test_a_transaction_of_cleaned_replicas_ends_alike(tmp_path: Path, log: list[
     assert any(finding.offsets == (2, 2) for finding in found) == differs
 
 
+def test_a_marker_is_missing_though_the_next_one_is_alike(tmp_path: Path) -> None:
+    more = keyed(4, b"d", producer=(7, 0, -1), transactional=True), marker(5, 7, 0, COMMIT)
+    log = [*in_transaction(marker(3, 7, 0, COMMIT)), *more]
+    found = compacted(tmp_path, log, [*in_transaction(), *more], mark=6)
+    assert [(finding.kind, finding.offsets) for finding in found] == [("replicas-differ", (2, 2))]
+
+
+def test_a_marker_above_the_high_watermark_may_be_missing(tmp_path: Path) -> None:
+    log = in_transaction(marker(3, 7, 0, COMMIT))
+    assert compacted(tmp_path, log, log[:2], mark=3) == []
+
+
+def test_what_a_cleaned_replica_lost_at_its_end_is_told_once(tmp_path: Path) -> None:
+    found = compacted(tmp_path, [thinned(0, (1, b"b"), of=2), *FULL[1:]], [thinned(0, (1, b"b"), of=2), FULL[1]])
+    assert [finding.kind for finding in found] == ["checkpoint-beyond-log"]
+
+
 def test_what_was_aborted_supersedes_nothing(tmp_path: Path) -> None:
     """The last record of a key is missing in one; only one that was aborted has the key too."""
     aborted = keyed(2, b"a", producer=(7, 0, -1), transactional=True), marker(3, 7, 0, ABORT), keyed(4, b"b")
