@@ -32,18 +32,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what is marked `deep` in any other profile, and `cluster` without brokers; a second call changes nothing.
-
-    Clusters come first. Of several processes one begins with all of them, and while it waits for brokers the others
-    compute; what it has not come to then, they take from its end.
-    """
-    items.sort(key=lambda item: item.get_closest_marker("cluster") is None)
+    """Skip what is marked `deep` in any other profile, and `cluster` without brokers; a second call changes nothing."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=_rank)
     missing = [name for name, program in NEEDED if shutil.which(program) is None]
     if missing:
         _skip(items, "cluster", f"needs {' and '.join(missing)}")
     if config.getoption("--hypothesis-profile") == "deep":
         return
     _skip(items, "deep", "needs --hypothesis-profile=deep")
+
+
+def _rank(item: pytest.Item) -> int:
+    """What several processes begin with: what takes long, so that none waits for another in the end.
+
+    One of them has all clusters before it, one after the other; while it waits for brokers the others compute, and take
+    what it has not come to from its end.
+    """
+    return 0 if item.get_closest_marker("cluster") else 1 if item.get_closest_marker("deep") else 2
 
 
 def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
