@@ -76,8 +76,8 @@ def create(
         raise RecordingError(f"topics cannot be made: {error}") from None
     try:
         for name, future in futures.items():
-            if (error := _refusal(future)) is not None:
-                raise RecordingError(f"topic {name} cannot be made: {clients.public(words_of(error))}")
+            if (refusal := _refusal(future)) is not None:
+                raise RecordingError(f"topic {name} cannot be made: {clients.public(words_of(refusal))}")
         _await_leaders(admin, names, partitions)
     except BaseException:
         delete(clients, [name for name, future in futures.items() if _refusal(future) is None])
