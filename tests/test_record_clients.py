@@ -227,6 +227,18 @@ def test_sends_that_nobody_answers_are_given_up_and_their_processes_end(
     assert {record["error"] for record in ended} >= {GIVEN_UP}
 
 
+def test_sends_that_the_client_gives_up_end_their_processes_too(tmp_path: Path) -> None:
+    """What has timed out may have been written by an earlier attempt, for all that the recorder knows."""
+    workload = Workload(seconds=0.5, rate=100, producers=1, idempotent=False, message_timeout_ms=20)
+    run = Run(workload, Clients(NOWHERE), Writer(tmp_path / "h.jsonl", configuration(workload)))
+    PlainProducer(run, 0).run()
+    run.writer.close()
+    told = [record for record in records(run) if record["f"] == "send"]
+    begun = [record["process"] for record in told if record["type"] == "invoke"]
+    assert len(begun) == len(set(begun)) >= 40
+    assert {(record["type"], record.get("error")) for record in told} == {("invoke", None), ("info", "_MSG_TIMED_OUT")}
+
+
 def test_a_history_without_its_closing_reads_is_unknown_not_valid(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,7 +169,16 @@ def _record_here(
         }
         there = clients._replace(bootstrap_servers=cluster.bootstrap_servers)
         _make_topics(arguments, there, workload)
-        return _record(arguments, there, workload, nemesis, file, about)
+        outcome = _record(arguments, there, workload, nemesis, file, about)
+        return outcome._replace(problem=outcome.problem or _ended(cluster))
+
+
+def _ended(cluster: Cluster) -> str | None:
+    """Who ended though nobody stopped it, as after a disk that filled up."""
+    from hwmark.checkers.cluster.node import DOWN
+
+    ended = [f"{node.name} ended: {node.last_words()}" for node in cluster.nodes if node.state() == DOWN]
+    return "; ".join(ended) or None
 
 
 def _nemesis(cluster: Cluster, recipe: Recipe, workload: Workload) -> Nemesis:

@@ -74,19 +74,23 @@ def create(
         futures = admin.create_topics(wanted, **timeouts)
     except ValueError as error:  # numbers that the client does not even ask for
         raise RecordingError(f"topics cannot be made: {error}") from None
-    made = list(names)
     try:
         for name, future in futures.items():
-            try:
-                future.result()
-            except KafkaException as error:
-                made.remove(name)
-                why = f"topic {name} cannot be made: {clients.public(words_of(error))}"
-                raise RecordingError(why) from None
+            if (refusal := _refusal(future)) is not None:
+                raise RecordingError(f"topic {name} cannot be made: {clients.public(words_of(refusal))}")
         _await_leaders(admin, names, partitions)
     except BaseException:
-        delete(clients, made)  # those that come later may have been made, too
+        delete(clients, [name for name, future in futures.items() if _refusal(future) is None])
         raise
+
+
+def _refusal(future: Any) -> KafkaException | None:
+    """Why a topic was not made; whoever else has one of this name keeps it."""
+    try:
+        future.result()
+    except KafkaException as error:
+        return error
+    return None
 
 
 def _await_leaders(admin: AdminClient, names: Sequence[str], partitions: int) -> None:

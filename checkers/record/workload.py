@@ -2,7 +2,7 @@
 
 Each client draws from a generator of its own, so the same seed asks for the same operations, whatever the cluster
 answers and however the clients' threads take turns. How many of them are asked for follows from rate and duration, as
-far as the cluster keeps up.
+far as the cluster keeps up; those of transformers also from what they have read.
 """
 
 from __future__ import annotations
