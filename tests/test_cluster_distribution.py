@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hwmark.checkers import cli
+from hwmark.checkers.cluster.cluster import create
 from hwmark.checkers.cluster.distribution import of_home, resolve
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import find_java
@@ -116,3 +117,13 @@ def test_a_distribution_of_ones_own(tmp_path: Path) -> None:
         of_home(tmp_path)
     (tmp_path / "libs" / "kafka_2.13-4.3.1.jar").touch()
     assert (of_home(tmp_path).version, of_home(tmp_path).libs) == ("4.3.1", tmp_path / "libs")
+
+
+@pytest.mark.cluster
+def test_a_distribution_of_ones_own_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "libs").symlink_to(resolve("4.3.1").libs)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # nothing has been made for it yet
+    with create(tmp_path / "c", of_home(tmp_path / "home"), brokers=1) as cluster:
+        cluster.start()
+        assert cluster.serve(cluster.brokers)

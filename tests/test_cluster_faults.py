@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -13,10 +14,12 @@ from typing import ClassVar
 import pytest
 from hwmark.checkers.cluster import conditions, targets
 from hwmark.checkers.cluster.cluster import Cluster, load
+from hwmark.checkers.cluster.distribution import Distribution
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.faults import KINDS, Fault, apply, refuse, why_not
 from hwmark.checkers.cluster.logs import Batch
 from hwmark.checkers.cluster.network import Network
+from hwmark.checkers.cluster.strays import MARK
 from hwmark.checkers.cluster.targets import active_controller, resolve
 from hwmark.checkers.cluster.views import View, agreed, of_topics
 
@@ -207,6 +210,44 @@ def test_processes_are_paused_resumed_and_killed(cluster: Cluster, cluster_world
     assert cluster.controllers[0].state() == "down"
 
 
+@pytest.fixture
+def restartable(cluster: Cluster, cluster_world: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Its nodes only sleep when they are started again, too."""
+    asleep = [sys.executable, "-c", cluster_world.SLEEPS, f"{MARK}{cluster.folder}"]
+    monkeypatch.setattr(Distribution, "command", lambda *arguments, **options: asleep)
+    told(monkeypatch)
+    return cluster
+
+
+def stopped() -> Event:
+    """Nobody waits for nodes that only sleep."""
+    stop = Event()
+    stop.set()
+    return stop
+
+
+def test_nodes_are_started_again(restartable: Cluster, cluster_world: ModuleType) -> None:
+    cluster = restartable
+    cluster_world.start(cluster, 1, 2)
+    before = [node.pid for node in cluster.nodes]
+    done = apply(cluster, Fault("restart", ("1", "3")), Random(0), stop=stopped())
+    assert done == {"fault": "restart", "nodes": [1, 3], "serving": False}
+    assert [node.state() for node in cluster.nodes] == ["up", "up", "up", "down"]
+    assert [node.pid == pid for node, pid in zip(cluster.nodes, before, strict=True)] == [False, True, False, True]
+
+
+def test_all_is_restored(restartable: Cluster, cluster_world: ModuleType) -> None:
+    cluster = restartable
+    cluster.network = Cuts(cluster.folder)
+    Cuts.healed.clear()
+    cluster_world.start(cluster, 1, 2)
+    cluster.node(2).pause()
+    done = apply(cluster, Fault("restore"), Random(0), stop=stopped())
+    assert done == {"fault": "restore", "nodes": [], "resumed": [2], "restarted": [3, 101], "met": False}
+    assert [node.state() for node in cluster.nodes] == ["up"] * 4
+    assert Cuts.healed == [1, 2, 3, 101]
+
+
 def test_a_new_disk_is_formatted_for_the_same_node(cluster: Cluster) -> None:
     data = cluster.node(1).log_directory
     before = (data / "meta.properties").read_text()
@@ -222,9 +263,16 @@ class Cuts(Network):
     """A network that only tells what would be cut."""
 
     cuts: ClassVar[list[tuple[list[int], list[int]]]] = []
+    healed: ClassVar[list[int]] = []
 
     def cut(self, sources: object, destinations: object) -> None:
         self.cuts.append((list(sources), list(destinations)))  # type: ignore[call-overload]
+
+    def heal(self, nodes: Iterable[int]) -> None:
+        self.healed.extend(nodes)
+
+    def command(self, node: int, command: list[str]) -> list[str]:
+        return command
 
     def delete(self) -> None:
         """Nothing is there."""

@@ -144,6 +144,17 @@ def test_a_start_that_fails_leaves_nothing_running(
     assert strays(cluster.folder) == []
 
 
+def test_its_partitions_are_as_most_brokers_say(
+    cluster: Cluster, cluster_world: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = cluster_world.seen(1, 1, 2, 3), cluster_world.seen(2, 2, 3)
+    told = {1: {"a-b-10": old, "a-b-9": old}, 2: {"a-b-10": new, "a-b-9": old}, 3: {"a-b-10": new, "a-b-9": old}}
+    monkeypatch.setattr(clusters, "views", lambda cluster: told)
+    first, second = cluster.partitions()
+    assert first == {"topic": "a-b", "partition": 9, "leader": 1, "isr": [1, 2, 3]}
+    assert second == {"topic": "a-b", "partition": 10, "leader": 2, "isr": [2, 3]}
+
+
 # ------------------------------------------------------------ folders
 
 

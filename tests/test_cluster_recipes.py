@@ -64,6 +64,13 @@ def test_whatever_may_be_drawn_is_drawn(name: str, choices: list[tuple[Fault, Fa
     assert {fault for fault, _ in choices} <= set(steps)
 
 
+@pytest.mark.parametrize(("name", "choices"), [("mixed", [*PROCESSES, *LINKS]), ("kills", PROCESSES)])
+def test_nothing_comes_again_before_all_have_come(name: str, choices: list[tuple[Fault, Fault]]) -> None:
+    for seed in range(20):
+        faults = [step.fault for step in RECIPES[name].schedule(Random(seed), 200.0)][:-1:3]
+        assert len(set(faults[: len(choices)])) == len(choices)
+
+
 @pytest.mark.parametrize("name", ["mixed", "kills"])
 def test_drawn_faults_are_undone_before_the_next(name: str) -> None:
     for seed in range(50):

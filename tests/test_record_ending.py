@@ -164,7 +164,7 @@ def test_a_transaction_has_failed_only_if_it_cannot_be_committed(
     workload = Workload(abort_percent=0)
     run = Run(workload, Clients(NOWHERE), Writer(tmp_path / "h.jsonl", {}))
     client, producer = TransactionalProducer(run, 0), Answers(**errors)
-    client.transactor.producer = producer  # type: ignore[assignment]
+    client.transactor.producer = producer
     process = client.process
     client.take(next(client.transactions))
     run.writer.close()
@@ -235,7 +235,7 @@ def test_more_partitions_than_clients_can_ask_for_are_refused(monkeypatch: pytes
 
 def test_only_topics_that_were_made_are_deleted_when_another_one_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else may have a topic of that name that the clients do not see."""
-    refused, deleted = KafkaException(KafkaError(KafkaError.TOPIC_ALREADY_EXISTS)), []  # type: ignore[var-annotated]
+    refused, deleted = KafkaException(KafkaError(KafkaError.TOPIC_ALREADY_EXISTS)), []
     futures: dict[str, Future[None]] = {name: Future() for name in ("p-0", "p-1", "p-2", "p-3")}
     for name, future in futures.items():
         future.set_result(None) if name in ("p-0", "p-2") else future.set_exception(refused)

@@ -119,9 +119,10 @@ def archive_classes(distribution: Distribution, java: Java) -> None:
     archive = distribution.class_archive(java)
     if archive.exists():
         return
+    template = formatted(distribution, java, {})
     with tempfile.TemporaryDirectory(dir=distribution.cache) as name:
         scratch = Path(name)
-        shutil.copytree(formatted(distribution, java, {}), scratch / "data")
+        shutil.copytree(template, scratch / "data")
         (scratch / "data" / "meta.properties").write_text("version=1\nnode.id=1\ncluster.id=A\n")
         settings, (controller, broker) = scratch / "node.properties", free_ports(2)
         settings.write_text(
