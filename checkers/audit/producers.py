@@ -2,9 +2,9 @@
 
 A broker takes a producer's next batch only if it continues the sequence, or begins a new epoch at 0 (Kafka's
 `ProducerAppendInfo`); a producer it knows nothing of may begin anywhere. It forgets producers after
-`producer.id.expiration.ms`, a day unless configured. The cleaner removes batches, so in a log that it has been in only
-repeats and epochs are looked at; the same holds across damaged bytes and missing offsets. What coordinators write to
-the internal topics for producers is in no sequence.
+`producer.id.expiration.ms`, a day unless configured. Across missing offsets, which the cleaner leaves, and across
+damaged bytes only repeats and epochs are looked at. What coordinators write to the internal topics for producers is in
+no sequence.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Producers:
         batch, sequence = self.batch[at], int(self.batch["base_sequence"][at])
         forward = (sequence - expected) % SEQUENCES
         is_gap = is_new_epoch or forward < SEQUENCES // 2
-        if is_gap and (self.is_thinned or self.breaks[before] != self.breaks[at]):
+        if is_gap and self.breaks[before] != self.breaks[at]:
             return
         who = f"producer {batch['producer_id']}, epoch {batch['producer_epoch']}"
         pause = int(batch["max_timestamp"]) - int(self.batch["max_timestamp"][before])

@@ -128,7 +128,7 @@ class AuditReport:
             case Unknown(why):
                 return f"unknown: {why}{remarks}"
             case _:
-                return f"no violation{remarks}"
+                return f"no violation in the logs{remarks}"
 
 
 def _is_uncompared(partition: dict[str, Any]) -> bool:
