@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hwmark.checkers.cli import main
 from hwmark.checkers.cluster import faults
+from hwmark.checkers.cluster.acts import Asked
 from hwmark.checkers.cluster.cluster import Cluster, create
 from hwmark.checkers.cluster.distribution import resolve
 from hwmark.checkers.cluster.network import why_not
@@ -127,7 +128,7 @@ def test_an_unclean_election_loses_what_the_old_leader_still_holds(
 def before_the_last(disks: Path, restart: faults.Kind) -> faults.Kind:
     """Restarts, but the disks of those that the last fault struck are copied before they start again."""
 
-    def copied(asked: faults.Asked) -> dict[str, Any]:
+    def copied(asked: Asked) -> dict[str, Any]:
         for node in asked.nodes:
             if node.id in asked.cluster.struck:
                 shutil.rmtree(disks, ignore_errors=True)
