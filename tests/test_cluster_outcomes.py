@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hwmark.checkers.cli import main
 from hwmark.checkers.cluster import faults
+from hwmark.checkers.cluster.acts import Asked
 from hwmark.checkers.cluster.cluster import Cluster, create
 from hwmark.checkers.cluster.distribution import resolve
 from hwmark.checkers.cluster.network import why_not
@@ -28,7 +29,7 @@ from recordings import Recording, Value, record
 
 pytestmark = pytest.mark.cluster
 EACH_VERSION = pytest.mark.parametrize("version", ["3.9.2", "4.3.1"])
-ONE_ROUND = ("--seconds", 4)  # of the faults that a recipe waits for; it goes on until they are done
+ONE_ROUND = 4.0  # s, the fewest: of the faults that a recipe waits for; it goes on until they are done
 PROCESSES, LINKS = {"kill", "terminate", "pause"}, {"isolate", "partition", "one-way", "unplug"}
 
 PLAIN = ("--transactional", 0, "--transformers", 0)
@@ -65,12 +66,6 @@ def assert_kept(recording: Recording, acknowledged: int = 500) -> None:
     assert len(recording.acknowledged) >= acknowledged
 
 
-def assert_exactly_once(recording: Recording, members: int, moves: int) -> None:
-    """No committed transaction of the group processed what another one had; many members came and went."""
-    assert len(recording.processed) > 50 and set(recording.processed.values()) == {1}
-    assert len(recording.members) >= members and recording.moves >= moves
-
-
 # ------------------------------------------------------------ acknowledged by all that are in sync
 
 
@@ -89,10 +84,10 @@ def seed_of(recipe: str, seconds: float) -> int:
 def test_acks_all_keeps_everything(version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two replicas in sync, brokers killed and links cut, and a group that processes all the while."""
     recipe, seconds = "kills" if why_not() else "mixed", 12.0
-    options = ("--version", version, "--recipe", recipe, "--seconds", seconds, "--seed", seed_of(recipe, seconds))
-    run = record(capsys, tmp_path, *options, "--transformers", 3, "--subscribers", 2, "--churn", 1)
+    options = ("--version", version, "--recipe", recipe, "--seed", seed_of(recipe, seconds), "--transformers", 3)
+    run = record(capsys, tmp_path, *options, seconds=seconds, enough=lambda run: len(run.processed) > 50)
     assert_kept(run)
-    assert_exactly_once(run, members=1, moves=1)
+    assert set(run.processed.values()) == {1}
     assert PROCESSES & run.faults.keys() and (LINKS & run.faults.keys() or recipe == "kills")
     assert max(run.leader_epochs().values()) > 1
     assert main(["audit", str(run.logs), "--json"]) == 0, capsys.readouterr().out
@@ -106,8 +101,8 @@ def test_acks_1_loses_what_a_leader_that_is_cut_off_acknowledges(
     version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], links: None
 ) -> None:
     """Plain sends alone: transactions wait for all replicas in sync, and none is lost or torn."""
-    run = record(capsys, tmp_path, "--version", version, "--recipe", "ack1-partition", *ONE_ROUND, "--seed", 1)
-    assert run.faults["isolate"] == 1
+    run = record(capsys, tmp_path, "--version", version, "--recipe", "ack1-partition", "--seed", 1, seconds=ONE_ROUND)
+    assert run.faults["isolate"] >= 1
     assert_lost(run, explained=LOSSES)
 
 
@@ -119,8 +114,8 @@ def test_an_unclean_election_loses_what_the_old_leader_still_holds(
     disks = tmp_path / "disks"
     monkeypatch.setitem(faults.KINDS, "restart", before_the_last(disks, faults.KINDS["restart"]))
     options = ("--version", version, "--set", "replica.high.watermark.checkpoint.interval.ms=500", "--seed", 1)
-    run = record(capsys, tmp_path, *options, "--recipe", "unclean", *ONE_ROUND, *PLAIN)
-    assert run.faults["kill"] == 2
+    run = record(capsys, tmp_path, *options, "--recipe", "unclean", *PLAIN, seconds=ONE_ROUND)
+    assert run.faults["kill"] >= 2
     assert_lost(run, explained=LOSSES | READERS | AGAIN)
     (old,) = disks.iterdir()
     others = [broker for broker in run.logs.glob("broker-*") if broker.name != old.name]
@@ -133,9 +128,10 @@ def test_an_unclean_election_loses_what_the_old_leader_still_holds(
 def before_the_last(disks: Path, restart: faults.Kind) -> faults.Kind:
     """Restarts, but the disks of those that the last fault struck are copied before they start again."""
 
-    def copied(asked: faults.Asked) -> dict[str, Any]:
+    def copied(asked: Asked) -> dict[str, Any]:
         for node in asked.nodes:
             if node.id in asked.cluster.struck:
+                shutil.rmtree(disks, ignore_errors=True)
                 shutil.copytree(node.log_directory, disks / node.folder.name / "data")
         return restart.act(asked)
 
@@ -152,7 +148,7 @@ def holders(
     return status, {value: held[value] for value in run.gone}
 
 
-LAST = ("--recipe", "last-replica", *ONE_ROUND, "--seed", 1)
+LAST = ("--recipe", "last-replica", "--seed", 1)
 WITHOUT_ELR = ("--feature", "eligible.leader.replicas.version=0")
 
 
@@ -160,23 +156,27 @@ WITHOUT_ELR = ("--feature", "eligible.leader.replicas.version=0")
 def test_the_last_replica_in_sync_leads_without_what_it_had_not_flushed(
     version: str, features: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = record(capsys, tmp_path, "--version", version, *features, *LAST, *PLAIN)
-    assert run.faults["lose-unflushed"] == 1
+    run = record(capsys, tmp_path, "--version", version, *features, *LAST, *PLAIN, seconds=ONE_ROUND)
+    assert run.faults["lose-unflushed"] >= 1
     assert_lost(run, explained=LOSSES | READERS | AGAIN)
 
 
 def test_eligible_leader_replicas_keep_what_the_last_one_in_sync_loses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = record(capsys, tmp_path, "--version", "4.3.1", *LAST)
-    assert run.faults["lose-unflushed"] == 1
+    run = record(capsys, tmp_path, "--version", "4.3.1", *LAST, seconds=ONE_ROUND)
+    assert run.faults["lose-unflushed"] >= 1
     assert_kept(run, acknowledged=100)
 
 
 # ------------------------------------------------------------ a group that processes exactly once
 
-TOGETHER = ("--transformers", 3, "--subscribers", 2, "--churn", 0.5)
-WITHOUT_FAULTS = (*TOGETHER, "--seconds", 6, "--abort-percent", 50, "--seed", 1)
+TOGETHER = ("--transformers", 3, "--subscribers", 2, "--churn", 0.5, "--abort-percent", 30, "--seed", 1)
+
+
+def is_busy(recording: Recording) -> bool:
+    """Whether members came and went, and got something done."""
+    return len(recording.members) >= 8 and recording.moves >= 12 and len(recording.processed) >= 500
 
 
 @EACH_VERSION
@@ -184,10 +184,11 @@ def test_a_group_processes_once_while_its_coordinators_restart(
     version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each broker in turn, so each coordinator too, of groups and of transactions."""
-    run = record(capsys, tmp_path, "--version", version, "--recipe", "rolling", *ONE_ROUND, *TOGETHER, "--seed", 1)
-    assert run.faults["terminate"] == 3
+    options = ("--version", version, "--recipe", "rolling", *TOGETHER)
+    run = record(capsys, tmp_path, *options, seconds=ONE_ROUND, enough=is_busy)
+    assert run.faults["terminate"] >= 3
     assert_kept(run)
-    assert_exactly_once(run, members=8, moves=16)
+    assert set(run.processed.values()) == {1}
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,8 @@ def test_a_group_that_forgets_its_offsets_processes_twice(
         return take(self, transaction)
 
     monkeypatch.setattr(Transactor, "take", without)
-    run = record(capsys, tmp_path, "--bootstrap-servers", cluster.bootstrap_servers, *WITHOUT_FAULTS)
+    there = ("--bootstrap-servers", cluster.bootstrap_servers)
+    run = record(capsys, tmp_path, *there, *TOGETHER, seconds=4.0, enough=is_busy)
     assert run.status == 1 and "processed-twice" in run.told["bad_error_types"]
     assert set(run.told["error_types"]) <= {"processed-twice", "group-offset-back"} | READERS
     assert max(run.processed.values()) > 1
@@ -218,7 +220,8 @@ def test_a_group_that_does_not_read_again_what_it_aborted_never_processes_it(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Transformer, "_rewind", lambda self, batch: None)
-    run = record(capsys, tmp_path, "--bootstrap-servers", cluster.bootstrap_servers, *WITHOUT_FAULTS)
+    there = ("--bootstrap-servers", cluster.bootstrap_servers)
+    run = record(capsys, tmp_path, *there, *TOGETHER, seconds=4.0, enough=is_busy)
     assert run.status == 1 and run.told["bad_error_types"] == ["processed-never"]
     never = {(each["key"], each["value"]) for each in run.told["anomalies"]["processed-never"]}
     assert never <= run.final.keys() and not never & run.processed.keys()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 from hwmark.checkers.cli import parser
 from hwmark.checkers.commands.record_options import workload_of
 from hwmark.checkers.record.outcomes import FAIL, INFO, REFUSED_FOR_ITSELF, REFUSED_ON_ARRIVAL, of_delivery
+from hwmark.checkers.record.readers import Churn
 from hwmark.checkers.record.workload import Workload
 from hwmark.spec.errors import SpecError
 
@@ -29,6 +31,22 @@ def test_no_two_clients_send_the_same_value() -> None:
     workload = Workload(producers=2, transactional=1, transformers=3)
     sent = [value for client in range(6) for value in islice(workload.values(client), 100)]
     assert len(set(sent)) == len(sent)
+
+
+def test_a_member_leaves_some_time_after_it_was_taken_in() -> None:
+    """However long that took; the next one has a time of its own."""
+    run: Any = SimpleNamespace(workload=Workload(churn=2.0, transformers=3), elapsed=100.0)
+    churn = Churn(run, "transformer", 0)
+    for _ in range(3):
+        assert not churn.is_due(is_member=False)
+        run.elapsed += 50
+        assert not churn.is_due(is_member=True)
+        run.elapsed += 2.9
+        assert not churn.is_due(is_member=True)
+        run.elapsed += 6.2
+        assert churn.is_due(is_member=True)
+    run.workload = Workload(churn=0)
+    assert not Churn(run, "subscriber", 0).is_due(is_member=True)
 
 
 def test_keys_are_topics_times_partitions_and_outputs_are_apart() -> None:

@@ -19,10 +19,11 @@ Read = dict[str, list[list[Any]]]
 
 
 class Rebalances:
-    """Which partitions came and went while an operation ran."""
+    """Which partitions came and went while an operation ran, and whether the group has taken its member in."""
 
     def __init__(self, on_lost: Callable[[list[TopicPartition]], None] = lambda partitions: None) -> None:
         self.keys: list[list[str]] = []
+        self.is_member = False
         self.on_lost = on_lost
 
     def callbacks(self) -> dict[str, Any]:
@@ -34,32 +35,42 @@ class Rebalances:
         keys, self.keys = self.keys, []
         return {"rebalance-log": [{"keys": each} for each in keys]} if keys else {}
 
+    def left(self) -> None:
+        """Forget the member: the next one is another."""
+        self.keys, self.is_member = [], False
+
     def _came(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self.keys.append([Key(one.topic, one.partition).name for one in partitions])
+        self.is_member = True
+        self._note(partitions)
 
     def _went(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.on_lost(partitions)
-        self._came(consumer, partitions)
+        self._note(partitions)
+
+    def _note(self, partitions: list[TopicPartition]) -> None:
+        self.keys.append([Key(one.topic, one.partition).name for one in partitions])
 
 
 class Churn:
-    """When a member of a group is to leave it, for another one to join."""
+    """When a member of a group is to leave it, for another one to join.
+
+    Its time begins when the group has taken it in: a cluster that is slow would else see members that never join.
+    """
 
     def __init__(self, run: Run, kind: str, number: int) -> None:
         workload = run.workload
         self.context, self.draw = run, workload.generator("churn", kind, number)
         self.mean = workload.churn * (workload.transformers if kind == "transformer" else workload.subscribers)
-        self.at = self._next(0.0)
+        self.at: float | None = None
 
-    def is_due(self) -> bool:
-        """Whether it is time; then the next time is drawn."""
-        if not self.mean or self.context.elapsed < self.at:
+    def is_due(self, is_member: bool) -> bool:
+        """Whether it is time."""
+        if not self.mean or not is_member:
+            self.at = None
             return False
-        self.at = self._next(self.at)
-        return True
-
-    def _next(self, last: float) -> float:
-        return last + self.draw.uniform(0.5, 1.5) * self.mean
+        if self.at is None:
+            self.at = self.context.elapsed + self.draw.uniform(0.5, 1.5) * self.mean
+        return self.context.elapsed >= self.at
 
 
 class Reader:
@@ -79,7 +90,7 @@ class Reader:
             if self.consumer is None:
                 self._start()
             self._poll()
-            if self.subscribes and self.churn.is_due():
+            if self.subscribes and self.churn.is_due(self.rebalances.is_member):
                 self._close()
         self._close()
 
@@ -102,7 +113,7 @@ class Reader:
             with contextlib.suppress(KafkaException):
                 self.consumer.close()
         self.consumer = None
-        self.rebalances.keys.clear()
+        self.rebalances.left()
 
     def _poll(self) -> None:
         assert self.consumer is not None

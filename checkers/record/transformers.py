@@ -49,7 +49,7 @@ class Transformer:
                 self._leave()
             if self.batch and self.transactor.is_ready():
                 self._transform()
-            if self.churn.is_due():
+            if self.churn.is_due(self.rebalances.is_member):
                 self._leave()
         self._leave()
 
@@ -67,7 +67,7 @@ class Transformer:
                 self.consumer.close()
         self.consumer = None
         self.batch.clear()
-        self.rebalances.keys.clear()
+        self.rebalances.left()
 
     def _forget(self, partitions: list[TopicPartition]) -> None:
         """Drop what was read of partitions that are ours no more: the next owner reads it again."""
