@@ -196,6 +196,7 @@ def _up(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
         has_network=arguments.network,
     )
     cluster.start()
+    cluster.leave()
     return describe(cluster), EXIT_HOLDS
 
 
@@ -243,7 +244,7 @@ def _fault(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 
 def _strays() -> list[dict[str, Any]]:
-    """The processes of clusters whose folder does not know them any more."""
+    """The processes of clusters that an earlier command should have stopped."""
     from hwmark.checkers.cluster.strays import lost_processes
 
     return [{"pid": process.pid, "folder": str(folder)} for process, folder in lost_processes()]
