@@ -81,6 +81,12 @@ def test_an_index_whose_log_is_missing(tmp_path: Path, clean: bool) -> None:
     assert kinds(folder) == {"bad-file" if clean else "left-out"}
 
 
+def test_of_damage_the_log_tells(tmp_path: Path) -> None:
+    path = written(tmp_path) / "broker-1" / "t-0" / f"{FIRST:020}.log"
+    path.write_bytes(path.read_bytes()[: STARTS[1]] + b"\xff" * len(LOG[1]) + b"".join(LOG[2:]))
+    assert kinds(tmp_path) == {"corrupt-batch"}
+
+
 def test_what_a_broker_writes_anew_may_be_wrong(tmp_path: Path) -> None:
     wrong = [(1, STARTS[1])]
     assert kinds(written(tmp_path / "killed", wrong, clean=False)) == set()

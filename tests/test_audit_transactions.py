@@ -77,6 +77,14 @@ def test_only_the_best_copy_of_a_transaction_counts(tmp_path: Path) -> None:
     assert kinds(tmp_path) == set()
 
 
+def test_the_best_copy_has_the_last_epoch_though_another_is_longer(tmp_path: Path) -> None:
+    open_one = [data(0, 0, transactional=True), batch(1), batch(2)]
+    ended = [data(0, 0, transactional=True), marker(1, 7, 0, COMMIT, epoch=1)]
+    for node, log in ((1, open_one), (2, ended)):
+        Broker(tmp_path, node).partition(log, high_watermark=1)
+    assert "transaction-open" not in kinds(tmp_path)
+
+
 def test_an_internal_record_that_is_not_understood(tmp_path: Path) -> None:
     Broker(tmp_path).partition([batch(0, [b"\0\x09"], keys=[b"\0\0\0\1x"])], topic="__transaction_state")
     assert only(tmp_path, "unknown-internal-record").offsets == (0, 0)
@@ -99,6 +107,7 @@ def test_a_group_offset_beyond_the_log(tmp_path: Path) -> None:
     def committed(offset: int) -> bytes:
         return struct.pack(">hqihq", 3, offset, 0, 0, TIMESTAMP)
 
+    Broker(tmp_path, 2).partition(THREE[:2])
     broker = Broker(tmp_path)
     broker.partition(THREE)
     folder = broker.partition([batch(0, [committed(5)], keys=[key])], topic="__consumer_offsets")
@@ -114,8 +123,8 @@ ABORTED = data(0, 0, transactional=True), data(1, 1, transactional=True), marker
 
 @pytest.mark.parametrize(
     "entries",
-    [[], [(7, 1, 2)], [(7, 0, 1)], [(8, 0, 2)], [(7, 0, 2), (7, 0, 1)], [(7, 0, 2, 4)], [(7, 0, 2, -1)]],
-    ids=["lacks", "from", "to", "whose", "more", "decided", "negative"],
+    [[], [(7, 1, 2)], [(7, 0, 1)], [(8, 0, 2)], [(7, 0, 2), (7, 0, 1)], [(7, 0, 2, 4)], [(7, 0, 2, -1)], [(7, -1, 2)]],
+    ids=["lacks", "from", "to", "whose", "more", "decided", "negative", "from-nowhere"],
 )
 def test_an_index_of_aborted_transactions_that_disagrees(tmp_path: Path, entries: list[tuple[int, ...]]) -> None:
     Broker(tmp_path).partition(ABORTED, aborted={0: entries})
@@ -177,6 +186,28 @@ def test_the_cleaner_leaves_the_last_segment_alone(tmp_path: Path) -> None:
         assert kinds(tmp_path / name) == expected
     Broker(tmp_path / "before").partition(log, aborted={2: [(7, 1, 3)]})
     assert kinds(tmp_path / "before") == set()
+
+
+def test_an_index_that_lacks_one_before_its_end(tmp_path: Path) -> None:
+    log = *ABORTED, data(3, 2, transactional=True), marker(4, 7, 0, ABORT)
+    Broker(tmp_path, clean=False).partition(log, aborted={0: [(7, 3, 4)]})
+    assert kinds(tmp_path) == {"aborted-index-disagrees"}
+
+
+def test_what_was_undecided_before_the_log_begins(tmp_path: Path) -> None:
+    log = {5: data(5, 0, transactional=True) + marker(6, 7, 0, ABORT)}
+    Broker(tmp_path).partition(log, epochs=[(0, 5)], aborted={5: [(7, 5, 6, 3)]})
+    assert kinds(tmp_path) == set()
+
+
+def test_the_longest_transaction_decides_last(tmp_path: Path) -> None:
+    """The first is open all the while; the second ends before the third begins."""
+    number = 8, 9, 7
+    begins = [batch(at, producer=(number[i], 0, 0), transactional=True) for i, at in enumerate((0, 1, 3))]
+    ends = [marker(at, number[i], 0, kind) for i, at, kind in ((1, 2, COMMIT), (2, 4, ABORT), (0, 5, COMMIT))]
+    log = begins[0], begins[1], ends[0], begins[2], ends[1], ends[2]
+    Broker(tmp_path).partition(log, aborted={0: [(7, 3, 4, 0)]})
+    assert kinds(tmp_path) == set()
 
 
 def test_an_index_of_a_log_whose_beginning_is_gone(tmp_path: Path) -> None:
