@@ -50,6 +50,12 @@ def links() -> None:
         pytest.skip(f"no links can be cut here: {reason}")
 
 
+def lossy(capsys: pytest.CaptureFixture[str], folder: Path, *options: object) -> Recording:
+    """A recording that is to lose something; who asks waits long, for what is not acknowledged cannot be lost."""
+    patient = (*options, "--seed", 1, "--patience", 10_000)
+    return record(capsys, folder, *patient, seconds=ONE_ROUND, enough=lambda recording: recording.lost > 0)
+
+
 def assert_lost(recording: Recording, explained: set[str]) -> None:
     """Plain sends that were acknowledged are gone, and nothing happened but that and what comes of it."""
     assert recording.status == 1 and recording.told["valid"] is False and recording.is_complete
@@ -101,7 +107,7 @@ def test_acks_1_loses_what_a_leader_that_is_cut_off_acknowledges(
     version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], links: None
 ) -> None:
     """Plain sends alone: transactions wait for all replicas in sync, and none is lost or torn."""
-    run = record(capsys, tmp_path, "--version", version, "--recipe", "ack1-partition", "--seed", 1, seconds=ONE_ROUND)
+    run = lossy(capsys, tmp_path, "--version", version, "--recipe", "ack1-partition")
     assert run.faults["isolate"] >= 1
     assert_lost(run, explained=LOSSES)
 
@@ -113,8 +119,8 @@ def test_an_unclean_election_loses_what_the_old_leader_still_holds(
     """Its disk, as it is before it is told to truncate, has the values; afterwards no replica does."""
     disks = tmp_path / "disks"
     monkeypatch.setitem(faults.KINDS, "restart", before_the_last(disks, faults.KINDS["restart"]))
-    options = ("--version", version, "--set", "replica.high.watermark.checkpoint.interval.ms=500", "--seed", 1)
-    run = record(capsys, tmp_path, *options, "--recipe", "unclean", *PLAIN, seconds=ONE_ROUND)
+    options = ("--version", version, "--set", "replica.high.watermark.checkpoint.interval.ms=500", *PLAIN)
+    run = lossy(capsys, tmp_path, *options, "--recipe", "unclean")
     assert run.faults["kill"] >= 2
     assert_lost(run, explained=LOSSES | READERS | AGAIN)
     (old,) = disks.iterdir()
@@ -148,7 +154,7 @@ def holders(
     return status, {value: held[value] for value in run.gone}
 
 
-LAST = ("--recipe", "last-replica", "--seed", 1)
+LAST = ("--recipe", "last-replica")
 WITHOUT_ELR = ("--feature", "eligible.leader.replicas.version=0")
 
 
@@ -156,7 +162,7 @@ WITHOUT_ELR = ("--feature", "eligible.leader.replicas.version=0")
 def test_the_last_replica_in_sync_leads_without_what_it_had_not_flushed(
     version: str, features: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = record(capsys, tmp_path, "--version", version, *features, *LAST, *PLAIN, seconds=ONE_ROUND)
+    run = lossy(capsys, tmp_path, "--version", version, *features, *LAST, *PLAIN)
     assert run.faults["lose-unflushed"] >= 1
     assert_lost(run, explained=LOSSES | READERS | AGAIN)
 
@@ -164,7 +170,7 @@ def test_the_last_replica_in_sync_leads_without_what_it_had_not_flushed(
 def test_eligible_leader_replicas_keep_what_the_last_one_in_sync_loses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = record(capsys, tmp_path, "--version", "4.3.1", *LAST, seconds=ONE_ROUND)
+    run = record(capsys, tmp_path, "--version", "4.3.1", *LAST, "--seed", 1, seconds=ONE_ROUND)
     assert run.faults["lose-unflushed"] >= 1
     assert_kept(run, acknowledged=100)
 
