@@ -95,7 +95,7 @@ def test_processes_whose_owner_has_ended_are_named(
         cluster.save()
         assert (cluster.folder in [folder for _, folder in lost_processes()]) == is_lost
     assert cli.main(["cluster", "status", "--dir", str(cluster.folder)]) == 0
-    assert f"stray: process {cluster.node(1).pid} of {cluster.folder}" in capsys.readouterr().err
+    assert f"strays of {cluster.folder} (pids {cluster.node(1).pid}); stop them with" in capsys.readouterr().err
     cluster.leave()
     assert cluster.folder not in [folder for _, folder in lost_processes()]
 

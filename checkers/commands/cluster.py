@@ -260,9 +260,9 @@ def _print(report: dict[str, Any]) -> None:
         )
     else:
         _print_cluster(report)
-    for stray in report["strays"]:
-        where = f"hwmark cluster down --dir {stray['folder']}"
-        print(f"stray: process {stray['pid']} of {stray['folder']}; stop it with `{where}`", file=sys.stderr)
+    for folder in sorted({stray["folder"] for stray in report["strays"]}):
+        pids = ", ".join(str(stray["pid"]) for stray in report["strays"] if stray["folder"] == folder)
+        print(f"strays of {folder} (pids {pids}); stop them with `hwmark cluster down --dir {folder}`", file=sys.stderr)
 
 
 def _print_cluster(report: dict[str, Any]) -> None:
