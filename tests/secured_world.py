@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -72,6 +74,10 @@ class Secured(Cluster):
         admin = self.admin()  # what it was asked for ends with it
         for future in admin.create_acls([rule]).values():
             future.result()
+        known = AclBindingFilter(kind, prefix, pattern, "User:me", "*", operation, AclPermissionType.ALLOW)
+        deadline = time.monotonic() + 30
+        while not admin.describe_acls(known).result() and time.monotonic() < deadline:  # the controller knows it first
+            time.sleep(0.05)
 
     def delete(self, topic: str) -> None:
         """Delete somebody's topic."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import shutil
 import struct
 import warnings
@@ -12,9 +11,8 @@ import pytest
 from hwmark.checkers.cli import main
 from hypothesis import given
 from hypothesis import strategies as st
+from log_directories import Broker, batch, marker, plain, resealed
 
-LOGS = runpy.run_path(str(Path(__file__).with_name("log_directories.py")))
-Broker, batch, marker = LOGS["Broker"], LOGS["batch"], LOGS["marker"]
 KEY = struct.pack(">hh", 0, 1) + b"x"
 STATE = struct.pack(">hqhibiqq", 0, 7, 0, 60_000, 1, -1, 0, 0)
 
@@ -28,7 +26,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
         log = batch(0, [b"a", b"b"], producer=(7, 0, 0), transactional=True), marker(2, 7, 0, 0), batch(3, epoch=1)
         partition = broker.partition({0: b"".join(log), 4: batch(4, epoch=1)}, aborted={0: [(7, 0, 2)]}, topic_id="id")
         content = struct.pack(">i", 1) + struct.pack(">qhiqiqiq", 7, 0, 1, 1, 1, 0, -1, -1)
-        sealed = struct.pack(">hI", 1, LOGS["plain"].crc32c(content)) + content
+        sealed = struct.pack(">hI", 1, plain.crc32c(content)) + content
         (partition / f"{4:020}.snapshot").write_bytes(sealed)
         broker.partition([batch(0, [STATE], keys=[KEY])], topic="__transaction_state")
         broker.partition([batch(0, [b"v"], keys=[b"k"], deltas=[1], last_delta=1)], topic="compacted")
@@ -73,7 +71,7 @@ def contents(draw: st.DrawFn, before: bytes) -> bytes:
     for _ in range(draw(st.integers(1, 3))):
         if len(broken) >= 61:  # within the header, the CRC made right
             broken[draw(st.integers(0, 60))] ^= 1 << draw(st.integers(0, 7))
-            broken = bytearray(LOGS["resealed"](bytes(broken)))
+            broken = bytearray(resealed(bytes(broken)))
     return bytes(broken)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import Any
 import pytest
 from hwmark.checkers.audit import KINDS
 from hwmark.checkers.cli import main
+from log_directories import Broker, batch
 
-LOGS = runpy.run_path(str(Path(__file__).with_name("log_directories.py")))
-Broker, batch = LOGS["Broker"], LOGS["batch"]
 SOUND = batch(0, [b"a", b"b"]), batch(2)
 FIELDS = {
     "directories",
     "brokers",
+    "controllers",
     "verdict",
     "valid",
     "findings",
@@ -67,11 +66,24 @@ def damage(cluster: Path, node: int = 2) -> Path:
     return path
 
 
+def test_a_controller_is_none_of_the_brokers(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has the cluster's metadata alone; so has a broker that has just joined, but with its checkpoints."""
+    Broker(cluster, 101).partition(SOUND, topic="__cluster_metadata")
+    Broker(cluster, 3).checkpoint("replication-offset-checkpoint", "t", 0, 0)
+    (cluster / "broker-3" / "__cluster_metadata-0").mkdir()
+    status, report, _ = answer(capsys, cluster)
+    assert status == 0
+    assert (report["brokers"], report["controllers"]) == (["broker 1", "broker 2", "broker 3"], ["controller 101"])
+    assert main(["audit", str(cluster)]) == 0
+    assert "3 brokers, 1 controller, 2 partitions" in capsys.readouterr().err
+
+
 def test_json_of_a_sound_cluster(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, report, err = answer(capsys, cluster)
     assert status == 0 and err == "" and report.keys() >= FIELDS | {"seconds"}
     assert report["verdict"] == "holds" and report["valid"] is True and report["findings"] == []
-    assert report["brokers"] == ["broker 1", "broker 2"] and len(report["directories"]) == 2
+    assert (report["brokers"], report["controllers"]) == (["broker 1", "broker 2"], [])
+    assert len(report["directories"]) == 2
     assert (report["batches"], report["records"], report["bytes"]) == (4, 6, 2 * sum(map(len, SOUND)))
     (partition,) = report["partitions"]
     assert (partition["topic"], partition["partition"], partition["compared_below"]) == ("t", 0, 3)

@@ -8,7 +8,6 @@ compacted log is no record's.
 
 from __future__ import annotations
 
-import runpy
 import struct
 from collections.abc import Callable
 from functools import cache
@@ -22,9 +21,8 @@ from hwmark.checkers.audit.findings import Weight
 from hwmark.checkers.audit.segments import read_segment
 from hypothesis import given
 from hypothesis import strategies as st
+from log_directories import report, resealed, unpacked
 
-LOGS = runpy.run_path(str(Path(__file__).with_name("log_directories.py")))
-report, resealed = LOGS["report"], LOGS["resealed"]
 TOPICS = "plain-0", "idem-1", "txn-0", "zstd-0", "out-0"
 COMPACTED = "compacted-0", "__transaction_state-0", "__consumer_offsets-0"
 BROKERS = 1, 2, 3
@@ -94,7 +92,7 @@ OF_RECORDS = st.one_of(
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("damaged")
-    return LOGS["unpacked"]("healthy-k4", folder)
+    return unpacked("healthy-k4", folder)
 
 
 def batches_of(folder: Path) -> list[tuple[Path, Row]]:

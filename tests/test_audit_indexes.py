@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from log_directories import Broker, batch, kinds, only, report
 
-LOGS = runpy.run_path(str(Path(__file__).with_name("log_directories.py")))
-Broker, batch, kinds, only = LOGS["Broker"], LOGS["batch"], LOGS["kinds"], LOGS["only"]
 TIMES = 5, 9, 7, 12
 FIRST = 40
 LOG = [batch(FIRST + 2 * number, [b"a", b"b"], timestamp=time) for number, time in enumerate(TIMES)]
@@ -70,7 +68,7 @@ def test_an_index_that_misleads(tmp_path: Path, offsets: list[tuple[int, int]], 
     ],
 )
 def test_an_index_by_time_that_misleads(tmp_path: Path, times: list[tuple[int, int]], why: str) -> None:
-    sentences = [finding.sentence for finding in LOGS["report"](written(tmp_path, times=times)).findings]
+    sentences = [finding.sentence for finding in report(written(tmp_path, times=times)).findings]
     assert sum(why in sentence for sentence in sentences) == 1
 
 

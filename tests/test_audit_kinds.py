@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import struct
 import zlib
 from pathlib import Path
@@ -10,11 +9,8 @@ from pathlib import Path
 import pytest
 from hwmark.checkers.audit import KINDS
 from hwmark.checkers.audit.findings import Weight
+from log_directories import ABORT, TIMESTAMP, Broker, batch, data, kinds, marker, only, producing, record, report
 
-LOGS = runpy.run_path(str(Path(__file__).with_name("log_directories.py")))
-Broker, batch, data, marker = LOGS["Broker"], LOGS["batch"], LOGS["data"], LOGS["marker"]
-report, kinds, only, producing = LOGS["report"], LOGS["kinds"], LOGS["only"], LOGS["producing"]
-ABORT, TIMESTAMP = LOGS["ABORT"], LOGS["TIMESTAMP"]
 THREE = batch(0, [b"a", b"b"]), batch(2), batch(3, [b"d", b"e"])
 
 
@@ -136,7 +132,7 @@ def test_of_share_groups_state_whole_segments_are_deleted(tmp_path: Path) -> Non
 
 
 def test_more_records_than_offsets(tmp_path: Path) -> None:
-    content = b"".join(LOGS["record"](0, None, b"v") for _ in range(2))
+    content = b"".join(record(0, None, b"v") for _ in range(2))
     Broker(tmp_path).partition([batch(0, [b"v"], content=content, count=2)])
     assert kinds(tmp_path) == {"record-count-disagrees", "unreadable-record"}
 

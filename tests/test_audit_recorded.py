@@ -12,12 +12,12 @@ at the end.
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import log_directories
 import pytest
 from hwmark.checkers.audit import AuditReport, audit, find_log_directories, plain
 from hwmark.checkers.audit.findings import Weight
@@ -26,7 +26,6 @@ from hwmark.checkers.cli import main
 from hypothesis import given
 from hypothesis import strategies as st
 
-LOGS = runpy.run_path(str(Path(__file__).with_name("log_directories.py")))
 HEALTHY = ("healthy-k3", "healthy-k4")
 
 
@@ -34,7 +33,7 @@ HEALTHY = ("healthy-k3", "healthy-k4")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("recorded")
     names = (*HEALTHY, "healthy-java-k4", "healthy-compacted-k3", "last-replica-k3", "unclean-k3")
-    return {name: LOGS["unpacked"](name, folder) for name in names}
+    return {name: log_directories.unpacked(name, folder) for name in names}
 
 
 def report(*folders: Path, **options: Any) -> AuditReport:
@@ -228,7 +227,7 @@ def test_any_batch_written_anew_in_one_replica_is_found(unpacked: dict[str, Path
     start, end = int(piece.position[row]), int(piece.position[row] + piece.size[row])
     one = bytearray(content[start:end])
     one[35 + at % 8] ^= 1  # the largest timestamp
-    path.write_bytes(content[:start] + LOGS["resealed"](bytes(one)) + content[end:])
+    path.write_bytes(content[:start] + log_directories.resealed(bytes(one)) + content[end:])
     folders = [unpacked["healthy-k4"] / f"broker-{number}" for number in (1, 2, 3)]
     try:
         found = audit(find_log_directories([str(folder / "plain-1") for folder in folders]), workers=1)

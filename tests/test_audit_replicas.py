@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hwmark.checkers.audit import AuditReport, Finding
+from log_directories import ABORT, COMMIT, Broker, batch, marker, only, record, report
 
-LOGS = runpy.run_path(str(Path(__file__).with_name("log_directories.py")))
-Broker, batch, marker, report = LOGS["Broker"], LOGS["batch"], LOGS["marker"], LOGS["report"]
-only, ABORT, COMMIT = LOGS["only"], LOGS["ABORT"], LOGS["COMMIT"]
 THREE = batch(0, [b"a", b"b"]), batch(2), batch(3, [b"d", b"e"])
 
 
@@ -127,7 +124,7 @@ def test_a_record_that_another_producer_wrote(tmp_path: Path) -> None:
 
 def test_the_broker_s_timestamps_are_those_of_the_batch(tmp_path: Path) -> None:
     """Where a topic has LogAppendTime, the records keep the producer's until the cleaner writes them anew."""
-    own = LOGS["record"](0, b"a", b"A", time=-5) + LOGS["record"](1, b"b", b"B", time=-3)
+    own = record(0, b"a", b"A", time=-5) + record(1, b"b", b"B", time=-3)
     fresh = batch(0, [b"A", b"B"], content=own, attributes=8)
     assert (
         compacted(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
 import struct
 from pathlib import Path
 
 import pytest
 from hwmark.checkers.audit.findings import Weight
+from log_directories import ABORT, COMMIT, TIMESTAMP, Broker, batch, data, kinds, marker, only, plain, producing
 
-LOGS = runpy.run_path(str(Path(__file__).with_name("log_directories.py")))
-Broker, batch, data, marker = LOGS["Broker"], LOGS["batch"], LOGS["data"], LOGS["marker"]
-kinds, only, producing = LOGS["kinds"], LOGS["only"], LOGS["producing"]
-ABORT, COMMIT, TIMESTAMP = LOGS["ABORT"], LOGS["COMMIT"], LOGS["TIMESTAMP"]
 THREE = batch(0, [b"a", b"b"]), batch(2), batch(3, [b"d", b"e"])
 
 
@@ -227,7 +223,7 @@ def test_an_index_with_half_an_entry(tmp_path: Path, clean: bool) -> None:
 def snapshot(last_sequence: int, last_offset: int, *, producer: int = 7) -> bytes:
     entry = struct.pack(">qhiqiqiq", producer, 0, last_sequence, last_offset, 0, TIMESTAMP, -1, -1)
     content = struct.pack(">i", 1) + entry
-    return struct.pack(">hI", 1, LOGS["plain"].crc32c(content)) + content
+    return struct.pack(">hI", 1, plain.crc32c(content)) + content
 
 
 def test_snapshots_of_producers(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from hwmark.checkers.audit.records import UnreadableError, decompressed, fault_o
 from hwmark.checkers.audit.segments import Segment, read_segment
 from hypothesis import given
 from hypothesis import strategies as st
+from log_directories import TIMESTAMP, batch, marker, record
 
-LOGS = runpy.run_path(str(Path(__file__).with_name("log_directories.py")))
-batch, marker, record, resealed = LOGS["batch"], LOGS["marker"], LOGS["record"], LOGS["resealed"]
 COMPRESSIONS = range(5)
 
 
@@ -135,7 +133,7 @@ def test_records_come_back(path: Path, values: list[bytes | None], compression: 
     with path.open("rb") as file:
         found = read_records(file.fileno(), columns(segment)[0])
     assert [(r.offset, r.key, r.value) for r in found] == [(7 + i, b"k", value) for i, value in enumerate(values)]
-    assert {r.timestamp for r in found} == {LOGS["TIMESTAMP"]} and {r.headers for r in found} == {()}
+    assert {r.timestamp for r in found} == {TIMESTAMP} and {r.headers for r in found} == {()}
 
 
 def test_headers_come_back(path: Path) -> None:

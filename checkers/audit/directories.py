@@ -30,10 +30,12 @@ from hwmark.checkers.audit.checkpoints import (
     read_offsets,
     read_properties,
 )
+from hwmark.checkers.audit.internal import METADATA_LOG
 from hwmark.traces.errors import BadInputError
 
 PARTITION_NAME = re.compile(r"(.+)-(\d{1,10})")
 SEGMENT_NAME = re.compile(r"\d{20}\.log(\.swap)?")
+CONTROLLER = "controller"
 FLOCK = "hhqqi4x"
 """Linux's `struct flock` on 64 bits: type, whence, start, length, process."""
 
@@ -42,6 +44,7 @@ FLOCK = "hhqqi4x"
 class LogDirectory:
     """A log directory: whose it is, what its checkpoints say, and where its partitions are.
 
+    Its `broker` is a controller if it has nothing but the cluster's metadata, and none of a broker's checkpoints.
     `clean` is whether the broker was shut down in order, None where nothing can tell. `bad` are the files that cannot
     be understood with the reason, `left_out` the folders that are not audited.
     """
@@ -136,10 +139,12 @@ def _read(path: Path, folders: list[Path]) -> LogDirectory:
             partitions[named[1], int(named[2])] = folder
         elif _has_segments(folder):
             left_out.append(folder)
-    identity = properties.get("node.id", properties.get("broker.id"))
+    identity, role = properties.get("node.id", properties.get("broker.id")), "broker"
+    if {topic for topic, _ in partitions} == {METADATA_LOG} and not (path / HIGH_WATERMARKS).exists():
+        role = CONTROLLER
     return LogDirectory(
         path=path,
-        broker=f"broker {identity}" if identity is not None else f"broker in {path.name}",
+        broker=f"{role} {identity}" if identity is not None else f"{role} in {path.name}",
         cluster=properties.get("cluster.id"),
         clean=(path / CLEAN_SHUTDOWN).exists() if has_properties else None,
         high_watermarks=offsets(HIGH_WATERMARKS),

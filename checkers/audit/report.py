@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hwmark.checkers.audit.directories import LogDirectory
+from hwmark.checkers.audit.directories import CONTROLLER, LogDirectory
 from hwmark.checkers.audit.findings import KINDS, Finding, Weight
 from hwmark.checkers.verdict import Holds, Unknown, Verdict, Violated
 
@@ -33,6 +33,16 @@ class AuditReport:
     records: int = 0
     compressed_batches_unread: int = 0
 
+    @property
+    def brokers(self) -> list[str]:
+        """The names of those whose directories these are."""
+        return sorted({one.broker for one in self.directories} - set(self.controllers))
+
+    @property
+    def controllers(self) -> list[str]:
+        """The names of those that are controllers alone."""
+        return sorted({one.broker for one in self.directories if one.broker.startswith(CONTROLLER)})
+
     def of_weight(self, weight: Weight) -> list[Finding]:
         """The findings of a weight."""
         return [finding for finding in self.findings if finding.weight == weight]
@@ -53,7 +63,8 @@ class AuditReport:
             "directories": [
                 {"path": str(one.path), "broker": one.broker, "clean_shutdown": one.clean} for one in self.directories
             ],
-            "brokers": sorted({one.broker for one in self.directories}),
+            "brokers": self.brokers,
+            "controllers": self.controllers,
             "verdict": type(verdict).__name__.lower(),
             "valid": valid,
             "why": verdict.why if isinstance(verdict, Unknown) else None,
@@ -100,11 +111,12 @@ class AuditReport:
             yield f"  and {len(self.located) - LISTED:,} more, which --json lists"
 
     def _totals(self, seconds: float) -> Iterator[str]:
-        brokers = len({one.broker for one in self.directories})
+        nodes = [_many(len(self.brokers), "broker")]
+        nodes += [_many(len(self.controllers), "controller")] if self.controllers else []
         replicas = sum(len(partition["replicas"]) for partition in self.partitions)
         megabytes = self.bytes / 1e6
         yield (
-            f"{_many(brokers, 'broker')}, {_many(len(self.partitions), 'partition')}, {_many(replicas, 'replica')}: "
+            f"{', '.join(nodes)}, {_many(len(self.partitions), 'partition')}, {_many(replicas, 'replica')}: "
             f"{_many(self.batches, 'batch', 'batches')}, {_many(self.records, 'record')}, {megabytes:,.1f} MB, "
             f"{megabytes / max(seconds, 1e-9):,.0f} MB/s"
         )
