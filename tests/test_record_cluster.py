@@ -26,9 +26,9 @@ def answer(capsys: pytest.CaptureFixture[str], *options: object) -> tuple[int, d
 
 
 def test_it_just_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Clients of all kinds, on a cluster that comes and goes."""
-    file = tmp_path / "h.jsonl"
-    status, told = answer(capsys, "--seconds", 4, "--seed", 1, "-o", file, "--churn", 1)
+    """Clients of all kinds, on a cluster that comes and goes; compaction takes nothing away."""
+    file, compacted = tmp_path / "h.jsonl", ("--topic-config", "cleanup.policy=compact")
+    status, told = answer(capsys, "--seconds", 4, "--seed", 1, "-o", file, "--churn", 1, *compacted)
     assert (status, told["valid"], told["linearizable"], told["seed"]) == (0, True, "linearizable", 1)
     history = read_history(file)
     assert history.incomplete is None and history.configuration["ver"] == NEWEST

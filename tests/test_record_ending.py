@@ -48,6 +48,7 @@ def records(file: Path) -> list[dict[str, Any]]:
 def test_a_cluster_that_is_gone_is_told_in_the_history(tmp_path: Path) -> None:
     outcome = recorder.run(Clients(NOWHERE), PLAIN, None, tmp_path / "h.jsonl")
     assert outcome.incomplete == closing.GONE and not outcome.is_stopped and outcome.operations > 20
+    assert outcome.problem is not None and outcome.problem.startswith("nothing was acknowledged")
     assert records(outcome.file)[-1]["value"] == {"complete": False, "why": closing.GONE}
     assert isinstance(check(read_history(outcome.file)).verdict(), Unknown)
 
@@ -127,7 +128,7 @@ class Answers:
     def begin_transaction(self) -> None:
         self._call("begin")
 
-    def produce(self, topic: str, value: bytes, partition: int, on_delivery: object) -> None:
+    def produce(self, topic: str, value: bytes, *, key: bytes, partition: int, on_delivery: object) -> None:
         self._call("produce")
 
     def flush(self, timeout: float) -> int:

@@ -81,9 +81,10 @@ class PlainProducer:
         process = self.free.pop() if self.free else writer.process()
         self.sent += 1
         writer.invoke_send(process, key, value)
-        send = Send(process, key, value, time.monotonic())
-        try:
-            self.producer.produce(topic, b"%d" % value, partition=partition, on_delivery=partial(self._done, send))
+        send, content = Send(process, key, value, time.monotonic()), b"%d" % value
+        done = partial(self._done, send)
+        try:  # compacted topics want a key; no two records share one
+            self.producer.produce(topic, content, key=content, partition=partition, on_delivery=done)
         except (KafkaException, BufferError) as error:
             self._refused(send, "_QUEUE_FULL" if isinstance(error, BufferError) else name_of(error))
         else:

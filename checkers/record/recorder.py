@@ -76,6 +76,8 @@ def run(
     if context.bug is not None:
         raise context.bug
     problem = context.problem or _words(writer.failure)
+    if problem is None and not writer.acknowledged and not is_stopped:
+        problem = "nothing was acknowledged, so there is nothing that could have been lost"
     return Outcome(
         writer.file, seconds, operations, writer.acknowledged, writer.faults, incomplete, problem, is_stopped
     )

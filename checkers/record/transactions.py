@@ -88,7 +88,8 @@ class Transactor:
 
         producer.begin_transaction()
         for (topic, partition), value in transaction.sends:
-            producer.produce(topic, b"%d" % value, partition=partition, on_delivery=note)
+            content = b"%d" % value
+            producer.produce(topic, content, key=content, partition=partition, on_delivery=note)
         if served(producer.flush, self._rest()):
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         if group is not None:
