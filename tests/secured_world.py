@@ -69,8 +69,14 @@ class Secured(Cluster):
         """Let `me` do this to what has a name with this prefix."""
         pattern = ResourcePatternType.PREFIXED
         rule = AclBinding(kind, prefix, pattern, "User:me", "*", operation, AclPermissionType.ALLOW)
-        for future in self.admin().create_acls([rule]).values():
+        admin = self.admin()  # what it was asked for ends with it
+        for future in admin.create_acls([rule]).values():
             future.result()
+
+    def delete(self, topic: str) -> None:
+        """Delete somebody's topic."""
+        admin = self.admin()
+        admin.delete_topics([topic])[topic].result()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from hwmark.checkers.histories import check
 from hwmark.checkers.record import closing, producers, recorder, topics
 from hwmark.checkers.record.clients import Clients
@@ -19,6 +19,7 @@ from hwmark.checkers.record.judgement import judge
 from hwmark.checkers.record.progress import Progress
 from hwmark.checkers.record.run import Run
 from hwmark.checkers.record.transactions import TransactionalProducer
+from hwmark.checkers.record.transformers import Transformer
 from hwmark.checkers.record.workload import Key, Workload
 from hwmark.checkers.record.writer import Writer
 from hwmark.checkers.verdict import Unknown
@@ -132,6 +133,9 @@ class Answers:
     def flush(self, timeout: float) -> int:
         return self._call("flush")
 
+    def send_offsets_to_transaction(self, positions: list[TopicPartition], metadata: str, timeout: float) -> None:
+        self._call(f"{metadata}: {[(p.topic, p.partition, p.offset) for p in positions]}")
+
     def commit_transaction(self, timeout: float) -> None:
         self._call("commit")
 
@@ -172,6 +176,51 @@ def test_a_transaction_has_failed_only_if_it_cannot_be_committed(
     assert [call for call in producer.calls if call in ("commit", "abort")] == calls
     assert (client.transactor.producer is producer) == is_kept
     assert (client.process == process) == (outcome != "info")
+
+
+class Reads:
+    """A member of a group; what it has read is committed by transactions only, so it has no `commit`."""
+
+    def __init__(self) -> None:
+        self.sought: list[tuple[str, int, int]] = []
+
+    def consumer_group_metadata(self) -> str:
+        return "offsets"
+
+    def assignment(self) -> list[TopicPartition]:
+        return [TopicPartition("p-0", 1)]
+
+    def seek(self, to: TopicPartition) -> None:
+        self.sought.append((to.topic, to.partition, to.offset))
+
+
+class Message(NamedTuple):
+    at: int
+
+    def offset(self) -> int:
+        return self.at
+
+    def value(self) -> bytes:
+        return b"7"
+
+
+@pytest.mark.parametrize("aborts", [False, True])
+def test_what_was_read_is_committed_with_what_was_made_of_it(tmp_path: Path, aborts: bool) -> None:
+    """After an abort the same records are read again, of the partitions that are still its own."""
+    run = Run(Workload(prefix="p", abort_percent=100 * aborts), Clients(NOWHERE), Writer(tmp_path / "h.jsonl", {}))
+    transformer, producer, consumer = Transformer(run, 0), Answers(), Reads()
+    transformer.transactor.producer, transformer.consumer = producer, consumer  # type: ignore[assignment]
+    transformer.batch = {Key("p-0", 1): [Message(4), Message(6)], Key("p-0", 2): [Message(9)]}
+    transformer._transform()
+    run.writer.close()
+    ended = "abort" if aborts else "commit"
+    offsets = "offsets: [('p-0', 1, 7), ('p-0', 2, 10)]"
+    assert producer.calls == ["begin", "produce", "produce", "produce", "flush", offsets, ended]
+    assert consumer.sought == ([("p-0", 1, 4)] if aborts else [])
+    told = records(run.writer.file)[-1]
+    assert told["type"] == ("fail" if aborts else "ok")
+    assert told["value"][0] == ["poll", {"p-0-1": [[4, 7], [6, 7]], "p-0-2": [[9, 7]]}]
+    assert told["value"][-1] == ["send_offsets", "p-transformers", {"p-0-1": 7, "p-0-2": 10}]
 
 
 # ------------------------------------------------------------ the end of a partition

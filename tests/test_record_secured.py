@@ -161,7 +161,7 @@ def test_a_right_that_is_missing_ends_the_recording_and_what_was_recorded_is_jud
         assert f"{file}: " in told and read_history(file).operations.completed_at.max() < 300e9
     for name in topics_of(cluster):  # who may not delete leaves its topics, and says so
         assert f"{name} (TOPIC_AUTHORIZATION_FAILED)" in told
-        cluster.admin().delete_topics([name])[name].result()
+        cluster.delete(name)
 
 
 # ------------------------------------------------------------ topics, seeds, interrupts
@@ -182,7 +182,7 @@ def test_its_topics_are_its_own_and_go_again(
         assert both > 5 and one[:both] == other[:both]
     assert record(cluster.bootstrap_servers, "--prefix", "mine") == 2
     assert "topic mine-0 exists" in one_line(capsys)
-    cluster.admin().delete_topics(["mine-0"])["mine-0"].result()
+    cluster.delete("mine-0")
 
 
 def asked(file: Path) -> list[list[Any]]:

@@ -145,7 +145,9 @@ def _record_here(
     file: Path,
     folder: Path,
 ) -> Outcome:
-    """Record on a cluster of its own, which is stopped again."""
+    """Record on a cluster of its own, which is stopped again. ClusterError if nothing was recorded."""
+    from hwmark.checkers.cluster.errors import ClusterError
+
     in_sync = dict.fromkeys(("min.insync.replicas", "transaction.state.log.min.isr"), str(min(2, arguments.brokers)))
     settings = SETTINGS | in_sync | dict(recipe.settings if recipe else {}) | pairs("--set", arguments.set)
     features = {name: str(level) for name, level in (recipe.features if recipe else {}).items()}
@@ -154,23 +156,35 @@ def _record_here(
     asked = argparse.Namespace(**vars(arguments) | listed)
     network = recipe is not None and recipe.needs_network
     _say("starting the cluster")
-    with create_cluster(asked, folder, brokers=arguments.brokers, has_network=network) as cluster:
-        cluster.start()
-        nemesis = _nemesis(cluster, recipe, workload) if recipe else None
-        public = {name: value for name, value in settings.items() if not SECRET.search(name)}
-        about = {
-            "ver": cluster.distribution.version,
-            "min_isr": public["min.insync.replicas"],
-            "unclean": public.get("unclean.leader.election.enable", "false"),
-            "nemesis": recipe.name if recipe else "",
-            "brokers": arguments.brokers,
-            "settings": public,
-            "features": features,
-        }
-        there = clients._replace(bootstrap_servers=cluster.bootstrap_servers)
-        _make_topics(arguments, there, workload)
-        outcome = _record(arguments, there, workload, nemesis, file, about)
-        return outcome._replace(problem=outcome.problem or _ended(cluster))
+    outcome = None
+    try:
+        with create_cluster(asked, folder, brokers=arguments.brokers, has_network=network) as cluster:
+            cluster.start()
+            nemesis = _nemesis(cluster, recipe, workload) if recipe else None
+            about = _about(cluster, recipe, arguments.brokers)
+            there = clients._replace(bootstrap_servers=cluster.bootstrap_servers)
+            _make_topics(arguments, there, workload)
+            outcome = _record(arguments, there, workload, nemesis, file, about)
+            outcome = outcome._replace(problem=outcome.problem or _ended(cluster))
+    except ClusterError as error:  # it cannot be stopped as it should be, as on a full disk
+        if outcome is None:
+            raise
+        outcome = outcome._replace(problem=outcome.problem or str(error))
+    return outcome
+
+
+def _about(cluster: Cluster, recipe: Recipe | None, brokers: int) -> dict[str, Any]:
+    """What a history says of its cluster."""
+    public = {name: value for name, value in cluster.settings.items() if not SECRET.search(name)}
+    return {
+        "ver": cluster.distribution.version,
+        "min_isr": public["min.insync.replicas"],
+        "unclean": public.get("unclean.leader.election.enable", "false"),
+        "nemesis": recipe.name if recipe else "",
+        "brokers": brokers,
+        "settings": public,
+        "features": {name: str(level) for name, level in cluster.features.items()},
+    }
 
 
 def _ended(cluster: Cluster) -> str | None:
