@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
 from hwmark.checkers import cli
 from hwmark.checkers.cluster import cluster as clusters
@@ -47,7 +49,7 @@ def made_in(folder: Path, **more: int) -> Cluster:
 
 def test_a_cluster_is_the_same_for_the_next_command(cluster: Cluster, cluster_world: ModuleType) -> None:
     cluster_world.start(cluster)
-    cluster.struck = [2]
+    cluster.struck, cluster.owner = [2], (os.getpid(), 1.5)
     cluster.save()
     again = load(cluster.folder)
     assert again == cluster
@@ -81,6 +83,25 @@ def test_processes_whose_file_is_gone_are_named_and_stopped(
     assert strays(cluster.folder) == []
     assert cli.main(["cluster", "down", "--dir", str(cluster.folder)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_processes_whose_owner_has_ended_are_named(
+    cluster: Cluster, cluster_world: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster_world.start(cluster, 1)
+    began = psutil.Process().create_time()
+    for owner, is_lost in ((None, False), ((os.getpid(), began), False), ((os.getpid(), began - 60), True)):
+        cluster.owner = owner
+        cluster.save()
+        assert (cluster.folder in [folder for _, folder in lost_processes()]) == is_lost
+    assert cli.main(["cluster", "status", "--dir", str(cluster.folder)]) == 0
+    assert f"strays of {cluster.folder} (pids {cluster.node(1).pid}); stop them with" in capsys.readouterr().err
+    cluster.leave()
+    assert cluster.folder not in [folder for _, folder in lost_processes()]
+
+
+def test_who_makes_a_cluster_is_to_stop_it(tmp_path: Path) -> None:
+    assert made_in(tmp_path / "new").owner == (os.getpid(), psutil.Process().create_time())
 
 
 def test_processes_that_the_file_does_not_know_are_stopped_too(cluster: Cluster, cluster_world: ModuleType) -> None:

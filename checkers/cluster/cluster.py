@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
 from hwmark.checkers.cluster.distribution import Distribution, archive_classes, formatted
 from hwmark.checkers.cluster.errors import ClusterError
 from hwmark.checkers.cluster.java import Java, find_java
@@ -56,6 +57,7 @@ class Cluster:
     id: str = field(default_factory=random_id)
     network: Network | None = None  # of its own, with links that can be cut
     struck: list[int] = field(default_factory=list)  # whom the last fault hit, by id
+    owner: tuple[int, float] | None = None  # the process that is to stop it: its pid, and when it began
 
     @property
     def brokers(self) -> list[Node]:
@@ -168,6 +170,11 @@ class Cluster:
         if self.folder.is_dir():
             self.save()
 
+    def leave(self) -> None:
+        """Let it run on when this process has ended; another command will stop it."""
+        self.owner = None
+        self.save()
+
     def partitions(self) -> list[dict[str, Any]]:
         """Who leads and who is in the ISR, by topic and partition, as most brokers say; none if none answers."""
         found = []
@@ -198,6 +205,7 @@ class Cluster:
             "java": list(self.java),
             "has_network": self.network is not None,
             "struck": self.struck,
+            "owner": self.owner,
             "nodes": [node.to_json() for node in self.nodes],
         }
         scratch = self.folder / (FILE + ".new")
@@ -239,7 +247,10 @@ def create(
         Node(id, role, network.address(id) if network else "127.0.0.1", port, folder / f"{role}-{id}")
         for (id, role), port in zip(roles, ports, strict=True)
     ]
-    cluster = Cluster(folder, distribution, java, nodes, dict(settings or {}), dict(features or {}), network=network)
+    owner = os.getpid(), psutil.Process().create_time()
+    cluster = Cluster(
+        folder, distribution, java, nodes, dict(settings or {}), dict(features or {}), network=network, owner=owner
+    )
     cluster.save()
     return cluster
 
@@ -259,6 +270,7 @@ def load(folder: Path) -> Cluster:
             known["id"],
             Network(folder) if known["has_network"] else None,
             known["struck"],
+            known["owner"] and (int(known["owner"][0]), float(known["owner"][1])),
         )
     except (FileNotFoundError, NotADirectoryError):
         refuse_strays(folder)

@@ -38,9 +38,12 @@ def why_not() -> str | None:
     name = f"hw-try-{os.getpid()}"
     try:
         _ip("netns", "add", name)
-        _ip("netns", "delete", name)
+        try:
+            _ip("-netns", name, "rule", "add", "blackhole", "protocol", CUTS)
+        finally:
+            _ip("netns", "delete", name)
     except ClusterError as error:
-        return f"this machine allows no network namespaces: {error}"
+        return f"this machine allows no network namespaces, or no rules in them: {error}"
     return None
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import psutil
 from hwmark.checkers.cluster.errors import ClusterError
+from hwmark.checkers.cluster.strays import living
 
 BROKER, CONTROLLER = "broker", "controller"
 UP, PAUSED, DOWN = "up", "paused", "down"
 PAUSE_TIMEOUT, POLL = 5.0, 0.01  # s
-CLOCK_STEP = 1.0  # by how much the time of a process's beginning, in s, may seem to change
 
 
 @dataclass
@@ -52,14 +52,7 @@ class Node:
 
     def process(self) -> psutil.Process | None:
         """Its process, if it lives."""
-        if self.pid is None:
-            return None
-        try:
-            process = psutil.Process(self.pid)
-            is_same = abs(process.create_time() - self.began) < CLOCK_STEP
-            return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
+        return None if self.pid is None else living(self.pid, self.began)
 
     def state(self) -> str:
         """Up, paused or down."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from hwmark.checkers.cluster.network import Network
 
 FILE = "cluster.json"  # in a cluster's folder: what it consists of
 STOP_TIMEOUT = 10.0  # s
+CLOCK_STEP = 1.0  # by how much the time of a process's beginning, in s, may seem to change
 MARK = "-Dhwmark.cluster="
 """The property on a process's command line that says to which cluster, by its folder, it belongs."""
 
@@ -25,6 +27,16 @@ def strays(folder: Path | None = None) -> list[psutil.Process]:
         if marks and (folder is None or marks[0] == str(folder)):
             found.append(process)
     return found
+
+
+def living(pid: int, began: float) -> psutil.Process | None:
+    """The process of this pid that began then, in s since the epoch, if it lives."""
+    try:
+        process = psutil.Process(pid)
+        is_same = abs(process.create_time() - began) < CLOCK_STEP
+        return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 def folder_of(stray: psutil.Process) -> Path:
@@ -79,5 +91,16 @@ def refuse_strays(folder: Path) -> None:
 
 
 def lost_processes() -> list[tuple[psutil.Process, Path]]:
-    """The processes of clusters whose folder holds no cluster any more, each with that folder."""
-    return [(process, folder) for process in strays() if not ((folder := folder_of(process)) / FILE).exists()]
+    """The processes of clusters that nobody left running on purpose, each with its folder.
+
+    Their folder holds no cluster any more, or one whose owner, the command that was to stop it, has ended.
+    """
+    return [(process, folder) for process in strays() if _is_lost(folder := folder_of(process))]
+
+
+def _is_lost(folder: Path) -> bool:
+    try:
+        owner = json.loads((folder / FILE).read_text())["owner"]
+        return owner is not None and living(*owner) is None
+    except (OSError, ValueError, LookupError, TypeError):
+        return True

@@ -187,6 +187,7 @@ def _up(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
         has_network=arguments.network,
     )
     cluster.start()
+    cluster.leave()
     return describe(cluster), EXIT_HOLDS
 
 
@@ -234,7 +235,7 @@ def _fault(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 
 def _strays() -> list[dict[str, Any]]:
-    """The processes of clusters whose folder does not know them any more."""
+    """The processes of clusters that an earlier command should have stopped."""
     from hwmark.checkers.cluster.strays import lost_processes
 
     return [{"pid": process.pid, "folder": str(folder)} for process, folder in lost_processes()]
@@ -250,9 +251,9 @@ def _print(report: dict[str, Any]) -> None:
         )
     else:
         _print_cluster(report)
-    for stray in report["strays"]:
-        where = f"hwmark cluster down --dir {stray['folder']}"
-        print(f"stray: process {stray['pid']} of {stray['folder']}; stop it with `{where}`", file=sys.stderr)
+    for folder in sorted({stray["folder"] for stray in report["strays"]}):
+        pids = ", ".join(str(stray["pid"]) for stray in report["strays"] if stray["folder"] == folder)
+        print(f"strays of {folder} (pids {pids}); stop them with `hwmark cluster down --dir {folder}`", file=sys.stderr)
 
 
 def _print_cluster(report: dict[str, Any]) -> None:
