@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from hwmark.checkers.record.workload import Key, Workload
 
 BATCH_MAX, WAIT = 2000, 0.1  # records of a poll, and s to wait for them
 AGAIN = 0.5  # s
+LEAVE_TIMEOUT = 5.0  # s for a member's last rebalances
 
 Read = dict[str, list[list[Any]]]
 
@@ -23,7 +25,7 @@ class Rebalances:
 
     def __init__(self, on_lost: Callable[[list[TopicPartition]], None] = lambda partitions: None) -> None:
         self.keys: list[list[str]] = []
-        self.is_member = False
+        self.is_member, self.served = False, 0
         self.on_lost = on_lost
 
     def callbacks(self) -> dict[str, Any]:
@@ -48,7 +50,24 @@ class Rebalances:
         self._note(partitions)
 
     def _note(self, partitions: list[TopicPartition]) -> None:
+        self.served += 1
         self.keys.append([Key(one.topic, one.partition).name for one in partitions])
+
+
+def leave(consumer: Consumer, rebalances: Rebalances, poll: Callable[[], object]) -> None:
+    """Leave the group, serve what rebalances still wait, and close.
+
+    One that waits while librdkafka closes is served by a callback that asks what nobody answers any more. It never
+    returns, and stops all threads of Python, for it has the interpreter (librdkafka's issues 4041 and 4884).
+    """
+    with contextlib.suppress(KafkaException):
+        consumer.unsubscribe()
+        deadline, served = time.monotonic() + LEAVE_TIMEOUT, -1
+        while (served < rebalances.served or consumer.assignment()) and time.monotonic() < deadline:
+            served = rebalances.served
+            poll()
+    with contextlib.suppress(KafkaException):
+        consumer.close()
 
 
 class Churn:
@@ -89,8 +108,7 @@ class Reader:
         while not self.context.is_over:
             if self.consumer is None:
                 self._start()
-            self._poll()
-            if self.subscribes and self.churn.is_due(self.rebalances.is_member):
+            if not self._poll() or (self.subscribes and self.churn.is_due(self.rebalances.is_member)):
                 self._close()
         self._close()
 
@@ -109,13 +127,16 @@ class Reader:
         writer.complete(self.process, OK, f, keys)
 
     def _close(self) -> None:
-        if self.consumer is not None:
+        if self.consumer is not None and self.subscribes:
+            leave(self.consumer, self.rebalances, self._poll)
+        elif self.consumer is not None:
             with contextlib.suppress(KafkaException):
                 self.consumer.close()
         self.consumer = None
         self.rebalances.left()
 
-    def _poll(self) -> None:
+    def _poll(self) -> bool:
+        """Read what there is; False if the consumer is of no more use."""
         assert self.consumer is not None
         writer = self.context.writer
         writer.invoke(self.process, "poll", [["poll"]])
@@ -123,8 +144,7 @@ class Reader:
             messages = self.consumer.consume(BATCH_MAX, WAIT)
         except KafkaException as error:
             writer.complete(self.process, INFO, "poll", [["poll"]], error=name_of(error), **self.rebalances.told())
-            self._close()
-            return
+            return False
         read, errors = sorted_out(messages)
         if errors and not read:
             name = errors[0].name()
@@ -133,6 +153,7 @@ class Reader:
             pause(self.context, AGAIN)
         else:
             writer.complete(self.process, OK, "poll", [["poll", read]], **self.rebalances.told())
+        return True
 
 
 def group_of(workload: Workload, kind: str) -> str:

@@ -7,19 +7,18 @@ is. Members leave and join all the time.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from hwmark.checkers.record.outcomes import FAIL, INFO, OK
 from hwmark.checkers.record.producers import key_of
-from hwmark.checkers.record.readers import Churn, Rebalances, group_of, read_of
+from hwmark.checkers.record.readers import Churn, Rebalances, group_of, leave, read_of
 from hwmark.checkers.record.run import Run
 from hwmark.checkers.record.transactions import GroupOffsets, Transactor, partition_of, sends_of
 from hwmark.checkers.record.workload import Key, Transaction
 
 BATCH_MAX = 100
-WAIT, MORE = 0.2, 0.005  # s for the first record, and for one more
+WAIT, MORE, LAST = 0.2, 0.005, 0.05  # s for the first record, for one more, and for the last rebalance
 
 
 class Transformer:
@@ -62,9 +61,9 @@ class Transformer:
         writer.complete(self.process, OK, "subscribe", keys)
 
     def _leave(self) -> None:
-        if self.consumer is not None:
-            with contextlib.suppress(KafkaException):
-                self.consumer.close()
+        """Leave the group; what is read meanwhile is for the next member."""
+        if (consumer := self.consumer) is not None:
+            leave(consumer, self.rebalances, lambda: consumer.poll(LAST))
         self.consumer = None
         self.batch.clear()
         self.rebalances.left()
