@@ -143,4 +143,4 @@ def revert_reassignment(partition: PartitionRegistration) -> tuple[PartitionRegi
 
 def without(brokers: BrokerIds, others: BrokerIds) -> BrokerIds:
     """The brokers that are not among the others, in their order."""
-    return tuple([broker for broker in brokers if broker not in others])
+    return tuple(broker for broker in brokers if broker not in others)

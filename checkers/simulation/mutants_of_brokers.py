@@ -255,6 +255,7 @@ BROKERS = (
         old="if ops or paths != self.watches or self.ask_at <= now:",
         new="if ops or paths != self.watches:",
         focus=CONTROLLING._replace(unreliable=1.0),
+        first=20,
     ),
     Mutant(
         name="sessions-never-expire",
@@ -319,6 +320,7 @@ BROKERS = (
         old="(*self.batches, batch)[-BATCHES_TO_RETAIN:]",
         new="(batch,)",
         focus=PRODUCING,
+        first=3,
     ),
     Mutant(
         name="sequence-gaps-accepted",

@@ -38,6 +38,7 @@ COORDINATORS = (
         source="KIP-890, KAFKA-17754",
         changes={"kip_890": False},
         focus=OVERTAKING,
+        first=14,
     ),
     Mutant(
         name="init-without-epoch",
@@ -75,6 +76,7 @@ COORDINATORS = (
         old="if error is not Error.NONE:",
         new="if False:",
         focus=TRANSACTION_ELECTIONS,
+        first=72,
     ),
     Mutant(
         name="decided-transaction-left",
@@ -101,6 +103,7 @@ COORDINATORS = (
         old="(COMMIT, ABORT)[PREPARED.index(known.state)]",
         new="COMMIT",
         focus=TRANSACTIONS,
+        first=5,
     ),
     Mutant(
         name="partitions-forgotten",

@@ -147,10 +147,10 @@ class Promises:
                 raise BrokenPromiseError(ONE_CONTROLLER, why, machine=broker.name)
         for topic_partition, replica in broker.replicas.items():
             log, key = replica.log, (broker.name, topic_partition)
-            now = replica.leader_epoch, replica.is_leader, log.high_watermark, log.log_end_offset
+            after = Seen(replica.leader_epoch, replica.is_leader, log.high_watermark, log.log_end_offset)
             before = self.seen.get(key)
-            if now != before:
-                self.seen[key] = after = Seen(*now)
+            if after != before:
+                self.seen[key] = after
                 self._see_replica(broker.name, replica, before, after)
 
     def _see_replica(self, name: Address, replica: Replica, before: Seen | None, after: Seen) -> None:
