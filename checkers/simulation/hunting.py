@@ -7,11 +7,11 @@ finds the same each time. A hunt may begin with the example that has found the m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 from hwmark.checkers.simulation.mutants import Mutant, switched_on
-from hwmark.checkers.simulation.plan import Plan, draw_plan
+from hwmark.checkers.simulation.plan import Focus, Plan, draw_plan
 from hwmark.checkers.simulation.processes import in_processes
 from hwmark.checkers.simulation.promises import NO_MACHINE_FAILS
 from hwmark.checkers.simulation.run import Run
@@ -38,7 +38,7 @@ def hunt(mutant: Mutant, examples: int, *, remembers: bool = False) -> Found | N
         plan = draw_plan(seed, mutant.focus)
         with switched_on(mutant):
             failure, steps = _go(_changed(plan, mutant))
-        if failure and _go(plan)[0] is None:
+        if failure and not _breaks_by_itself(seed, mutant.focus):
             checker = CRASH if failure.promise == NO_MACHINE_FAILS else failure.checker
             return Found(checker, failure.promise, failure.why, number, steps)
     return None
@@ -59,6 +59,12 @@ def hunt_all(
         found[mutant.name] = result
         progress(mutant)
     return found
+
+
+@cache
+def _breaks_by_itself(seed: int, focus: Focus) -> bool:
+    """Whether a run is broken without a mutant; several mutants ask for the same one."""
+    return _go(draw_plan(seed, focus))[0] is not None
 
 
 def _changed(plan: Plan, mutant: Mutant) -> Plan:
