@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hwmark.checkers.cli import main
-from hwmark.checkers.cluster.cluster import create, strays
+from hwmark.checkers.cluster.cluster import Cluster, create, strays
 from hwmark.checkers.cluster.distribution import resolve
 from hwmark.traces.history import Closing, read_history
 
@@ -40,6 +41,14 @@ def test_it_just_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert not [process for process in strays() if str(tmp_path) in " ".join(process.cmdline())]
 
 
+def kill_when_recorded(cluster: Cluster, file: Path) -> None:
+    deadline = time.monotonic() + 60
+    while b'"ok"' not in (file.read_bytes() if file.exists() else b"") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    cluster.stop(signal.SIGKILL)
+
+
 def test_a_cluster_that_dies_leaves_a_history_that_is_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +57,7 @@ def test_a_cluster_that_dies_leaves_a_history_that_is_unknown(
         monkeypatch.setattr(f"hwmark.checkers.record.{name}", 1.0)
     with create(tmp_path / "cluster", resolve(NEWEST), brokers=1) as dying:
         dying.start()
-        killer = threading.Timer(4.0, lambda: dying.stop(signal.SIGKILL))
+        killer = threading.Thread(target=kill_when_recorded, args=(dying, tmp_path / "h.jsonl"))
         killer.start()
         options = ("--seconds", 6, "-o", tmp_path / "h.jsonl", "--transaction-timeout", 2000, "--prefix", "p")
         status, told = answer(capsys, "--bootstrap-servers", dying.bootstrap_servers, *options)

@@ -245,14 +245,12 @@ def _answer(arguments: argparse.Namespace, outcome: Outcome, recipe: Recipe | No
     """The verdict of the recording, told; the exit status."""
     from hwmark.checkers.record.judgement import judge
 
-    if outcome.problem:
-        _say(f"hwmark: {outcome.problem}")
     judged = judge(outcome.file)
     if judged.not_drawn:
         _say(f"hwmark: {judged.not_drawn}")
     status = judged.status
-    if outcome.problem and status != EXIT_VIOLATED:
-        status = EXIT_UNKNOWN
+    is_unknown = bool(outcome.problem) and status != EXIT_VIOLATED
+    status = EXIT_UNKNOWN if is_unknown else status
     rate = outcome.operations / outcome.seconds if outcome.seconds else 0.0
     if arguments.json:
         more = {
@@ -267,10 +265,12 @@ def _answer(arguments: argparse.Namespace, outcome: Outcome, recipe: Recipe | No
             "stopped": outcome.is_stopped,
             "seconds": round(time.perf_counter() - started, 6),
         }
-        judged.print_json(more)
+        judged.print_json(more | ({"valid": None} if is_unknown else {}))
     else:
         _say(judged.text)
         _say(f"{outcome.operations:,} operations in {outcome.seconds:.1f} s: {rate:,.0f} a second")
         for picture in judged.pictures:
             _say(f"drew {picture}")
+    if outcome.problem:  # the last word
+        _say(f"hwmark: {'unknown: ' if is_unknown else ''}{outcome.problem}")
     return status
