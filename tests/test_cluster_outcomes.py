@@ -183,7 +183,7 @@ TOGETHER = ("--transformers", 3, "--subscribers", 2, "--churn", 0.5, "--abort-pe
 
 def is_busy(recording: Recording) -> bool:
     """Whether members came and went, and got something done."""
-    return len(recording.members) >= 8 and recording.moves >= 12 and len(recording.processed) >= 500
+    return len(recording.members) >= 6 and recording.moves >= 8 and len(recording.processed) >= 200
 
 
 @EACH_VERSION
