@@ -29,7 +29,7 @@ def answer(capsys: pytest.CaptureFixture[str], *options: object) -> tuple[int, d
 def test_it_just_works(version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Clients of all kinds, on a cluster that comes and goes."""
     file = tmp_path / "h.jsonl"
-    status, told = answer(capsys, "--version", version, "--seconds", 4, "--seed", 1, "-o", file, "--churn", 1)
+    status, told = answer(capsys, "--version", version, "--seconds", 3, "--seed", 1, "-o", file, "--churn", 1)
     assert (status, told["valid"], told["linearizable"], told["seed"]) == (0, True, "linearizable", 1)
     history = read_history(file)
     assert history.incomplete is None and history.configuration["ver"] == version
@@ -44,13 +44,14 @@ def test_it_just_works(version: str, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_cluster_that_dies_leaves_a_history_that_is_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("FENCE_TIMEOUT", "SYNC_TIMEOUT", "SETTLE_TIMEOUT"):
-        monkeypatch.setattr(f"hwmark.checkers.record.closing.{name}", 1.0)
+    short = ("closing.FENCE_TIMEOUT", "closing.SYNC_TIMEOUT", "closing.SETTLE_TIMEOUT", "topics.DELETE_TIMEOUT")
+    for name in (*short, "recorder.END_SLACK"):
+        monkeypatch.setattr(f"hwmark.checkers.record.{name}", 1.0)
     with create(tmp_path / "cluster", resolve(NEWEST), brokers=1) as dying:
         dying.start()
-        killer = threading.Timer(5.0, lambda: dying.stop(signal.SIGKILL))
+        killer = threading.Timer(4.0, lambda: dying.stop(signal.SIGKILL))
         killer.start()
-        options = ("--seconds", 8, "-o", tmp_path / "h.jsonl", "--transaction-timeout", 2000, "--prefix", "p")
+        options = ("--seconds", 6, "-o", tmp_path / "h.jsonl", "--transaction-timeout", 2000, "--prefix", "p")
         status, told = answer(capsys, "--bootstrap-servers", dying.bootstrap_servers, *options)
         killer.join()
     assert (status, told["valid"]) == (3, None) and told["incomplete"]
