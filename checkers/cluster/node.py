@@ -103,8 +103,9 @@ class Node:
     def last_words(self) -> str:
         """The line of its output that tells best why it ended."""
         lines = self.output.read_text(errors="replace").splitlines() if self.output.exists() else []
-        told = [line for line in lines if " ERROR " in line or "Exception" in line]
-        return (told or lines or ["it said nothing"])[-1].strip()[:300]
+        said = [line.strip() for line in lines if not line.lstrip().startswith("at ")]  # no frames of a stack
+        told = [line for line in said if " ERROR " in line or "Exception" in line]
+        return (told or said or ["it said nothing"])[-1][:300]
 
     def to_json(self) -> dict[str, Any]:
         """For the cluster's file."""
